@@ -1,0 +1,2 @@
+//! pinwire drives PCI network cards from user space.
+pub mod mmio;

@@ -1,0 +1,302 @@
+//! Registers: how a device's BAR is read and written, and how a register is declared.
+//!
+//! A [`Reg`] knows where it is, what its bits mean and what may be done with it, so that a driver
+//! reads like its datasheet and a write to a read-only register does not compile. The same
+//! declaration makes the table from which `pinwire show` and `--explain` name and decode registers.
+
+use std::fmt::Debug;
+use std::marker::PhantomData;
+
+/// A mapped BAR, whatever reaches it.
+///
+/// A read of a device that is gone gives all ones, as the PCI bus does.
+pub trait Mmio: Clone + Send {
+    /// Length in bytes.
+    fn size(&self) -> usize;
+
+    /// Reads 4 bytes at `offset` (bytes, a multiple of 4).
+    ///
+    /// # Panics
+    /// Where `offset` is outside the BAR: a driver's bug, never the device's doing.
+    fn read32(&self, offset: usize) -> u32;
+
+    /// Writes 4 bytes at `offset` (bytes, a multiple of 4).
+    ///
+    /// # Panics
+    /// As [`Mmio::read32`].
+    fn write32(&self, offset: usize, value: u32);
+
+    /// Reads a register.
+    #[inline]
+    fn get<T: From<u32>, A: Readable>(&self, reg: Reg<T, A>) -> T {
+        T::from(self.read32(reg.offset))
+    }
+
+    /// Writes a register.
+    #[inline]
+    fn set<T: Into<u32>, A: Writable>(&self, reg: Reg<T, A>, value: T) {
+        self.write32(reg.offset, value.into());
+    }
+
+    /// Reads a register, changes it, writes it back.
+    #[inline]
+    fn update<T: From<u32> + Into<u32>, A: Readable + Writable>(
+        &self,
+        reg: Reg<T, A>,
+        change: impl FnOnce(T) -> T,
+    ) {
+        self.set(reg, change(self.get(reg)));
+    }
+}
+
+/// May be read.
+pub trait Readable {}
+/// May be written.
+pub trait Writable {}
+
+/// The datasheet's "RO".
+#[derive(Debug)]
+pub enum ReadOnly {}
+/// The datasheet's "WO".
+#[derive(Debug)]
+pub enum WriteOnly {}
+/// The datasheet's "RW".
+#[derive(Debug)]
+pub enum ReadWrite {}
+/// The datasheet's "RC": reading clears it, so a tool must not read it behind the driver's back.
+#[derive(Debug)]
+pub enum ReadClear {}
+
+impl Readable for ReadOnly {}
+impl Readable for ReadWrite {}
+impl Readable for ReadClear {}
+impl Writable for WriteOnly {}
+impl Writable for ReadWrite {}
+
+/// What [`RegInfo`] says of the four kinds of access.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Access {
+    /// May be read only.
+    ReadOnly,
+    /// May be written only.
+    WriteOnly,
+    /// May be read and written.
+    ReadWrite,
+    /// May be read, which clears it.
+    ReadClear,
+}
+
+/// One register: 32 bits of type `T` at an offset of a BAR.
+pub struct Reg<T, A> {
+    offset: usize,
+    kind: PhantomData<fn() -> (T, A)>,
+}
+
+impl<T, A> Clone for Reg<T, A> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<T, A> Copy for Reg<T, A> {}
+
+impl<T, A> Debug for Reg<T, A> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Reg({:#06x})", self.offset)
+    }
+}
+
+impl<T, A> Reg<T, A> {
+    /// The register at `offset` bytes.
+    pub const fn at(offset: usize) -> Self {
+        assert!(offset.is_multiple_of(4));
+        Self {
+            offset,
+            kind: PhantomData,
+        }
+    }
+
+    /// Its offset in bytes.
+    pub const fn offset(self) -> usize {
+        self.offset
+    }
+}
+
+/// `count` registers of one kind, `stride` bytes apart.
+#[derive(Debug)]
+pub struct RegArray<T, A> {
+    first: Reg<T, A>,
+    count: usize,
+    stride: usize,
+}
+
+impl<T, A> RegArray<T, A> {
+    /// `count` registers from `offset` on, `stride` bytes apart.
+    pub const fn at(offset: usize, count: usize, stride: usize) -> Self {
+        assert!(stride.is_multiple_of(4));
+        Self {
+            first: Reg::at(offset),
+            count,
+            stride,
+        }
+    }
+
+    /// How many there are.
+    pub const fn count(&self) -> usize {
+        self.count
+    }
+
+    /// Register `index` of the array.
+    ///
+    /// # Panics
+    /// Where there is none.
+    pub const fn index(&self, index: usize) -> Reg<T, A> {
+        assert!(index < self.count);
+        Reg::at(self.first.offset + index * self.stride)
+    }
+}
+
+/// What people want to know of a register: made by [`registers!`](crate::registers).
+#[derive(Debug, Clone, Copy)]
+pub struct RegInfo {
+    /// The datasheet's name.
+    pub name: &'static str,
+    /// Offset in bytes of the first (or only) one.
+    pub offset: usize,
+    /// How many there are, and how many bytes apart; `(1, 4)` for a lone one.
+    pub array: (usize, usize),
+    /// What may be done with it.
+    pub access: Access,
+    /// Section of the datasheet.
+    pub section: &'static str,
+    /// What it is, in a few words.
+    pub what: &'static str,
+    /// A value's fields, by name: those that are not zero.
+    pub fields: fn(u32) -> Vec<(String, String)>,
+}
+
+impl RegInfo {
+    /// The register of `table` at `offset`, and which one of an array it is.
+    pub fn find(table: &'static [RegInfo], offset: usize) -> Option<(&'static RegInfo, usize)> {
+        table.iter().find_map(|info| {
+            let (count, stride) = info.array;
+            let past = offset.checked_sub(info.offset)?;
+            (past.is_multiple_of(stride) && past / stride < count).then_some((info, past / stride))
+        })
+    }
+}
+
+/// The fields of a bitfield that are not zero, by name, read from its `Debug` form
+/// (`Name { field: value, .. }`); none where it has no fields.
+pub fn fields<T: Debug>(value: T) -> Vec<(String, String)> {
+    let text = format!("{value:?}");
+    let Some((_, inside)) = text.split_once('{') else {
+        return Vec::new();
+    };
+    inside
+        .trim_end_matches('}')
+        .split(", ")
+        .filter_map(|field| field.split_once(": "))
+        .map(|(name, value)| (name.trim().to_owned(), value.trim().to_owned()))
+        .filter(|(_, value)| value != "false" && value != "0")
+        .collect()
+}
+
+/// Declares registers, one line each, and the table of them:
+///
+/// ```
+/// use pinwire::mmio::{ReadOnly, ReadWrite};
+/// pinwire::registers! {
+///     /// All of the toy's registers.
+///     pub TABLE;
+///     /// device control
+///     CTRL: u32, ReadWrite, 0x0000, "13.4.1";
+///     /// device status
+///     STATUS: u32, ReadOnly, 0x0008, "13.4.2";
+///     /// multicast table: 128 of them, 4 bytes apart
+///     MTA[128, 4]: u32, ReadWrite, 0x5200, "13.5.1";
+/// }
+/// assert_eq!(MTA.index(1).offset(), 0x5204);
+/// assert_eq!(TABLE[1].name, "STATUS");
+/// ```
+///
+/// A register can only be used as it was declared:
+///
+/// ```compile_fail
+/// # use pinwire::mmio::{Mmio, ReadOnly, Reg};
+/// const STATUS: Reg<u32, ReadOnly> = Reg::at(8);
+/// fn bad(bar: impl Mmio) {
+///     bar.set(STATUS, 1);
+/// }
+/// ```
+#[macro_export]
+macro_rules! registers {
+    ($(#[$table_doc:meta])* pub $table:ident;
+     $(#[doc = $what:literal] $name:ident $([$count:literal, $stride:literal])?: $type:ty, $access:ident, $offset:literal, $section:literal;)*) => {
+        $($crate::registers!(@one $what, $name $([$count, $stride])?, $type, $access, $offset, $section);)*
+
+        $(#[$table_doc])*
+        pub const $table: &[$crate::mmio::RegInfo] = &[$($crate::mmio::RegInfo {
+            name: stringify!($name),
+            offset: $offset,
+            array: $crate::registers!(@array $([$count, $stride])?),
+            access: $crate::mmio::Access::$access,
+            section: $section,
+            what: $what.trim_ascii(),
+            fields: |value| $crate::mmio::fields(<$type>::from(value)),
+        }),*];
+    };
+    (@one $what:literal, $name:ident, $type:ty, $access:ident, $offset:literal, $section:literal) => {
+        #[doc = concat!($what, ", §", $section)]
+        pub const $name: $crate::mmio::Reg<$type, $crate::mmio::$access> = $crate::mmio::Reg::at($offset);
+    };
+    (@one $what:literal, $name:ident [$count:literal, $stride:literal], $type:ty, $access:ident, $offset:literal, $section:literal) => {
+        #[doc = concat!($what, ", §", $section)]
+        pub const $name: $crate::mmio::RegArray<$type, $crate::mmio::$access> =
+            $crate::mmio::RegArray::at($offset, $count, $stride);
+    };
+    (@array) => { (1, 4) };
+    (@array [$count:literal, $stride:literal]) => { ($count, $stride) };
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fields_names_what_is_set() {
+        #[derive(Debug)]
+        #[allow(dead_code)]
+        struct Status {
+            lu: bool,
+            fd: bool,
+            speed: u8,
+        }
+        let status = Status {
+            lu: true,
+            fd: false,
+            speed: 2,
+        };
+        let expected = [("lu", "true"), ("speed", "2")].map(|(n, v)| (n.into(), v.into()));
+        assert_eq!(fields(status), expected);
+        assert!(fields(7u32).is_empty());
+    }
+
+    #[test]
+    fn find_names_the_register_of_an_array() {
+        crate::registers! {
+            /// Two.
+            pub TABLE;
+            /// control
+            CTRL: u32, ReadWrite, 0x0, "1";
+            /// addresses
+            RAL[4, 8]: u32, ReadWrite, 0x10, "2";
+        }
+        assert_eq!(CTRL.offset(), 0);
+        assert_eq!(RAL.count(), 4);
+        let (info, index) = RegInfo::find(TABLE, 0x18).unwrap();
+        assert_eq!((info.name, index), ("RAL", 1));
+        assert!(RegInfo::find(TABLE, 0x14).is_none());
+        assert!(RegInfo::find(TABLE, 0x30).is_none());
+    }
+}
