@@ -1,0 +1,2 @@
+//! Network cards: one folder a driver.
+pub mod e1000;
