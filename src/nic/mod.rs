@@ -1,2 +1,225 @@
-//! Network cards: one folder a driver.
+//! Network cards: the face that all of them share, and one folder a driver.
+//!
+//! [`Nic`] is for tools that do not care which card it is: frames go out and come in by batches, so
+//! that the dynamic call costs nothing per packet. A program that knows its card uses the driver's
+//! own type and gets the same without it.
+
 pub mod e1000;
+mod view;
+
+use std::fmt;
+use std::str::FromStr;
+use std::time::Duration;
+
+pub use view::{Owner, RegisterView, RingView, SlotView};
+
+use crate::dma::{DmaSpace, Frame, OffloadFlags, Pool};
+use crate::error::{Error, Result};
+use crate::mmio::RegInfo;
+
+/// An Ethernet address.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub struct Mac(pub [u8; 6]);
+
+impl Mac {
+    /// To everybody.
+    pub const BROADCAST: Self = Self([0xff; 6]);
+}
+
+impl fmt::Display for Mac {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let [a, b, c, d, e, g] = self.0;
+        f.pad(&format!("{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{g:02x}"))
+    }
+}
+
+impl FromStr for Mac {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        let bytes: Option<Vec<u8>> = text
+            .split(':')
+            .map(|part| u8::from_str_radix(part, 16).ok().filter(|_| part.len() == 2))
+            .collect();
+        bytes
+            .and_then(|bytes| bytes.try_into().ok())
+            .map(Self)
+            .ok_or_else(|| {
+                Error::Usage(format!(
+                    "{text:?} is not an Ethernet address; write 52:54:00:12:34:56"
+                ))
+            })
+    }
+}
+
+/// How a card is set up.
+#[derive(Debug, Clone)]
+pub struct NicConfig {
+    /// Descriptors of the transmit ring.
+    pub tx_ring: usize,
+    /// Descriptors of the receive ring.
+    pub rx_ring: usize,
+    /// Longest frame to receive, in bytes without the frame check sequence; above 1518, jumbo frames are on.
+    pub max_frame: usize,
+    /// Receive what is addressed to others, too.
+    pub promiscuous: bool,
+    /// Least time between two interrupts; zero for no throttling.
+    pub interrupt_interval: Duration,
+    /// How long to wait for the link; zero not to wait.
+    pub link_wait: Duration,
+}
+
+impl Default for NicConfig {
+    fn default() -> Self {
+        Self {
+            tx_ring: 256,
+            rx_ring: 256,
+            max_frame: 1518,
+            promiscuous: false,
+            interrupt_interval: Duration::from_micros(50),
+            link_wait: Duration::from_secs(5),
+        }
+    }
+}
+
+/// State of the link.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Link {
+    /// Is there one?
+    pub up: bool,
+    /// Megabits per second.
+    pub mbps: u32,
+    /// Both ways at once?
+    pub full_duplex: bool,
+}
+
+/// What the card counted since it was started.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Stats {
+    /// Good frames received.
+    pub rx_frames: u64,
+    /// Bytes of them, with the frame check sequence.
+    pub rx_bytes: u64,
+    /// Frames that came in with an error (CRC, length, alignment).
+    pub rx_errors: u64,
+    /// Frames dropped because no descriptor was free.
+    pub rx_missed: u64,
+    /// Good frames sent.
+    pub tx_frames: u64,
+    /// Bytes of them, with the frame check sequence.
+    pub tx_bytes: u64,
+}
+
+/// What a card said of a checksum of a frame that it received.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Checksum {
+    /// Nothing: it did not look.
+    #[default]
+    Unchecked,
+    /// It is right.
+    Good,
+    /// It is wrong.
+    Bad,
+}
+
+/// A frame that came in.
+#[derive(Debug)]
+pub struct Received {
+    /// Its buffers.
+    pub frame: Frame,
+    /// The VLAN tag that the card took out.
+    pub vlan: Option<u16>,
+    /// The IPv4 header checksum.
+    pub ip_checksum: Checksum,
+    /// The TCP or UDP checksum.
+    pub l4_checksum: Checksum,
+}
+
+/// A started network card, whichever it is. Dropping it stops the card, then frees its memory.
+pub trait Nic: Send {
+    /// What people call the device: `0000:00:03.0`, `qtest:e1000`.
+    fn name(&self) -> &str;
+
+    /// What kind of card it is: `Intel 82540EM`.
+    fn model(&self) -> &'static str;
+
+    /// Its Ethernet address.
+    fn mac(&self) -> Mac;
+
+    /// The link, as the card sees it now.
+    fn link(&self) -> Link;
+
+    /// Longest frame that it sends, in bytes without the frame check sequence.
+    fn max_tx_frame(&self) -> usize;
+
+    /// What it can do to a frame as it leaves.
+    fn offloads(&self) -> OffloadFlags;
+
+    /// Where memory that it can reach comes from: for pools and files to send from.
+    fn dma(&self) -> &std::sync::Arc<dyn DmaSpace>;
+
+    /// Moves frames from the front of `frames` to the card, as many as the ring has room for, and
+    /// rings the doorbell once. Gives how many went; the others stay.
+    ///
+    /// # Errors
+    /// A frame that cannot be sent ([`Error::FrameLength`], [`Error::NotOffered`]): it stays at the
+    /// front, those before it went.
+    fn send(&mut self, frames: &mut Vec<Frame>) -> Result<usize>;
+
+    /// Appends to `done` the frames that the card is through with. Gives how many.
+    ///
+    /// # Errors
+    /// [`Error::DeviceLied`].
+    fn reap(&mut self, done: &mut Vec<Frame>) -> Result<usize>;
+
+    /// Frames handed to [`Nic::send`] and not yet given back by [`Nic::reap`].
+    fn in_flight(&self) -> usize;
+
+    /// Appends to `into` the frames that came in, at most `most`, and gives the card fresh buffers.
+    /// Gives how many.
+    ///
+    /// # Errors
+    /// [`Error::DeviceLied`].
+    fn recv(&mut self, into: &mut Vec<Received>, most: usize) -> Result<usize>;
+
+    /// Sleeps until the card interrupts (something came in, was sent, or the link changed), or until
+    /// `timeout`; `true` where it did.
+    ///
+    /// # Errors
+    /// Where there is no interrupt to be had.
+    fn wait(&mut self, timeout: Duration) -> Result<bool>;
+
+    /// Is the card still there and well?
+    ///
+    /// # Errors
+    /// [`Error::DeviceGone`].
+    fn check(&self) -> Result<()>;
+
+    /// What it counted.
+    fn stats(&mut self) -> Stats;
+
+    /// Receive what is addressed to others, too?
+    fn set_promiscuous(&mut self, on: bool);
+
+    /// Receive what is sent to these groups.
+    fn set_multicast(&mut self, groups: &[Mac]);
+
+    /// The declarations of its registers.
+    fn register_table(&self) -> &'static [RegInfo];
+
+    /// All registers that can be read without changing them, now.
+    fn registers(&self) -> Vec<RegisterView>;
+
+    /// Its rings, now.
+    fn rings(&self) -> Vec<RingView>;
+
+    /// The pool that received frames come from.
+    fn rx_pool(&self) -> &Pool;
+
+    /// Stops the card and waits until it has: no interrupt, no DMA. What dropping does, with its
+    /// error.
+    ///
+    /// # Errors
+    /// [`Error::Timeout`] where it did not stop.
+    fn stop(&mut self) -> Result<()>;
+}

@@ -1,0 +1,293 @@
+//! A device that a test plays: registers are calls on a [`FakeDevice`], memory is this process's.
+//!
+//! The test's device reads and writes DMA memory through [`FakeMemory`], which refuses what is not
+//! mapped, as an IOMMU does, and remembers it. So a driver can be tested against a device that
+//! behaves, and against one that lies.
+
+use std::alloc::{Layout, alloc_zeroed, dealloc};
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::ptr::NonNull;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use memmap2::{MmapOptions, MmapRaw};
+use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
+
+use super::Backend;
+use crate::dma::{DmaSpace, Iova, IovaAllocator, Mapping};
+use crate::error::{Error, Result};
+use crate::irq::{Irq, IrqKind, IrqLine};
+use crate::mmio::Mmio;
+use crate::pci::config::Config;
+
+const PAGE: usize = 4096;
+
+/// What the test plays: one BAR and config space.
+pub trait FakeDevice: Send {
+    /// A register is read.
+    fn read32(&mut self, offset: usize) -> u32;
+
+    /// A register is written.
+    fn write32(&mut self, offset: usize, value: u32, memory: &FakeMemory);
+
+    /// The function's 256 bytes of config space.
+    fn config(&mut self) -> &mut [u8; 256];
+
+    /// Keeps the eventfd that interrupts the driver.
+    fn connect_irq(&mut self, _event: EventFd) {}
+
+    /// The driver has unmasked the interrupt: a level-triggered one still pending fires again.
+    fn unmask_irq(&mut self) {}
+}
+
+/// A [`Backend`] whose device is a [`FakeDevice`].
+pub struct Fake {
+    bar: FakeBar,
+    memory: Arc<FakeMemory>,
+    dma: Arc<dyn DmaSpace>,
+}
+
+impl Fake {
+    /// A function whose BAR 0 is `size` bytes of `device`.
+    pub fn new(device: Arc<Mutex<dyn FakeDevice>>, size: usize) -> Self {
+        let memory = Arc::new(FakeMemory::new());
+        Self {
+            bar: FakeBar {
+                device,
+                size,
+                memory: Arc::clone(&memory),
+            },
+            dma: memory.clone(),
+            memory,
+        }
+    }
+
+    /// The memory that is mapped for the device.
+    pub fn memory(&self) -> &Arc<FakeMemory> {
+        &self.memory
+    }
+}
+
+impl Config for Fake {
+    fn read(&self, offset: u16, into: &mut [u8]) -> Result<()> {
+        let offset = usize::from(offset);
+        into.copy_from_slice(&self.bar.device().config()[offset..offset + into.len()]);
+        Ok(())
+    }
+
+    fn write(&self, offset: u16, from: &[u8]) -> Result<()> {
+        let offset = usize::from(offset);
+        self.bar.device().config()[offset..offset + from.len()].copy_from_slice(from);
+        Ok(())
+    }
+}
+
+impl Backend for Fake {
+    type Bar = FakeBar;
+
+    fn name(&self) -> &str {
+        "fake"
+    }
+
+    fn map_bar(&self, _index: u8) -> Result<FakeBar> {
+        Ok(self.bar.clone())
+    }
+
+    fn dma(&self) -> &Arc<dyn DmaSpace> {
+        &self.dma
+    }
+
+    fn interrupts(&self, _kind: IrqKind, count: usize) -> Result<Vec<Irq>> {
+        let os = |error| Error::io("making an eventfd", error);
+        (0..count)
+            .map(|_| {
+                let event = EventFd::new(EFD_NONBLOCK).map_err(os)?;
+                let theirs = event.try_clone().map_err(os)?;
+                self.bar.device().connect_irq(theirs);
+                Ok(Irq::new(event, Box::new(FakeLine(self.bar.clone()))))
+            })
+            .collect()
+    }
+
+    fn reset(&self) -> Result<bool> {
+        Ok(false)
+    }
+
+    fn has_iommu(&self) -> bool {
+        true
+    }
+}
+
+struct FakeLine(FakeBar);
+
+impl IrqLine for FakeLine {
+    fn unmask(&self) -> Result<()> {
+        self.0.device().unmask_irq();
+        Ok(())
+    }
+}
+
+/// The BAR of a [`Fake`].
+#[derive(Clone)]
+pub struct FakeBar {
+    device: Arc<Mutex<dyn FakeDevice>>,
+    size: usize,
+    memory: Arc<FakeMemory>,
+}
+
+impl FakeBar {
+    fn device(&self) -> MutexGuard<'_, dyn FakeDevice + 'static> {
+        self.device.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Mmio for FakeBar {
+    fn size(&self) -> usize {
+        self.size
+    }
+
+    fn read32(&self, offset: usize) -> u32 {
+        assert!(offset + 4 <= self.size);
+        self.device().read32(offset)
+    }
+
+    fn write32(&self, offset: usize, value: u32) {
+        assert!(offset + 4 <= self.size);
+        self.device().write32(offset, value, &self.memory);
+    }
+}
+
+/// Memory mapped for a fake device, found by IOVA.
+#[derive(Debug)]
+pub struct FakeMemory(Mutex<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    iovas: IovaAllocator,
+    mapped: BTreeMap<Iova, Block>,
+    faults: Vec<Iova>,
+}
+
+#[derive(Debug)]
+struct Block {
+    mapping: Mapping,
+    /// The file's mapping; none for memory of our own.
+    file: Option<MmapRaw>,
+}
+
+impl FakeMemory {
+    fn new() -> Self {
+        // As an x86 IOMMU reports it: 39 bits, without the interrupt window.
+        let valid = [0..=0xfedf_ffff, 0xfef0_0000..=0x7f_ffff_ffff];
+        Self(Mutex::new(Inner {
+            iovas: IovaAllocator::new(valid),
+            mapped: BTreeMap::new(),
+            faults: Vec::new(),
+        }))
+    }
+
+    fn inner(&self) -> MutexGuard<'_, Inner> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How many mappings there are.
+    pub fn mappings(&self) -> usize {
+        self.inner().mapped.len()
+    }
+
+    /// The addresses at which the device was refused, in order.
+    pub fn faults(&self) -> Vec<Iova> {
+        self.inner().faults.clone()
+    }
+
+    /// The device reads `into.len()` bytes at `iova`; `false`, and a fault, where that is not mapped.
+    pub fn read(&self, iova: u64, into: &mut [u8]) -> bool {
+        self.access(iova, into.len(), false, |ptr| {
+            // SAFETY: `access` found these bytes mapped and holds the lock that unmapping takes.
+            unsafe { ptr.copy_to_nonoverlapping(into.as_mut_ptr(), into.len()) }
+        })
+    }
+
+    /// The device writes `from` at `iova`; `false`, and a fault, where it may not.
+    pub fn write(&self, iova: u64, from: &[u8]) -> bool {
+        self.access(iova, from.len(), true, |ptr| {
+            // SAFETY: as in `read`.
+            unsafe { ptr.copy_from_nonoverlapping(from.as_ptr(), from.len()) }
+        })
+    }
+
+    fn access(&self, iova: u64, len: usize, write: bool, f: impl FnOnce(*mut u8)) -> bool {
+        let mut inner = self.inner();
+        let found = inner.mapped.range(..=Iova(iova)).next_back();
+        let place = found.and_then(|(start, block)| {
+            let offset = usize::try_from(iova - start.0).ok()?;
+            let fits = offset.checked_add(len)? <= block.mapping.len;
+            let may = !(write && block.file.is_some());
+            (fits && may).then(|| block.mapping.ptr.as_ptr().wrapping_add(offset))
+        });
+        match place {
+            Some(ptr) => f(ptr),
+            None => inner.faults.push(Iova(iova)),
+        }
+        place.is_some()
+    }
+
+    fn add(&self, ptr: NonNull<u8>, len: usize, file: Option<MmapRaw>) -> Result<Mapping> {
+        let mut inner = self.inner();
+        let Some(iova) = inner.iovas.alloc(len as u64, PAGE as u64) else {
+            return Err(Error::NoIova {
+                device: "fake".to_owned(),
+                len: len as u64,
+                ranges: inner.iovas.ranges(),
+            });
+        };
+        let mapping = Mapping {
+            ptr,
+            len,
+            iova,
+            page: PAGE,
+        };
+        inner.mapped.insert(iova, Block { mapping, file });
+        Ok(mapping)
+    }
+}
+
+fn layout(len: usize) -> Layout {
+    Layout::from_size_align(len, PAGE).expect("a length of memory that was asked for")
+}
+
+// SAFETY: each mapping is an allocation or a file's map of its own, kept until `unmap`.
+unsafe impl DmaSpace for FakeMemory {
+    fn alloc(&self, len: usize) -> Result<Mapping> {
+        let len = len.max(1).next_multiple_of(PAGE);
+        // SAFETY: the layout has a size, and alignment is a power of two.
+        let ptr = unsafe { alloc_zeroed(layout(len)) };
+        let ptr = NonNull::new(ptr).ok_or_else(|| Error::Io {
+            what: format!("allocating {len} bytes"),
+            source: std::io::ErrorKind::OutOfMemory.into(),
+        })?;
+        self.add(ptr, len, None)
+    }
+
+    fn map_file(&self, file: &File, offset: u64, len: usize) -> Result<Mapping> {
+        let len = len.next_multiple_of(PAGE);
+        let map = MmapOptions::new()
+            .offset(offset)
+            .len(len)
+            .map_raw_read_only(file)
+            .map_err(|error| Error::io("mapping a file", error))?;
+        let ptr = NonNull::new(map.as_mut_ptr()).expect("mmap never gives null");
+        self.add(ptr, len, Some(map))
+    }
+
+    unsafe fn unmap(&self, mapping: &Mapping) {
+        let mut inner = self.inner();
+        inner.iovas.free(mapping.iova);
+        if let Some(block) = inner.mapped.remove(&mapping.iova)
+            && block.file.is_none()
+        {
+            // SAFETY: allocated in `alloc` with this layout, and nobody uses it any more.
+            unsafe { dealloc(mapping.ptr.as_ptr(), layout(mapping.len)) }
+        }
+    }
+}

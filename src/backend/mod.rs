@@ -1,0 +1,65 @@
+//! How a PCI function is reached.
+//!
+//! A [`Backend`] is one function, whatever is behind it: a real one over VFIO, one of QEMU's device
+//! models over qtest, or a fake that a test plays. Drivers are generic over it and never name one, so
+//! that the same driver code runs in all three, and nothing on the hot path is a dynamic call.
+
+mod fake;
+
+use std::sync::Arc;
+
+pub use fake::{Fake, FakeBar, FakeDevice, FakeMemory};
+
+use crate::dma::DmaSpace;
+use crate::error::{Error, Result};
+use crate::irq::{Irq, IrqKind};
+use crate::mmio::Mmio;
+use crate::pci::config::Config;
+
+/// One PCI function.
+///
+/// Dropping the backend gives the function back: interrupts off, bus mastering off, mappings gone.
+pub trait Backend: Config + Send {
+    /// A mapped BAR.
+    type Bar: Mmio;
+
+    /// What people call it: `0000:00:03.0`, `qtest:e1000`.
+    fn name(&self) -> &str;
+
+    /// Maps BAR `index` (0 to 5), which must be a memory BAR.
+    ///
+    /// # Errors
+    /// No such BAR, an I/O BAR, or the system refuses.
+    fn map_bar(&self, index: u8) -> Result<Self::Bar>;
+
+    /// Where memory for the device comes from.
+    fn dma(&self) -> &Arc<dyn DmaSpace>;
+
+    /// Turns on the first `count` vectors of one kind; those turned on before are off.
+    ///
+    /// # Errors
+    /// Where the function has not that many.
+    fn interrupts(&self, kind: IrqKind, count: usize) -> Result<Vec<Irq>>;
+
+    /// Resets the function by the bus's means; `false` where it has none, and the driver must do
+    /// with the device's own reset.
+    ///
+    /// # Errors
+    /// Where the reset was tried and failed.
+    fn reset(&self) -> Result<bool>;
+
+    /// Does an IOMMU stand between the device and memory? Where none does, and the device cannot be
+    /// made to stop, its memory is leaked rather than freed.
+    fn has_iommu(&self) -> bool;
+
+    /// Is the function still there?
+    ///
+    /// # Errors
+    /// [`Error::DeviceGone`] where config space reads all ones.
+    fn check_present(&self) -> Result<()> {
+        match self.ids() {
+            Ok((0xffff, 0xffff)) | Err(_) => Err(Error::DeviceGone(self.name().to_owned())),
+            Ok(_) => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,136 @@
+//! A file's page cache, for the device to read: the userspace `sendfile`.
+//!
+//! The file is mapped shared and read-only, and its pages are pinned where they are, so the NIC
+//! reads what the kernel caches: no copy, and a `write` to the file is in the next frame. There is no
+//! way to read the bytes through a [`DmaFile`], so no copy can be made by accident;
+//! [`DmaFile::deny_cpu`] makes the processor itself refuse.
+
+use std::fs::File;
+use std::os::fd::AsFd;
+use std::ptr::NonNull;
+use std::sync::Arc;
+
+use super::home::Keeper;
+use super::{DmaRegion, DmaSpace, Iova, Segment};
+use crate::error::{Error, Result};
+
+/// A file whose page cache is pinned and mapped for the device to read.
+pub struct DmaFile {
+    keeper: Keeper,
+    file: File,
+    len: u64,
+}
+
+impl std::fmt::Debug for DmaFile {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "DmaFile({} bytes)", self.len)
+    }
+}
+
+impl DmaFile {
+    /// Maps all of `file`; at most `in_flight` slices of it can be out at a time. An empty file has
+    /// nothing to map and gives no slices.
+    ///
+    /// # Errors
+    /// As [`DmaSpace::map_file`].
+    pub fn map(space: &Arc<dyn DmaSpace>, file: &File, in_flight: usize) -> Result<Self> {
+        let os = |source| Error::io("reading the file's length", source);
+        let len = file.metadata().map_err(os)?.len();
+        let size = usize::try_from(len)
+            .map_err(|_| Error::Usage(format!("a file of {len} bytes is too long to map")))?;
+        let region = (len > 0)
+            .then(|| DmaRegion::map_file(space, file, 0, size))
+            .transpose()?;
+        let count = if len > 0 { in_flight as u32 } else { 0 };
+        let keeper = Keeper::new(region, count, |region, _| {
+            let mapping = region.mapping();
+            (mapping.ptr, mapping.iova, 0)
+        });
+        let file = file
+            .as_fd()
+            .try_clone_to_owned()
+            .map_err(|source| Error::io("duplicating the file's descriptor", source))?;
+        Ok(Self {
+            keeper,
+            file: file.into(),
+            len,
+        })
+    }
+
+    /// Length of the file in bytes when it was mapped.
+    #[allow(clippy::len_without_is_empty)]
+    pub fn len(&self) -> u64 {
+        self.len
+    }
+
+    /// Length of the file now: less where somebody has truncated it. The pages that were mapped
+    /// stay pinned, so what is in flight is still what was in them.
+    ///
+    /// # Errors
+    /// Where the system cannot tell.
+    pub fn len_now(&self) -> Result<u64> {
+        let metadata = self.file.metadata();
+        let os = |source| Error::io("reading the file's length", source);
+        Ok(metadata.map_err(os)?.len())
+    }
+
+    /// Takes this process's access to the mapping away (`mprotect(PROT_NONE)`): from here on a copy
+    /// of the payload by the CPU would end the program with a segmentation fault, while the device,
+    /// which goes through the IOMMU, still reads it.
+    ///
+    /// # Errors
+    /// Where the system refuses.
+    pub fn deny_cpu(&self) -> Result<()> {
+        let Some(region) = self.keeper.region() else {
+            return Ok(());
+        };
+        let mapping = region.mapping();
+        // SAFETY: a whole mapping that we own; there is no function that reads through it.
+        let done = unsafe { libc::mprotect(mapping.ptr.as_ptr().cast(), mapping.len, libc::PROT_NONE) };
+        match done {
+            0 => Ok(()),
+            _ => Err(Error::last_os("mprotect(PROT_NONE) of the file's mapping")),
+        }
+    }
+
+    /// The mapping, for showing.
+    pub fn region(&self) -> Option<&DmaRegion> {
+        self.keeper.region()
+    }
+
+    /// `len` bytes from `offset` on; `None` where `in_flight` slices are out already.
+    ///
+    /// # Panics
+    /// Where that is not inside the file as it was mapped, or is empty.
+    #[inline]
+    pub fn slice(&self, offset: u64, len: usize) -> Option<FileSlice> {
+        let past = offset.checked_add(len as u64);
+        assert!(len > 0 && past.is_some_and(|past| past <= self.len));
+        let mapping = self.keeper.region()?.mapping();
+        let mut segment = self.keeper.take()?;
+        let meta = segment.meta_mut();
+        meta.iova = Iova(mapping.iova.0 + offset);
+        // An address for `show`, never read through.
+        meta.ptr = NonNull::new(mapping.ptr.as_ptr().wrapping_add(offset as usize))
+            .unwrap_or(mapping.ptr);
+        meta.len = u32::try_from(len).expect("a slice of at most 4 GiB");
+        Some(FileSlice(segment))
+    }
+}
+
+/// A stretch of a [`DmaFile`]; the CPU cannot read or write it.
+#[derive(Debug)]
+pub struct FileSlice(pub(super) Segment);
+
+impl FileSlice {
+    /// Length in bytes.
+    #[allow(clippy::len_without_is_empty)]
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Where the device sees it.
+    pub fn iova(&self) -> Iova {
+        self.0.iova()
+    }
+}

@@ -1,0 +1,253 @@
+//! Frames: one or more buffers that go out, or came in, as one packet.
+//!
+//! A [`Segment`] is one owned stretch of memory that the device can reach, of whatever kind; a
+//! [`Frame`] is a chain of them, so that a header from a [`Pool`](super::Pool) and a payload from a
+//! file's page cache leave as one packet. Both are one pointer wide: moving one is moving a word.
+
+use std::ptr::NonNull;
+
+use super::home::Meta;
+use super::{DmaBuf, FileSlice, Iova};
+
+bitflags::bitflags! {
+    /// What the NIC shall do to a frame as it leaves.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+    pub struct OffloadFlags: u8 {
+        /// Insert the IPv4 header checksum.
+        const IP_CHECKSUM = 1 << 0;
+        /// Insert the TCP checksum; the field must hold the pseudo-header's sum.
+        const TCP_CHECKSUM = 1 << 1;
+        /// Insert the UDP checksum; the field must hold the pseudo-header's sum.
+        const UDP_CHECKSUM = 1 << 2;
+        /// Cut the TCP payload into segments of `mss` bytes.
+        const TSO = 1 << 3;
+        /// Insert the VLAN tag `vlan`.
+        const VLAN = 1 << 4;
+        /// The network header is IPv6.
+        const IPV6 = 1 << 5;
+    }
+}
+
+/// What the NIC shall do to a frame, and where its headers are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[repr(C)]
+pub struct Offload {
+    /// What to do.
+    pub flags: OffloadFlags,
+    /// Bytes of the link header (14 for Ethernet).
+    pub l2_len: u8,
+    /// Bytes of the IP header.
+    pub l3_len: u8,
+    /// Bytes of the TCP or UDP header.
+    pub l4_len: u8,
+    /// Payload bytes of a segment, with [`OffloadFlags::TSO`].
+    pub mss: u16,
+    /// Tag control information, with [`OffloadFlags::VLAN`].
+    pub vlan: u16,
+}
+
+impl Offload {
+    /// Nothing: the frame leaves as it is.
+    pub const NONE: Self = Self {
+        flags: OffloadFlags::empty(),
+        l2_len: 0,
+        l3_len: 0,
+        l4_len: 0,
+        mss: 0,
+        vlan: 0,
+    };
+
+    /// IPv4 and UDP checksums of an Ethernet frame whose IP header has no options.
+    pub const UDP4: Self = Self {
+        flags: OffloadFlags::IP_CHECKSUM.union(OffloadFlags::UDP_CHECKSUM),
+        l2_len: 14,
+        l3_len: 20,
+        l4_len: 8,
+        mss: 0,
+        vlan: 0,
+    };
+
+    /// Is there nothing to do?
+    #[inline]
+    pub fn is_none(&self) -> bool {
+        self.flags.is_empty()
+    }
+
+    /// The same, with a VLAN tag to insert.
+    pub fn with_vlan(mut self, tci: u16) -> Self {
+        self.flags |= OffloadFlags::VLAN;
+        self.vlan = tci;
+        self
+    }
+}
+
+/// One owned stretch of memory that the device can reach; dropping it gives it back to where it
+/// came from.
+pub struct Segment(pub(super) NonNull<Meta>);
+
+// SAFETY: a segment is the only owner of its buffer and of the `Meta`; giving it back is atomic.
+unsafe impl Send for Segment {}
+// SAFETY: a shared segment gives out numbers only.
+unsafe impl Sync for Segment {}
+
+impl std::fmt::Debug for Segment {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Segment({} + {})", self.iova(), self.len())
+    }
+}
+
+impl Segment {
+    #[inline]
+    pub(super) fn meta(&self) -> &Meta {
+        // SAFETY: a segment owns its `Meta`, whose home cannot go while the segment is out.
+        unsafe { self.0.as_ref() }
+    }
+
+    #[inline]
+    pub(super) fn meta_mut(&mut self) -> &mut Meta {
+        // SAFETY: as above; the only owner.
+        unsafe { self.0.as_mut() }
+    }
+
+    /// Where the device sees its first byte.
+    #[inline]
+    pub fn iova(&self) -> Iova {
+        self.meta().iova
+    }
+
+    /// Length in bytes.
+    #[inline]
+    #[allow(clippy::len_without_is_empty)]
+    pub fn len(&self) -> usize {
+        self.meta().len as usize
+    }
+
+    /// Where this process sees it: for showing, not for touching.
+    pub fn address(&self) -> usize {
+        self.meta().ptr.as_ptr() as usize
+    }
+
+    /// Is it a packet buffer (memory of a pool), which may be written again?
+    pub fn is_buffer(&self) -> bool {
+        self.meta().capacity != 0
+    }
+}
+
+/// A packet: a chain of segments and what the NIC shall do to it.
+#[derive(Debug)]
+pub struct Frame(Segment);
+
+impl From<DmaBuf> for Frame {
+    #[inline]
+    fn from(buf: DmaBuf) -> Self {
+        Self::from(buf.0)
+    }
+}
+
+impl From<FileSlice> for Frame {
+    fn from(slice: FileSlice) -> Self {
+        Self::from(slice.0)
+    }
+}
+
+impl From<Segment> for Frame {
+    #[inline]
+    fn from(mut segment: Segment) -> Self {
+        segment.meta_mut().offload = Offload::NONE;
+        Self(segment)
+    }
+}
+
+impl Frame {
+    /// Adds `segment` at the end.
+    pub fn append(&mut self, segment: impl Into<Segment>) {
+        let mut last = &mut self.0;
+        while last.meta().next.is_some() {
+            last = last.meta_mut().next.as_mut().expect("just seen");
+        }
+        last.meta_mut().next = Some(segment.into());
+    }
+
+    /// Its segments, in order.
+    pub fn segments(&self) -> impl Iterator<Item = &Segment> {
+        std::iter::successors(Some(&self.0), |segment| segment.meta().next.as_ref())
+    }
+
+    /// The only segment, where it has just one: what the fast path asks.
+    #[inline]
+    pub fn single(&self) -> Option<&Segment> {
+        self.0.meta().next.is_none().then_some(&self.0)
+    }
+
+    /// The first segment.
+    #[inline]
+    pub fn first(&self) -> &Segment {
+        &self.0
+    }
+
+    /// Length in bytes, all segments together.
+    #[allow(clippy::len_without_is_empty)]
+    pub fn len(&self) -> usize {
+        self.segments().map(Segment::len).sum()
+    }
+
+    /// What the NIC shall do.
+    #[inline]
+    pub fn offload(&self) -> Offload {
+        self.0.meta().offload
+    }
+
+    /// Says what the NIC shall do.
+    pub fn set_offload(&mut self, offload: Offload) {
+        self.0.meta_mut().offload = offload;
+    }
+
+    /// Takes the chain apart, in order.
+    pub fn into_segments(self) -> impl Iterator<Item = Segment> {
+        let mut next = Some(self.0);
+        std::iter::from_fn(move || {
+            let mut segment = next.take()?;
+            next = segment.meta_mut().next.take();
+            Some(segment)
+        })
+    }
+
+    /// The packet buffer it is made of.
+    ///
+    /// # Errors
+    /// The frame again where it is not one buffer of a pool.
+    #[inline]
+    pub fn into_buf(self) -> Result<DmaBuf, Self> {
+        if self.single().is_some_and(Segment::is_buffer) {
+            Ok(DmaBuf(self.0))
+        } else {
+            Err(self)
+        }
+    }
+
+    /// Copies the frame's bytes out, all segments together; the payload of a [`FileSlice`] cannot be
+    /// read by the CPU this way and is given as zeros.
+    pub fn to_vec(&self) -> Vec<u8> {
+        let mut bytes = Vec::with_capacity(self.len());
+        for segment in self.segments() {
+            let start = bytes.len();
+            bytes.resize(start + segment.len(), 0);
+            if segment.is_buffer() {
+                super::pool::copy_out(segment, 0, &mut bytes[start..]);
+            }
+        }
+        bytes
+    }
+}
+
+impl From<DmaBuf> for Segment {
+    fn from(buf: DmaBuf) -> Self {
+        buf.0
+    }
+}
+
+impl From<FileSlice> for Segment {
+    fn from(slice: FileSlice) -> Self {
+        slice.0
+    }
+}

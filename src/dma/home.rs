@@ -1,0 +1,231 @@
+//! Where buffers live when nobody uses them.
+//!
+//! A home owns a region and one [`Meta`] for each buffer in it. A buffer is a pointer to its `Meta`,
+//! held by one owner at a time; dropping the owner pushes it on the home's list of returned buffers,
+//! one compare-and-swap, from any thread. The word that heads the list also counts it, so the last
+//! buffer that comes back to a home whose keeper has gone frees the region: no reference count is
+//! touched per packet, and no memory goes while a ring still has a buffer of it.
+
+use std::cell::{Cell, UnsafeCell};
+use std::ptr::NonNull;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+
+use super::{DmaRegion, Iova, Offload, Segment};
+
+/// No buffer.
+const NIL: u32 = u32::MAX;
+
+/// One buffer: what its owner and the driver need to know, in one cache line.
+#[repr(align(64))]
+pub(super) struct Meta {
+    pub(super) iova: Iova,
+    pub(super) ptr: NonNull<u8>,
+    pub(super) len: u32,
+    pub(super) capacity: u32,
+    /// The next buffer of the same frame.
+    pub(super) next: Option<Segment>,
+    /// What the NIC shall do for the frame that begins here.
+    pub(super) offload: Offload,
+    home: NonNull<Home>,
+    index: u32,
+    /// The next one of the list of returned buffers.
+    returned_after: AtomicU32,
+}
+
+const _: () = assert!(size_of::<Meta>() == 64);
+
+/// The head of the list of returned buffers, in one word.
+#[derive(Clone, Copy)]
+struct Returned(u64);
+
+impl Returned {
+    const ABANDONED: u64 = 1 << 63;
+    const NONE: Self = Self::new(NIL, 0, false);
+
+    const fn new(first: u32, count: u32, abandoned: bool) -> Self {
+        Self(first as u64 | (count as u64) << 32 | if abandoned { Self::ABANDONED } else { 0 })
+    }
+
+    fn first(self) -> u32 {
+        self.0 as u32
+    }
+
+    fn count(self) -> u32 {
+        (self.0 >> 32) as u32 & !(1 << 31)
+    }
+
+    fn abandoned(self) -> bool {
+        self.0 & Self::ABANDONED != 0
+    }
+}
+
+pub(super) struct Home {
+    region: Option<DmaRegion>,
+    /// Each belongs to the owner of its buffer, but for `returned_after` of those at home.
+    metas: Box<[UnsafeCell<Meta>]>,
+    returned: AtomicU64,
+}
+
+impl Home {
+    /// The link of buffer `index` in the list that it is on.
+    fn link(&self, index: u32) -> Option<&AtomicU32> {
+        let meta = self.metas.get(index as usize)?.get();
+        // SAFETY: a valid pointer; this one field is an atomic and may be read whoever owns the rest.
+        Some(unsafe { &(*meta).returned_after })
+    }
+
+    /// Takes a buffer back; frees the home where it was the last one that was out.
+    ///
+    /// # Safety
+    /// The caller owns the buffer, and does not any more from here on.
+    unsafe fn give_back(meta: NonNull<Meta>) {
+        let meta = meta.as_ptr();
+        // SAFETY: the caller's word; until the buffer is counted below, the home is alive.
+        let (home, index, after) = unsafe { ((*meta).home, (*meta).index, &(*meta).returned_after) };
+        // SAFETY: as above; `total` is read now, since the home may be gone once we are counted.
+        let (returned, total) =
+            unsafe { (&(*home.as_ptr()).returned, (*home.as_ptr()).metas.len() as u32) };
+        let mut head = Returned(returned.load(Ordering::Relaxed));
+        let pushed = loop {
+            after.store(head.first(), Ordering::Relaxed);
+            let pushed = Returned::new(index, head.count() + 1, head.abandoned());
+            // Release: the keeper, or whoever frees the home, sees all that this owner did.
+            match returned.compare_exchange_weak(
+                head.0,
+                pushed.0,
+                Ordering::AcqRel,
+                Ordering::Relaxed,
+            ) {
+                Ok(_) => break pushed,
+                Err(now) => head = Returned(now),
+            }
+        };
+        if pushed.abandoned() && pushed.count() == total {
+            // SAFETY: the keeper has gone and every buffer is back: nobody else can reach the home,
+            // and one thread only saw the count become `total`.
+            drop(unsafe { Box::from_raw(home.as_ptr()) });
+        }
+    }
+}
+
+/// Gives the buffer back, and those chained behind it: one after the other, so that a long chain
+/// does not recurse.
+impl Drop for Segment {
+    fn drop(&mut self) {
+        let mut next = self.meta_mut().next.take();
+        // SAFETY: this segment owned the buffer, and ends here.
+        unsafe { Home::give_back(self.0) };
+        while let Some(mut segment) = next {
+            next = segment.meta_mut().next.take();
+        }
+    }
+}
+
+/// The side that hands out: one a home, on one thread at a time.
+pub(super) struct Keeper {
+    home: NonNull<Home>,
+    /// First of the buffers at hand, linked by `returned_after`.
+    at_hand: Cell<u32>,
+}
+
+// SAFETY: it is the only keeper of its home; `at_hand` goes with it from thread to thread.
+unsafe impl Send for Keeper {}
+
+impl Keeper {
+    /// `count` buffers; `place(index)` says where each is and how long it may be.
+    pub(super) fn new(
+        region: Option<DmaRegion>,
+        count: u32,
+        place: impl Fn(&DmaRegion, u32) -> (NonNull<u8>, Iova, u32),
+    ) -> Self {
+        assert!(count < 1 << 31);
+        let mut home = Box::new(Home {
+            region,
+            metas: Box::new([]),
+            returned: AtomicU64::new(Returned::NONE.0),
+        });
+        let whose = NonNull::from(home.as_mut());
+        home.metas = (0..count)
+            .map(|index| {
+                let nowhere = (NonNull::dangling(), Iova(0), 0);
+                let place = home.region.as_ref().map(|region| place(region, index));
+                let (ptr, iova, capacity) = place.unwrap_or(nowhere);
+                UnsafeCell::new(Meta {
+                    iova,
+                    ptr,
+                    len: 0,
+                    capacity,
+                    next: None,
+                    offload: Offload::NONE,
+                    home: whose,
+                    index,
+                    returned_after: AtomicU32::new(if index + 1 < count { index + 1 } else { NIL }),
+                })
+            })
+            .collect();
+        Self {
+            home: NonNull::from(Box::leak(home)),
+            at_hand: Cell::new(if count == 0 { NIL } else { 0 }),
+        }
+    }
+
+    fn home(&self) -> &Home {
+        // SAFETY: the home lives until its keeper has gone and all buffers are back.
+        unsafe { self.home.as_ref() }
+    }
+
+    pub(super) fn region(&self) -> Option<&DmaRegion> {
+        self.home().region.as_ref()
+    }
+
+    pub(super) fn total(&self) -> u32 {
+        self.home().metas.len() as u32
+    }
+
+    /// A buffer that nobody has, with length 0; `None` where all are out.
+    #[inline]
+    pub(super) fn take(&self) -> Option<Segment> {
+        let mut index = self.at_hand.get();
+        if index == NIL {
+            // Acquire: what the former owners did to the buffers is done.
+            let returned = self
+                .home()
+                .returned
+                .swap(Returned::NONE.0, Ordering::Acquire);
+            index = Returned(returned).first();
+            if index == NIL {
+                return None;
+            }
+        }
+        let home = self.home();
+        let after = home.link(index)?.load(Ordering::Relaxed);
+        self.at_hand.set(after);
+        // The index was on the list, so nobody owns this buffer: now the segment does.
+        let mut segment = Segment(NonNull::new(home.metas[index as usize].get())?);
+        segment.meta_mut().len = 0;
+        Some(segment)
+    }
+}
+
+impl Drop for Keeper {
+    fn drop(&mut self) {
+        let mut at_hand = 0;
+        let mut index = self.at_hand.get();
+        while let Some(link) = self.home().link(index) {
+            at_hand += 1;
+            index = link.load(Ordering::Relaxed);
+        }
+        let total = self.total();
+        let abandon = |head: u64| {
+            let head = Returned(head);
+            Some(Returned::new(head.first(), head.count() + at_hand, true).0)
+        };
+        let returned = &self.home().returned;
+        let before = returned.fetch_update(Ordering::AcqRel, Ordering::Relaxed, abandon);
+        let (Ok(before) | Err(before)) = before;
+        if Returned(before).count() + at_hand == total {
+            // SAFETY: every buffer is home and the keeper goes: nobody can reach the home.
+            drop(unsafe { Box::from_raw(self.home.as_ptr()) });
+        }
+    }
+}

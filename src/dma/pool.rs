@@ -1,0 +1,181 @@
+//! Packet buffers: one region cut into pieces of one size.
+//!
+//! A [`DmaBuf`] is owned by one place at a time: the caller, or the ring it was pushed into. What is
+//! in a ring cannot be touched, because it was moved there:
+//!
+//! ```compile_fail,E0382
+//! # fn push_then_write(mut tx: pinwire::nic::e1000::Tx<pinwire::backend::FakeBar>, mut buf: pinwire::dma::DmaBuf) {
+//! tx.push(buf.into()).unwrap();
+//! buf.fill(b"too late"); // the NIC has it
+//! # }
+//! ```
+//!
+//! ```compile_fail,E0382
+//! # fn push_twice(mut tx: pinwire::nic::e1000::Tx<pinwire::backend::FakeBar>, buf: pinwire::dma::DmaBuf) {
+//! let frame = pinwire::dma::Frame::from(buf);
+//! tx.push(frame).unwrap();
+//! tx.push(frame).unwrap(); // the NIC has it already
+//! # }
+//! ```
+
+use std::ptr::NonNull;
+use std::sync::Arc;
+
+use super::home::Keeper;
+use super::{DmaRegion, DmaSpace, Iova, Segment};
+use crate::error::Result;
+
+/// Packet buffers of one size in pinned, mapped memory.
+///
+/// A buffer may be dropped on any thread; they are taken on one at a time. The memory lives until
+/// the pool and all its buffers are gone.
+pub struct Pool {
+    keeper: Keeper,
+    capacity: usize,
+}
+
+impl std::fmt::Debug for Pool {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Pool({} x {})", self.keeper.total(), self.capacity)
+    }
+}
+
+impl Pool {
+    /// `count` buffers of `capacity` bytes each.
+    ///
+    /// # Errors
+    /// As [`DmaRegion::alloc`].
+    pub fn new(space: &Arc<dyn DmaSpace>, count: usize, capacity: usize) -> Result<Self> {
+        // Whole cache lines, so that two owners do not share one.
+        let stride = capacity.next_multiple_of(64);
+        let region = DmaRegion::alloc(space, count * stride)?;
+        let keeper = Keeper::new(Some(region), count as u32, |region, index| {
+            let offset = index as usize * stride;
+            let mapping = region.mapping();
+            // SAFETY: `count * stride` bytes were allocated, so the sum stays inside.
+            let ptr = unsafe { mapping.ptr.add(offset) };
+            (ptr, Iova(mapping.iova.0 + offset as u64), capacity as u32)
+        });
+        Ok(Self { keeper, capacity })
+    }
+
+    /// Bytes that a buffer can hold.
+    pub fn capacity(&self) -> usize {
+        self.capacity
+    }
+
+    /// How many buffers there are, at hand or out.
+    pub fn count(&self) -> usize {
+        self.keeper.total() as usize
+    }
+
+    /// The memory behind it.
+    pub fn region(&self) -> &DmaRegion {
+        self.keeper.region().expect("a pool has a region")
+    }
+
+    /// A buffer of length 0; `None` where all are out.
+    #[inline]
+    pub fn take(&self) -> Option<DmaBuf> {
+        self.keeper.take().map(DmaBuf)
+    }
+}
+
+/// One packet buffer; given back to its pool when dropped.
+#[derive(Debug)]
+pub struct DmaBuf(pub(super) Segment);
+
+impl DmaBuf {
+    /// Bytes that it can hold.
+    #[inline]
+    pub fn capacity(&self) -> usize {
+        self.0.meta().capacity as usize
+    }
+
+    /// Bytes that count.
+    #[inline]
+    #[allow(clippy::len_without_is_empty)]
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Where the device sees it.
+    #[inline]
+    pub fn iova(&self) -> Iova {
+        self.0.iova()
+    }
+
+    /// Sets how many bytes count.
+    ///
+    /// # Panics
+    /// Where the buffer is shorter.
+    #[inline]
+    pub fn set_len(&mut self, len: usize) {
+        assert!(len <= self.capacity());
+        self.0.meta_mut().len = len as u32;
+    }
+
+    /// Makes `from` its content.
+    ///
+    /// # Panics
+    /// Where it does not fit.
+    pub fn fill(&mut self, from: &[u8]) {
+        self.set_len(from.len());
+        self.put(0, from);
+    }
+
+    /// Copies `from` in at `offset`.
+    ///
+    /// # Panics
+    /// Where it does not fit into its length.
+    pub fn put(&mut self, offset: usize, from: &[u8]) {
+        let past = offset.checked_add(from.len());
+        assert!(past.is_some_and(|past| past <= self.len()));
+        let ptr: NonNull<u8> = self.0.meta().ptr;
+        // SAFETY: inside the buffer, which we own; a raw copy, since nothing but the device's good
+        // behaviour keeps it from writing here.
+        unsafe {
+            ptr.as_ptr()
+                .add(offset)
+                .copy_from_nonoverlapping(from.as_ptr(), from.len());
+        }
+    }
+
+    /// Copies out from `offset` on.
+    ///
+    /// # Panics
+    /// Where its length is shorter.
+    pub fn get(&self, offset: usize, into: &mut [u8]) {
+        copy_out(&self.0, offset, into);
+    }
+
+    /// `N` bytes at `offset`; `None` where its length is shorter.
+    #[inline]
+    pub fn array<const N: usize>(&self, offset: usize) -> Option<[u8; N]> {
+        let past = offset.checked_add(N)?;
+        (past <= self.len()).then(|| {
+            let mut bytes = [0; N];
+            copy_out(&self.0, offset, &mut bytes);
+            bytes
+        })
+    }
+
+    /// Its content, copied.
+    pub fn to_vec(&self) -> Vec<u8> {
+        let mut bytes = vec![0; self.len()];
+        copy_out(&self.0, 0, &mut bytes);
+        bytes
+    }
+}
+
+/// Copies bytes of a packet buffer out.
+#[inline]
+pub(super) fn copy_out(segment: &Segment, offset: usize, into: &mut [u8]) {
+    let past = offset.checked_add(into.len());
+    assert!(segment.is_buffer() && past.is_some_and(|past| past <= segment.len()));
+    // SAFETY: inside the buffer, whose owner is borrowed; a raw copy, as in `put`.
+    unsafe {
+        let from = segment.meta().ptr.as_ptr().add(offset);
+        from.copy_to_nonoverlapping(into.as_mut_ptr(), into.len());
+    }
+}

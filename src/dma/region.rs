@@ -1,0 +1,214 @@
+//! A stretch of memory that is pinned and mapped for a device.
+//!
+//! The device may write it at any moment, so it is reached through atomics ([`DmaArray`]) or raw
+//! copies, never through a reference to plain bytes. It is unmapped from the IOMMU first and given
+//! back to the system after, in that order, when its owner goes.
+
+use std::fs::File;
+use std::marker::PhantomData;
+use std::ops::Deref;
+use std::ptr::NonNull;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, AtomicU16, AtomicU32, AtomicU64};
+
+use super::Iova;
+use crate::error::Result;
+
+/// Where DMA memory comes from: what a backend gives its drivers.
+///
+/// # Safety
+/// A [`Mapping`] must be valid memory of its length until [`DmaSpace::unmap`], owned by nobody else,
+/// page-aligned, and readable (and writable, but for a file) by this process.
+pub unsafe trait DmaSpace: Send + Sync {
+    /// Pins at least `len` bytes of zeroed memory and maps them for reading and writing.
+    ///
+    /// # Errors
+    /// No memory, no IOVA range, or the locked-memory limit.
+    fn alloc(&self, len: usize) -> Result<Mapping>;
+
+    /// Maps `len` bytes of `file` from `offset` (a multiple of the page size) for the device to
+    /// read, straight from the page cache.
+    ///
+    /// # Errors
+    /// As [`DmaSpace::alloc`], and where the file cannot be mapped.
+    fn map_file(&self, file: &File, offset: u64, len: usize) -> Result<Mapping>;
+
+    /// Undoes `mapping`: from here on the device cannot reach the memory, and it is freed.
+    ///
+    /// # Safety
+    /// `mapping` came from this space, is undone once, and nobody uses its memory any more.
+    unsafe fn unmap(&self, mapping: &Mapping);
+}
+
+/// What a [`DmaSpace`] hands out.
+#[derive(Debug, Clone, Copy)]
+pub struct Mapping {
+    /// Where this process sees it.
+    pub ptr: NonNull<u8>,
+    /// Length in bytes: a multiple of `page`.
+    pub len: usize,
+    /// Where the device sees it.
+    pub iova: Iova,
+    /// Size of the pages behind it, in bytes.
+    pub page: usize,
+}
+
+// SAFETY: a `Mapping` is an address and three numbers; what may be done with the memory is the
+// business of the types that own one.
+unsafe impl Send for Mapping {}
+// SAFETY: as above.
+unsafe impl Sync for Mapping {}
+
+/// Pinned memory mapped at an IOVA; unmapped and freed when dropped.
+pub struct DmaRegion {
+    mapping: Mapping,
+    space: Arc<dyn DmaSpace>,
+}
+
+impl std::fmt::Debug for DmaRegion {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.mapping.fmt(f)
+    }
+}
+
+impl Drop for DmaRegion {
+    fn drop(&mut self) {
+        // SAFETY: the mapping came from this space and this is its only owner, which ends here.
+        unsafe { self.space.unmap(&self.mapping) }
+    }
+}
+
+impl DmaRegion {
+    /// At least `len` bytes of zeroed memory.
+    ///
+    /// # Errors
+    /// As [`DmaSpace::alloc`].
+    pub fn alloc(space: &Arc<dyn DmaSpace>, len: usize) -> Result<Self> {
+        Ok(Self {
+            mapping: space.alloc(len)?,
+            space: Arc::clone(space),
+        })
+    }
+
+    /// The page cache of `file`, for the device to read; see [`DmaSpace::map_file`].
+    pub(super) fn map_file(
+        space: &Arc<dyn DmaSpace>,
+        file: &File,
+        offset: u64,
+        len: usize,
+    ) -> Result<Self> {
+        Ok(Self {
+            mapping: space.map_file(file, offset, len)?,
+            space: Arc::clone(space),
+        })
+    }
+
+    /// Where it is and how long: for showing.
+    pub fn mapping(&self) -> Mapping {
+        self.mapping
+    }
+
+    /// Where the device sees its first byte.
+    pub fn iova(&self) -> Iova {
+        self.mapping.iova
+    }
+
+    /// Length in bytes.
+    pub fn size(&self) -> usize {
+        self.mapping.len
+    }
+
+    /// Copies `from` in at `offset` bytes.
+    ///
+    /// # Panics
+    /// Where it does not fit.
+    pub fn write(&self, offset: usize, from: &[u8]) {
+        let past = offset.checked_add(from.len());
+        assert!(past.is_some_and(|past| past <= self.mapping.len));
+        // SAFETY: inside the mapping, which this region owns; a raw copy, since the device may
+        // write the same bytes.
+        unsafe {
+            let to = self.mapping.ptr.as_ptr().add(offset);
+            to.copy_from_nonoverlapping(from.as_ptr(), from.len());
+        }
+    }
+
+    /// Copies out from `offset` bytes on.
+    ///
+    /// # Panics
+    /// Where the region is shorter.
+    pub fn read(&self, offset: usize, into: &mut [u8]) {
+        let past = offset.checked_add(into.len());
+        assert!(past.is_some_and(|past| past <= self.mapping.len));
+        // SAFETY: as in `write`.
+        unsafe {
+            let from = self.mapping.ptr.as_ptr().add(offset);
+            from.copy_to_nonoverlapping(into.as_mut_ptr(), into.len());
+        }
+    }
+}
+
+/// What may lie in memory that the device also writes: any bit pattern is a value, and access is
+/// atomic.
+///
+/// # Safety
+/// Valid for all bit patterns, no padding, no destructor, all access through atomics.
+pub unsafe trait Shared {}
+
+// SAFETY: an atomic integer is valid for all bit patterns.
+unsafe impl Shared for AtomicU8 {}
+// SAFETY: as above.
+unsafe impl Shared for AtomicU16 {}
+// SAFETY: as above.
+unsafe impl Shared for AtomicU32 {}
+// SAFETY: as above.
+unsafe impl Shared for AtomicU64 {}
+// SAFETY: an array of such.
+unsafe impl<T: Shared, const N: usize> Shared for [T; N] {}
+
+/// A region seen as `T`s, such as a ring's descriptors.
+#[derive(Debug)]
+pub struct DmaArray<T> {
+    region: DmaRegion,
+    first: NonNull<T>,
+    len: usize,
+    items: PhantomData<T>,
+}
+
+// SAFETY: it owns its region, and `T: Shared` is reached through atomics only.
+unsafe impl<T: Shared> Send for DmaArray<T> {}
+
+impl<T: Shared> DmaArray<T> {
+    /// `len` zeroed items at the beginning of a fresh region.
+    ///
+    /// # Errors
+    /// As [`DmaRegion::alloc`].
+    pub fn alloc(space: &Arc<dyn DmaSpace>, len: usize) -> Result<Self> {
+        let region = DmaRegion::alloc(space, len * size_of::<T>())?;
+        let mapping = region.mapping();
+        assert!(mapping.len >= len * size_of::<T>());
+        assert!(mapping.ptr.cast::<T>().is_aligned());
+        Ok(Self {
+            first: mapping.ptr.cast(),
+            region,
+            len,
+            items: PhantomData,
+        })
+    }
+
+    /// Where the device sees item `index`.
+    pub fn iova(&self, index: usize) -> Iova {
+        Iova(self.region.iova().0 + (index * size_of::<T>()) as u64)
+    }
+}
+
+impl<T: Shared> Deref for DmaArray<T> {
+    type Target = [T];
+
+    #[inline]
+    fn deref(&self) -> &[T] {
+        // SAFETY: the region holds `len` aligned `T`s (checked in `alloc`), any bit pattern is one,
+        // and `T: Shared` expects writes behind a shared reference.
+        unsafe { std::slice::from_raw_parts(self.first.as_ptr(), self.len) }
+    }
+}

@@ -1,0 +1,229 @@
+//! One error for the whole library.
+//!
+//! Each variant says what was found and, on the lines after, what to do about it: an error is read
+//! by somebody who wants to go on.
+
+use std::io;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::pci::Address;
+
+/// What the library's functions give.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// What can go wrong, and what to do about it.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A device spec that does not parse.
+    #[error("{spec:?} is not a device: {why}\n  write a PCI address (0000:00:03.0) or a device model of QEMU on this host (qtest:e1000)")]
+    BadDevice {
+        /// What was given.
+        spec: String,
+        /// What is wrong with it.
+        why: String,
+    },
+
+    /// No function at this address.
+    #[error("{0}: there is no such PCI function\n  try: pinwire list")]
+    NoSuchDevice(Address),
+
+    /// The function is there, but no driver of ours knows it.
+    #[error("{device}: no driver for PCI device {vendor:04x}:{id:04x}\n  drivers here: {known}")]
+    Unsupported {
+        /// Which device.
+        device: String,
+        /// PCI vendor id.
+        vendor: u16,
+        /// PCI device id.
+        id: u16,
+        /// What would have been taken.
+        known: &'static str,
+    },
+
+    /// The function belongs to another driver, or to none.
+    #[error("{address} is bound to {}, not to vfio-pci\n  try: pinwire bind {address}", driver.as_deref().unwrap_or("no driver"))]
+    NotBound {
+        /// Which function.
+        address: Address,
+        /// The driver that has it.
+        driver: Option<String>,
+    },
+
+    /// Some function of the IOMMU group is still the kernel's.
+    #[error("{address} cannot be used: IOMMU group {group} is not viable\n{}\n  every function of a group must be on vfio-pci or on no driver",
+        members.iter().map(|(member, driver)| format!("  {member} is bound to {driver}; try: pinwire bind {member}")).collect::<Vec<_>>().join("\n"))]
+    GroupNotViable {
+        /// Which function was asked for.
+        address: Address,
+        /// Its group.
+        group: u32,
+        /// The members in the way, with the driver of each.
+        members: Vec<(Address, String)>,
+    },
+
+    /// No IOMMU guards the function.
+    #[error("{0}: no IOMMU is active for this function, so nothing would keep it from reaching all memory\n  enable VT-d or AMD-Vi in the firmware and boot with intel_iommu=on (AMD: on by itself); in a VM, add an emulated one (qemu/vm does)")]
+    NoIommu(Address),
+
+    /// A kernel module or option is missing.
+    #[error("{what}\n  try: {remedy}")]
+    KernelLacks {
+        /// What is missing.
+        what: String,
+        /// What to type.
+        remedy: String,
+    },
+
+    /// The files of the group belong to somebody else.
+    #[error("{path}: permission denied\n  it belongs to {owner} (mode {mode:03o}); run as root, or give it away once: sudo chown $USER {path}")]
+    NotPermitted {
+        /// The file.
+        path: String,
+        /// Its owner.
+        owner: String,
+        /// Its permission bits.
+        mode: u32,
+    },
+
+    /// The locked-memory limit is too low for what must be pinned.
+    #[error("cannot pin {needed} bytes of memory: the locked-memory limit is {limit} bytes\n  raise it to at least {} KiB: ulimit -l {} (or set memlock in /etc/security/limits.conf), or run as root", needed.div_ceil(1024), needed.div_ceil(1024))]
+    MemlockLimit {
+        /// Bytes that must be lockable.
+        needed: u64,
+        /// Bytes that are.
+        limit: u64,
+    },
+
+    /// Another process has the group.
+    #[error("{address}: IOMMU group {group} is in use by another process{}\n  end that program first: a group has one owner at a time", holder.as_ref().map(|who| format!(" ({who})")).unwrap_or_default())]
+    GroupBusy {
+        /// Which function was asked for.
+        address: Address,
+        /// Its group.
+        group: u32,
+        /// Who has it, where that could be found out.
+        holder: Option<String>,
+    },
+
+    /// Config space reads all ones.
+    #[error("{0} is gone: its config space reads all ones\n  it was unplugged, powered off, or its bridge is down; plug it in again and run: pinwire list")]
+    DeviceGone(String),
+
+    /// The device wrote something that cannot be true.
+    #[error("{device}: the device wrote what cannot be true: {what}\n  it was stopped, and nothing it says is used; reset it before using it again")]
+    DeviceLied {
+        /// Which device.
+        device: String,
+        /// What it wrote and what would have been right.
+        what: String,
+    },
+
+    /// A wait on the device ran into its bound.
+    #[error("{device}: {what} did not happen within {} ms\n  {remedy}", bound.as_millis())]
+    Timeout {
+        /// Which device.
+        device: String,
+        /// What was waited for.
+        what: &'static str,
+        /// How long.
+        bound: Duration,
+        /// What to do.
+        remedy: &'static str,
+    },
+
+    /// A frame that the device cannot send.
+    #[error("a frame of {length} bytes cannot be sent: {device} takes {min} to {max} bytes\n  {remedy}")]
+    FrameLength {
+        /// Which device.
+        device: String,
+        /// Bytes of the frame, without the frame check sequence.
+        length: usize,
+        /// The shortest that it takes.
+        min: usize,
+        /// The longest that it takes.
+        max: usize,
+        /// What to do.
+        remedy: &'static str,
+    },
+
+    /// A frame asks for what the device cannot do.
+    #[error("{device} cannot do this: {what}")]
+    NotOffered {
+        /// Which device.
+        device: String,
+        /// What was asked for.
+        what: String,
+    },
+
+    /// No IOVA range is left that is long enough.
+    #[error("no I/O virtual address range of {len} bytes is left for {device}\n  the IOMMU allows {ranges}; unmap something, or map less at once")]
+    NoIova {
+        /// Which device.
+        device: String,
+        /// Bytes wanted.
+        len: u64,
+        /// What the IOMMU reports.
+        ranges: String,
+    },
+
+    /// QEMU is not there or did not come up.
+    #[error("{what}\n  {remedy}")]
+    Qemu {
+        /// What happened.
+        what: String,
+        /// What to do.
+        remedy: String,
+    },
+
+    /// A capture file that cannot be read.
+    #[error("{}: not a capture that can be sent: {why}", path.display())]
+    BadCapture {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong, and in which packet.
+        why: String,
+    },
+
+    /// A file changed under us.
+    #[error("{}: {what}", path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// What happened to it, and how much was sent.
+        what: String,
+    },
+
+    /// Something that is wrong in what the caller asked for.
+    #[error("{0}")]
+    Usage(String),
+
+    /// Interrupted by the user (Ctrl-C).
+    #[error("interrupted")]
+    Interrupted,
+
+    /// An operating system call failed.
+    #[error("{what}: {source}")]
+    Io {
+        /// What was tried.
+        what: String,
+        /// The system's answer.
+        source: io::Error,
+    },
+}
+
+impl Error {
+    /// An operating system error, with what was tried.
+    pub fn io(what: impl Into<String>, source: io::Error) -> Self {
+        Self::Io {
+            what: what.into(),
+            source,
+        }
+    }
+
+    /// The last operating system error (`errno`), with what was tried.
+    pub fn last_os(what: impl Into<String>) -> Self {
+        Self::io(what, io::Error::last_os_error())
+    }
+}

@@ -1,0 +1,8 @@
+//! PCI functions: how they are named, found, bound, and what their config space says.
+//!
+//! Nothing here touches a device's registers: that is a [`Backend`](crate::backend::Backend)'s work.
+
+mod address;
+pub mod config;
+
+pub use address::Address;
