@@ -17,7 +17,9 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 #[non_exhaustive]
 pub enum Error {
     /// A device spec that does not parse.
-    #[error("{spec:?} is not a device: {why}\n  write a PCI address (0000:00:03.0) or a device model of QEMU on this host (qtest:e1000)")]
+    #[error(
+        "{spec:?} is not a device: {why}\n  write a PCI address (0000:00:03.0) or a device model of QEMU on this host (qtest:e1000)"
+    )]
     BadDevice {
         /// What was given.
         spec: String,
@@ -64,7 +66,9 @@ pub enum Error {
     },
 
     /// No IOMMU guards the function.
-    #[error("{0}: no IOMMU is active for this function, so nothing would keep it from reaching all memory\n  enable VT-d or AMD-Vi in the firmware and boot with intel_iommu=on (AMD: on by itself); in a VM, add an emulated one (qemu/vm does)")]
+    #[error(
+        "{0}: no IOMMU is active for this function, so nothing would keep it from reaching all memory\n  enable VT-d or AMD-Vi in the firmware and boot with intel_iommu=on (AMD: on by itself); in a VM, add an emulated one (qemu/vm does)"
+    )]
     NoIommu(Address),
 
     /// A kernel module or option is missing.
@@ -77,7 +81,9 @@ pub enum Error {
     },
 
     /// The files of the group belong to somebody else.
-    #[error("{path}: permission denied\n  it belongs to {owner} (mode {mode:03o}); run as root, or give it away once: sudo chown $USER {path}")]
+    #[error(
+        "{path}: permission denied\n  it belongs to {owner} (mode {mode:03o}); run as root, or give it away once: sudo chown $USER {path}"
+    )]
     NotPermitted {
         /// The file.
         path: String,
@@ -108,11 +114,15 @@ pub enum Error {
     },
 
     /// Config space reads all ones.
-    #[error("{0} is gone: its config space reads all ones\n  it was unplugged, powered off, or its bridge is down; plug it in again and run: pinwire list")]
+    #[error(
+        "{0} is gone: its config space reads all ones\n  it was unplugged, powered off, or its bridge is down; plug it in again and run: pinwire list"
+    )]
     DeviceGone(String),
 
     /// The device wrote something that cannot be true.
-    #[error("{device}: the device wrote what cannot be true: {what}\n  it was stopped, and nothing it says is used; reset it before using it again")]
+    #[error(
+        "{device}: the device wrote what cannot be true: {what}\n  it was stopped, and nothing it says is used; reset it before using it again"
+    )]
     DeviceLied {
         /// Which device.
         device: String,
@@ -134,7 +144,9 @@ pub enum Error {
     },
 
     /// A frame that the device cannot send.
-    #[error("a frame of {length} bytes cannot be sent: {device} takes {min} to {max} bytes\n  {remedy}")]
+    #[error(
+        "a frame of {length} bytes cannot be sent: {device} takes {min} to {max} bytes\n  {remedy}"
+    )]
     FrameLength {
         /// Which device.
         device: String,
@@ -158,7 +170,9 @@ pub enum Error {
     },
 
     /// No IOVA range is left that is long enough.
-    #[error("no I/O virtual address range of {len} bytes is left for {device}\n  the IOMMU allows {ranges}; unmap something, or map less at once")]
+    #[error(
+        "no I/O virtual address range of {len} bytes is left for {device}\n  the IOMMU allows {ranges}; unmap something, or map less at once"
+    )]
     NoIova {
         /// Which device.
         device: String,

@@ -5,10 +5,12 @@
 //! that the same driver code runs in all three, and nothing on the hot path is a dynamic call.
 
 mod fake;
+mod watch;
 
 use std::sync::Arc;
 
 pub use fake::{Fake, FakeBar, FakeDevice, FakeMemory};
+pub use watch::{Watch, Watched, WatchedBar};
 
 use crate::dma::DmaSpace;
 use crate::error::{Error, Result};

@@ -86,7 +86,8 @@ impl DmaFile {
         };
         let mapping = region.mapping();
         // SAFETY: a whole mapping that we own; there is no function that reads through it.
-        let done = unsafe { libc::mprotect(mapping.ptr.as_ptr().cast(), mapping.len, libc::PROT_NONE) };
+        let done =
+            unsafe { libc::mprotect(mapping.ptr.as_ptr().cast(), mapping.len, libc::PROT_NONE) };
         match done {
             0 => Ok(()),
             _ => Err(Error::last_os("mprotect(PROT_NONE) of the file's mapping")),
@@ -111,8 +112,8 @@ impl DmaFile {
         let meta = segment.meta_mut();
         meta.iova = Iova(mapping.iova.0 + offset);
         // An address for `show`, never read through.
-        meta.ptr = NonNull::new(mapping.ptr.as_ptr().wrapping_add(offset as usize))
-            .unwrap_or(mapping.ptr);
+        meta.ptr =
+            NonNull::new(mapping.ptr.as_ptr().wrapping_add(offset as usize)).unwrap_or(mapping.ptr);
         meta.len = u32::try_from(len).expect("a slice of at most 4 GiB");
         Some(FileSlice(segment))
     }

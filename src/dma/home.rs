@@ -81,10 +81,12 @@ impl Home {
     unsafe fn give_back(meta: NonNull<Meta>) {
         let meta = meta.as_ptr();
         // SAFETY: the caller's word; until the buffer is counted below, the home is alive.
-        let (home, index, after) = unsafe { ((*meta).home, (*meta).index, &(*meta).returned_after) };
-        // SAFETY: as above; `total` is read now, since the home may be gone once we are counted.
-        let (returned, total) =
-            unsafe { (&(*home.as_ptr()).returned, (*home.as_ptr()).metas.len() as u32) };
+        let (home, index, after) =
+            unsafe { ((*meta).home, (*meta).index, &(*meta).returned_after) };
+        // SAFETY: as above.
+        let home_ref = unsafe { home.as_ref() };
+        // `total` is read now, since the home may be gone once we are counted.
+        let (returned, total) = (&home_ref.returned, home_ref.metas.len() as u32);
         let mut head = Returned(returned.load(Ordering::Relaxed));
         let pushed = loop {
             after.store(head.first(), Ordering::Relaxed);

@@ -34,7 +34,10 @@ impl IovaAllocator {
     /// Over `valid` (inclusive bounds, as VFIO reports them). Address 0 is never handed out: to a
     /// reader of a descriptor it looks like a null pointer.
     pub fn new(valid: impl IntoIterator<Item = RangeInclusive<u64>>) -> Self {
-        let mut valid: Vec<_> = valid.into_iter().filter(|range| !range.is_empty()).collect();
+        let mut valid: Vec<_> = valid
+            .into_iter()
+            .filter(|range| !range.is_empty())
+            .collect();
         valid.sort_by_key(|range| *range.start());
         Self {
             valid,

@@ -166,6 +166,33 @@ unsafe impl Shared for AtomicU64 {}
 // SAFETY: an array of such.
 unsafe impl<T: Shared, const N: usize> Shared for [T; N] {}
 
+/// Declares a descriptor: a tuple struct of [`Shared`] words, so that a driver needs no `unsafe`.
+///
+/// ```
+/// pinwire::descriptor! {
+///     /// A buffer's IOVA, and the rest.
+///     #[repr(C, align(16))]
+///     pub struct Desc([std::sync::atomic::AtomicU64; 2]);
+/// }
+/// ```
+#[macro_export]
+macro_rules! descriptor {
+    ($(#[$meta:meta])* pub struct $name:ident($words:ty);) => {
+        $(#[$meta])*
+        #[derive(Debug)]
+        pub struct $name($words);
+
+        const _: () = {
+            const fn words_are_shared<T: $crate::dma::Shared>() {}
+            words_are_shared::<$words>();
+            assert!(size_of::<$name>() == size_of::<$words>(), "padding");
+        };
+
+        // SAFETY: its only field is `Shared`, and the size says that there is no padding.
+        unsafe impl $crate::dma::Shared for $name {}
+    };
+}
+
 /// A region seen as `T`s, such as a ring's descriptors.
 #[derive(Debug)]
 pub struct DmaArray<T> {

@@ -39,7 +39,11 @@ impl FromStr for Mac {
     fn from_str(text: &str) -> Result<Self> {
         let bytes: Option<Vec<u8>> = text
             .split(':')
-            .map(|part| u8::from_str_radix(part, 16).ok().filter(|_| part.len() == 2))
+            .map(|part| {
+                u8::from_str_radix(part, 16)
+                    .ok()
+                    .filter(|_| part.len() == 2)
+            })
             .collect();
         bytes
             .and_then(|bytes| bytes.try_into().ok())

@@ -13,16 +13,18 @@ use bitfield_struct::bitfield;
 
 use crate::mmio::fields;
 
-/// A transmit descriptor in memory, in one of three forms: legacy ([`LegacyTx`]), context
-/// ([`ContextOffsets`] and [`ContextTx`]) or data ([`DataTx`]).
-#[derive(Debug)]
-#[repr(C, align(16))]
-pub struct TxDesc([AtomicU64; 2]);
+crate::descriptor! {
+    /// A transmit descriptor in memory, in one of three forms: legacy ([`LegacyTx`]), context
+    /// ([`ContextOffsets`] and [`ContextTx`]) or data ([`DataTx`]).
+    #[repr(C, align(16))]
+    pub struct TxDesc([AtomicU64; 2]);
+}
 
-/// A receive descriptor in memory, §3.2.3: a buffer's IOVA, and [`RxWord`].
-#[derive(Debug)]
-#[repr(C, align(16))]
-pub struct RxDesc([AtomicU64; 2]);
+crate::descriptor! {
+    /// A receive descriptor in memory, §3.2.3: a buffer's IOVA, and [`RxWord`].
+    #[repr(C, align(16))]
+    pub struct RxDesc([AtomicU64; 2]);
+}
 
 const _: () = assert!(size_of::<TxDesc>() == 16 && align_of::<TxDesc>() == 16);
 const _: () = assert!(size_of::<RxDesc>() == 16 && align_of::<RxDesc>() == 16);
