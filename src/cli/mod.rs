@@ -1,0 +1,152 @@
+//! The `pinwire` command: what it understands, what it exits with, and how it is interrupted.
+//!
+//! Ctrl-C sets a flag that every loop looks at ([`interrupted`]), so that a command ends by returning:
+//! the card is stopped and its memory unmapped by the drops on the way, as they are when it fails or
+//! panics. Exit codes: 0 done, 1 failed, 2 not understood, 130 interrupted.
+
+mod bench;
+mod bind;
+mod list;
+#[allow(dead_code)]
+mod output;
+mod recv;
+mod send;
+mod show;
+
+use std::process::ExitCode;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, LazyLock};
+
+use clap::builder::styling::{AnsiColor, Styles};
+use clap::{ArgAction, Parser, Subcommand};
+use pinwire::Error;
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use tracing_subscriber::filter::LevelFilter;
+
+/// Drives PCI network cards from user space: maps a card's registers, pins memory through the IOMMU,
+/// and sends and receives packets from that memory, past the kernel.
+///
+/// A DEVICE is a PCI address, for a card bound to vfio-pci, or a device model of QEMU that pinwire
+/// starts on this host (no root, no VM):
+///
+///   0000:00:03.0                            the card at that address
+///   qtest:e1000                             QEMU's e1000, its cable not plugged in anywhere
+///   qtest:e1000,net=udp:127.0.0.1:7000,pcap=out.pcap
+#[derive(Parser)]
+#[command(version, verbatim_doc_comment, max_term_width = 100, styles = STYLES, after_help = FIRST_STEPS)]
+struct Cli {
+    /// Says what it does on the way: -v, -vv and -vvv for more
+    #[arg(short, long, action = ArgAction::Count, global = true)]
+    verbose: u8,
+
+    #[command(subcommand)]
+    command: Command,
+}
+
+const FIRST_STEPS: &str = "\
+First steps:
+  pinwire list                                         which cards there are
+  pinwire send qtest:e1000 --synthetic 64 --count 1 --explain
+                                                       one packet, step by step, on any machine
+  sudo pinwire bind 0000:00:03.0                       take a card from the kernel
+  sudo pinwire recv 0000:00:03.0 -w - | tcpdump -r -   look at what comes in";
+
+const STYLES: Styles = Styles::styled()
+    .header(AnsiColor::Green.on_default().bold())
+    .usage(AnsiColor::Green.on_default().bold())
+    .literal(AnsiColor::Cyan.on_default().bold())
+    .placeholder(AnsiColor::Cyan.on_default());
+
+#[derive(Subcommand)]
+enum Command {
+    List(list::Args),
+    Bind(bind::Bind),
+    Unbind(bind::Unbind),
+    Send(send::Args),
+    Recv(recv::Args),
+    Show(show::Args),
+    Bench(bench::Args),
+}
+
+/// Why a command ends before its end.
+#[allow(dead_code)]
+enum Failure {
+    /// Something failed.
+    Error(Error),
+    /// Who reads our standard output has had enough: no failure.
+    ReaderGone,
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Self::Error(error)
+    }
+}
+
+/// What a command gives.
+type Outcome = Result<(), Failure>;
+
+static INTERRUPTED: LazyLock<Arc<AtomicBool>> = LazyLock::new(Arc::default);
+
+/// Has somebody asked us to end (Ctrl-C, SIGTERM, SIGHUP)?
+#[allow(dead_code)]
+fn interrupted() -> bool {
+    INTERRUPTED.load(Ordering::Relaxed)
+}
+
+/// Sets the flag at the first signal; ends at once at the second, for whoever cannot wait.
+fn catch_signals() -> std::io::Result<()> {
+    for signal in [SIGINT, SIGTERM, SIGHUP] {
+        let flag = || Arc::clone(&INTERRUPTED);
+        signal_hook::flag::register_conditional_shutdown(signal, 130, flag())?;
+        signal_hook::flag::register(signal, flag())?;
+    }
+    Ok(())
+}
+
+/// Runs the command that the arguments name.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let level = match cli.verbose {
+        0 => LevelFilter::WARN,
+        1 => LevelFilter::INFO,
+        2 => LevelFilter::DEBUG,
+        _ => LevelFilter::TRACE,
+    };
+    tracing_subscriber::fmt()
+        .with_max_level(level)
+        .with_writer(std::io::stderr)
+        .with_ansi(output::stderr_has_colour())
+        .with_target(false)
+        .without_time()
+        .init();
+    let outcome = catch_signals()
+        .map_err(|source| Error::io("catching signals", source).into())
+        .and_then(|()| match cli.command {
+            Command::List(args) => args.run(),
+            Command::Bind(args) => args.run(),
+            Command::Unbind(args) => args.run(),
+            Command::Send(args) => args.run(),
+            Command::Recv(args) => args.run(),
+            Command::Show(args) => args.run(),
+            Command::Bench(args) => args.run(),
+        });
+    match outcome {
+        Ok(()) | Err(Failure::ReaderGone) => ExitCode::SUCCESS,
+        Err(Failure::Error(Error::Interrupted)) => ExitCode::from(130),
+        Err(Failure::Error(error)) => {
+            output::error(&error);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_arguments_are_sound() {
+        super::Cli::command().debug_assert();
+    }
+}

@@ -1,0 +1,16 @@
+//! `pinwire send`.
+
+use pinwire::Error;
+
+use super::Outcome;
+
+/// Sends packets.
+#[derive(clap::Args)]
+pub struct Args {}
+
+impl Args {
+    /// Runs it.
+    pub fn run(self) -> Outcome {
+        Err(Error::Usage("not there yet".to_owned()).into())
+    }
+}
