@@ -169,6 +169,8 @@ pub struct RegInfo {
     pub access: Access,
     /// Section of the datasheet.
     pub section: &'static str,
+    /// What it belongs to: "transmit".
+    pub group: &'static str,
     /// What it is, in a few words.
     pub what: &'static str,
     /// A value's fields, by name: those that are not zero.
@@ -202,22 +204,24 @@ pub fn fields<T: Debug>(value: T) -> Vec<(String, String)> {
         .collect()
 }
 
-/// Declares registers, one line each, and the table of them:
+/// Declares registers, one line each, by groups, and the table of them:
 ///
 /// ```
 /// use pinwire::mmio::{ReadOnly, ReadWrite};
 /// pinwire::registers! {
 ///     /// All of the toy's registers.
 ///     pub TABLE;
+///     in "general";
 ///     /// device control
 ///     CTRL: u32, ReadWrite, 0x0000, "13.4.1";
 ///     /// device status
 ///     STATUS: u32, ReadOnly, 0x0008, "13.4.2";
+///     in "filters";
 ///     /// multicast table: 128 of them, 4 bytes apart
 ///     MTA[128, 4]: u32, ReadWrite, 0x5200, "13.5.1";
 /// }
 /// assert_eq!(MTA.index(1).offset(), 0x5204);
-/// assert_eq!(TABLE[1].name, "STATUS");
+/// assert_eq!((TABLE[1].name, TABLE[1].group), ("STATUS", "general"));
 /// ```
 ///
 /// A register can only be used as it was declared:
@@ -232,19 +236,21 @@ pub fn fields<T: Debug>(value: T) -> Vec<(String, String)> {
 #[macro_export]
 macro_rules! registers {
     ($(#[$table_doc:meta])* pub $table:ident;
-     $(#[doc = $what:literal] $name:ident $([$count:literal, $stride:literal])?: $type:ty, $access:ident, $offset:literal, $section:literal;)*) => {
-        $($crate::registers!(@one $what, $name $([$count, $stride])?, $type, $access, $offset, $section);)*
+     $(in $group:literal;
+       $(#[doc = $what:literal] $name:ident $([$count:literal, $stride:literal])?: $type:ty, $access:ident, $offset:literal, $section:literal;)*)*) => {
+        $($($crate::registers!(@one $what, $name $([$count, $stride])?, $type, $access, $offset, $section);)*)*
 
         $(#[$table_doc])*
-        pub const $table: &[$crate::mmio::RegInfo] = &[$($crate::mmio::RegInfo {
+        pub const $table: &[$crate::mmio::RegInfo] = &[$($($crate::mmio::RegInfo {
             name: stringify!($name),
             offset: $offset,
             array: $crate::registers!(@array $([$count, $stride])?),
             access: $crate::mmio::Access::$access,
             section: $section,
+            group: $group,
             what: $what.trim_ascii(),
             fields: |value| $crate::mmio::fields(<$type>::from(value)),
-        }),*];
+        },)*)*];
     };
     (@one $what:literal, $name:ident, $type:ty, $access:ident, $offset:literal, $section:literal) => {
         #[doc = concat!($what, ", §", $section)]
@@ -287,6 +293,7 @@ mod tests {
         crate::registers! {
             /// Two.
             pub TABLE;
+            in "all";
             /// control
             CTRL: u32, ReadWrite, 0x0, "1";
             /// addresses

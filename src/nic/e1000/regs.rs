@@ -11,7 +11,8 @@ crate::registers! {
     /// All of them.
     pub TABLE;
 
-    // General, interrupt, receive and transmit registers, §13.4
+    // §13.4
+    in "general";
     /// device control
     CTRL: Ctrl, ReadWrite, 0x0000, "13.4.1";
     /// device status
@@ -36,6 +37,8 @@ crate::registers! {
     FCTTV: u32, ReadWrite, 0x0170, "13.4.12";
     /// packet buffer allocation
     PBA: Pba, ReadWrite, 0x1000, "13.4.16";
+
+    in "interrupts";
     /// interrupt causes; reading clears them all
     ICR: Interrupts, ReadClear, 0x00c0, "13.4.17";
     /// least time between interrupts, in 256 ns; 0 is no throttling (not on the 82544)
@@ -46,6 +49,8 @@ crate::registers! {
     IMS: Interrupts, ReadWrite, 0x00d0, "13.4.20";
     /// interrupt mask clear: ones disable
     IMC: Interrupts, WriteOnly, 0x00d8, "13.4.21";
+
+    in "receive";
     /// receive control
     RCTL: Rctl, ReadWrite, 0x0100, "13.4.22";
     /// flow control: send XON below this
@@ -66,6 +71,8 @@ crate::registers! {
     RDTR: Rdtr, ReadWrite, 0x2820, "13.4.30";
     /// receive interrupt delay, at most, in 1.024 us; 0 is off (not on the 82544)
     RADV: u32, ReadWrite, 0x282c, "13.4.31";
+
+    in "transmit";
     /// transmit control
     TCTL: Tctl, ReadWrite, 0x0400, "13.4.33";
     /// gaps between frames
@@ -86,12 +93,15 @@ crate::registers! {
     TXDCTL: Txdctl, ReadWrite, 0x3828, "13.4.43";
     /// transmit interrupt delay, at most, in 1.024 us; 0 is off (not on the 82544)
     TADV: u32, ReadWrite, 0x382c, "13.4.44";
+
+    in "receive";
     /// receive descriptor thresholds
     RXDCTL: Rxdctl, ReadWrite, 0x2828, "13.4.46";
     /// receive checksum offload
     RXCSUM: Rxcsum, ReadWrite, 0x5000, "13.4.47";
 
-    // Filters, §13.5
+    // §13.5
+    in "filters";
     /// multicast hash, a bit of 4096 each
     MTA[128, 4]: u32, ReadWrite, 0x5200, "13.5.1";
     /// receive address, bytes 0 to 3; number 0 is our own
@@ -101,8 +111,9 @@ crate::registers! {
     /// VLAN filter, a bit for each of 4096 ids
     VFTA[128, 4]: u32, ReadWrite, 0x5600, "13.5.4";
 
-    // Statistics, §13.7: they stick at all ones. Of a pair, read the low word first: reading the
+    // §13.7: they stick at all ones. Of a pair, read the low word first: reading the
     // high one clears both.
+    in "statistics";
     /// frames received with a bad CRC
     CRCERRS: u32, ReadClear, 0x4000, "13.7.1";
     /// frames received with a broken last byte
