@@ -105,6 +105,11 @@ impl DmaBuf {
         self.0.iova()
     }
 
+    /// Where this process sees it: for showing, not for touching.
+    pub fn address(&self) -> usize {
+        self.0.address()
+    }
+
     /// Sets how many bytes count.
     ///
     /// # Panics

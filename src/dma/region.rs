@@ -63,6 +63,7 @@ unsafe impl Sync for Mapping {}
 pub struct DmaRegion {
     mapping: Mapping,
     space: Arc<dyn DmaSpace>,
+    leaked: bool,
 }
 
 impl std::fmt::Debug for DmaRegion {
@@ -73,8 +74,10 @@ impl std::fmt::Debug for DmaRegion {
 
 impl Drop for DmaRegion {
     fn drop(&mut self) {
-        // SAFETY: the mapping came from this space and this is its only owner, which ends here.
-        unsafe { self.space.unmap(&self.mapping) }
+        if !self.leaked {
+            // SAFETY: the mapping came from this space and this is its only owner, which ends here.
+            unsafe { self.space.unmap(&self.mapping) }
+        }
     }
 }
 
@@ -87,6 +90,7 @@ impl DmaRegion {
         Ok(Self {
             mapping: space.alloc(len)?,
             space: Arc::clone(space),
+            leaked: false,
         })
     }
 
@@ -100,7 +104,15 @@ impl DmaRegion {
         Ok(Self {
             mapping: space.map_file(file, offset, len)?,
             space: Arc::clone(space),
+            leaked: false,
         })
+    }
+
+    /// Never to be freed: the device may still reach it.
+    pub fn leak(&mut self) {
+        self.leaked = true;
+        // What keeps the mapping alive must not go either.
+        std::mem::forget(Arc::clone(&self.space));
     }
 
     /// Where it is and how long: for showing.
@@ -221,6 +233,11 @@ impl<T: Shared> DmaArray<T> {
             len,
             items: PhantomData,
         })
+    }
+
+    /// Never to be freed: the device may still reach it.
+    pub fn leak(&mut self) {
+        self.region.leak();
     }
 
     /// Where the device sees item `index`.

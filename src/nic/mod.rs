@@ -9,13 +9,14 @@ mod view;
 
 use std::fmt;
 use std::str::FromStr;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 pub use view::{Owner, RegisterView, RingView, SlotView};
 
+use crate::backend::Backend;
 use crate::dma::{DmaSpace, Frame, OffloadFlags, Pool};
 use crate::error::{Error, Result};
-use crate::mmio::RegInfo;
+use crate::mmio::{Access, Mmio, RegInfo};
 
 /// An Ethernet address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
@@ -67,6 +68,8 @@ pub struct NicConfig {
     pub max_frame: usize,
     /// Receive what is addressed to others, too.
     pub promiscuous: bool,
+    /// Let the card insert VLAN tags, and take them out of what comes in; else frames are as on the wire.
+    pub vlan_offload: bool,
     /// Least time between two interrupts; zero for no throttling.
     pub interrupt_interval: Duration,
     /// How long to wait for the link; zero not to wait.
@@ -80,6 +83,7 @@ impl Default for NicConfig {
             rx_ring: 256,
             max_frame: 1518,
             promiscuous: false,
+            vlan_offload: false,
             interrupt_interval: Duration::from_micros(50),
             link_wait: Duration::from_secs(5),
         }
@@ -137,6 +141,46 @@ pub struct Received {
     pub ip_checksum: Checksum,
     /// The TCP or UDP checksum.
     pub l4_checksum: Checksum,
+}
+
+/// Starts the card behind `backend` with the driver that knows it.
+///
+/// # Errors
+/// [`Error::Unsupported`] where none does; else as the driver's own.
+pub fn start<B: Backend + 'static>(backend: B, config: &NicConfig) -> Result<Box<dyn Nic>> {
+    Ok(Box::new(e1000::E1000::start(backend, config)?))
+}
+
+/// Polls until `done`, at most `bound` long: `false` where that ran out. The clock is looked at
+/// rarely, since in a virtual machine that may be a system call.
+fn poll_until(bound: Duration, mut done: impl FnMut() -> bool) -> bool {
+    let mut begin = None;
+    loop {
+        for _ in 0..64 {
+            if done() {
+                return true;
+            }
+            std::hint::spin_loop();
+        }
+        if begin.get_or_insert_with(Instant::now).elapsed() > bound {
+            return done();
+        }
+    }
+}
+
+/// Reads all registers of `table` that reading does not change; of an array, those that are not 0.
+fn read_registers<M: Mmio>(bar: &M, table: &'static [RegInfo]) -> Vec<RegisterView> {
+    let quiet = |info: &&RegInfo| matches!(info.access, Access::ReadOnly | Access::ReadWrite);
+    let each = table.iter().filter(quiet).flat_map(|info| {
+        let (count, stride) = info.array;
+        (0..count).map(move |index| RegisterView {
+            info,
+            index,
+            value: bar.read32(info.offset + index * stride),
+        })
+    });
+    each.filter(|view| view.info.array.0 == 1 || view.value != 0)
+        .collect()
 }
 
 /// A started network card, whichever it is. Dropping it stops the card, then frees its memory.
@@ -219,6 +263,14 @@ pub trait Nic: Send {
 
     /// The pool that received frames come from.
     fn rx_pool(&self) -> &Pool;
+
+    /// The device's own speed: sends `frames` frames of `len` bytes from a ring that is filled once,
+    /// moving the tail by `batch` (a power of two, at most half the ring) and doing nothing else;
+    /// gives the time it took. Write-back is asked for once a batch, as [`Nic::send`] does.
+    ///
+    /// # Errors
+    /// Frames in flight, or a `len` or `batch` that cannot be; [`Error::Timeout`].
+    fn limit(&mut self, len: usize, batch: usize, frames: u64) -> Result<Duration>;
 
     /// Stops the card and waits until it has: no interrupt, no DMA. What dropping does, with its
     /// error.

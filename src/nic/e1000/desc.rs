@@ -31,6 +31,8 @@ const _: () = assert!(size_of::<RxDesc>() == 16 && align_of::<RxDesc>() == 16);
 
 /// Descriptor done: at the same place in word 1 of every form.
 const DD: u64 = 1 << 32;
+/// Report status: likewise.
+const RS: u64 = 1 << 27;
 
 impl TxDesc {
     /// Writes both words. The device must not own the descriptor, and a barrier must come before
@@ -38,6 +40,14 @@ impl TxDesc {
     #[inline]
     pub fn post(&self, word0: u64, word1: u64) {
         store(&self.0, [word0, word1]);
+    }
+
+    /// Sets RS: the device shall write DD when it is through with this one. The device must not own
+    /// the descriptor.
+    #[inline]
+    pub fn report(&self) {
+        let word1 = u64::from_le(self.0[1].load(Ordering::Relaxed)) | RS;
+        self.0[1].store(word1.to_le(), Ordering::Relaxed);
     }
 
     /// Whether the device has written it back (it does so only where RS was set).
@@ -395,11 +405,14 @@ mod tests {
     }
 
     #[test]
-    fn done_is_the_same_bit_in_every_form() {
+    fn done_and_report_are_the_same_bits_in_every_form() {
         assert_eq!(LegacyTx::from_bits(0).with_dd(true).into_bits(), DD);
         assert_eq!(ContextTx::from_bits(0).with_dd(true).into_bits(), DD);
         assert_eq!(DataTx::from_bits(0).with_dd(true).into_bits(), DD);
         assert_eq!(RxWord::from_bits(0).with_dd(true).into_bits(), DD);
+        assert_eq!(LegacyTx::from_bits(0).with_rs(true).into_bits(), RS);
+        assert_eq!(ContextTx::from_bits(0).with_rs(true).into_bits(), RS);
+        assert_eq!(DataTx::from_bits(0).with_rs(true).into_bits(), RS);
     }
 
     #[test]

@@ -1,0 +1,214 @@
+//! The receive ring, §3.2.
+//!
+//! The driver lends the device empty buffers between head (RDH) and tail (RDT); the device fills
+//! them in order and sets DD. A frame longer than a buffer lies in several, the last of which has
+//! EOP. What the device says of a buffer is checked before it is believed.
+
+use std::sync::Arc;
+
+use super::desc::{RxDesc, RxWord, describe_rx};
+use super::regs::{RDBAH, RDBAL, RDH, RDLEN, RDT};
+use crate::barrier::dma_wmb;
+use crate::dma::{DmaArray, DmaBuf, DmaSpace, Frame, Pool};
+use crate::error::{Error, Result};
+use crate::mmio::Mmio;
+use crate::nic::{Checksum, Owner, Received, RingView, SlotView};
+
+/// Bytes of a receive buffer, as RCTL.BSIZE tells the device.
+pub const BUFFER: usize = 2048;
+/// Longest frame that the device takes in, with CRC, §13.4.22 (LPE).
+const LONGEST: usize = 16_384;
+
+/// The receive ring; it owns every buffer that the device may write.
+pub struct Rx<M> {
+    bar: M,
+    device: String,
+    descs: DmaArray<RxDesc>,
+    lent: Box<[Option<DmaBuf>]>,
+    mask: usize,
+    /// The descriptor that the device fills next.
+    head: usize,
+    /// The next to lend.
+    tail: usize,
+    pool: Pool,
+    /// The beginning of a frame whose end has not come.
+    partial: Option<Frame>,
+    vlan: bool,
+}
+
+impl<M: Mmio> Rx<M> {
+    /// A ring of `len` descriptors (a power of two, 8 to 4096) with fresh buffers, and the device
+    /// told of it: §14.4. The receiver must be off; [`Rx::lend`] is for when it is on.
+    pub(super) fn new(
+        bar: &M,
+        device: &str,
+        dma: &Arc<dyn DmaSpace>,
+        len: usize,
+        vlan: bool,
+    ) -> Result<Self> {
+        let descs = DmaArray::alloc(dma, len)?;
+        // As many again as the ring holds, so that the caller may keep some.
+        let pool = Pool::new(dma, 2 * len, BUFFER)?;
+        let base = descs.iova(0).0;
+        bar.set(RDBAL, base as u32);
+        bar.set(RDBAH, (base >> 32) as u32);
+        bar.set(RDLEN, (len * size_of::<RxDesc>()) as u32);
+        bar.set(RDH, 0);
+        bar.set(RDT, 0);
+        Ok(Self {
+            bar: bar.clone(),
+            device: device.to_owned(),
+            descs,
+            lent: (0..len).map(|_| None).collect(),
+            mask: len - 1,
+            head: 0,
+            tail: 0,
+            pool,
+            partial: None,
+            vlan,
+        })
+    }
+
+    /// Lends the device every buffer that the pool has, up to a full ring: one register write.
+    #[inline]
+    pub fn lend(&mut self) {
+        let before = self.tail;
+        loop {
+            let next = (self.tail + 1) & self.mask;
+            if next == self.head {
+                break;
+            }
+            let Some(buf) = self.pool.take() else { break };
+            self.descs[self.tail].post(buf.iova().0);
+            self.lent[self.tail] = Some(buf);
+            self.tail = next;
+        }
+        if self.tail != before {
+            // Descriptors before the tail: else the device fills buffers it was not lent.
+            dma_wmb();
+            self.bar.set(RDT, self.tail as u32);
+        }
+    }
+
+    /// Has the device filled a buffer?
+    pub(super) fn is_ready(&self) -> bool {
+        self.head != self.tail && self.descs[self.head].take().is_some()
+    }
+
+    /// Appends to `into` the frames that are whole, at most `most`; gives how many. Lends nothing.
+    ///
+    /// # Errors
+    /// [`Error::DeviceLied`] for a length beyond the buffer or a frame that does not end.
+    #[inline]
+    pub fn take(&mut self, into: &mut Vec<Received>, most: usize) -> Result<usize> {
+        let mut count = 0;
+        while count < most && self.head != self.tail {
+            let Some(word) = self.descs[self.head].take() else {
+                break;
+            };
+            if usize::from(word.length()) > BUFFER {
+                return Err(self.lied(format!(
+                    "{} bytes in a buffer of {BUFFER} (descriptor {})",
+                    word.length(),
+                    self.head
+                )));
+            }
+            let Some(mut buf) = self.lent[self.head].take() else {
+                break;
+            };
+            self.head = (self.head + 1) & self.mask;
+            buf.set_len(usize::from(word.length()));
+            if let Some(frame) = self.join(buf, word)? {
+                into.push(self.received(frame, word));
+                count += 1;
+            }
+        }
+        Ok(count)
+    }
+
+    /// Puts `buf` behind what came of the frame before; gives the frame where it is whole and good.
+    #[inline]
+    fn join(&mut self, buf: DmaBuf, word: RxWord) -> Result<Option<Frame>> {
+        let frame = match self.partial.take() {
+            None => Frame::from(buf),
+            Some(mut frame) => {
+                // With the CRC stripped, a last buffer may be empty.
+                if buf.len() > 0 {
+                    frame.append(buf);
+                }
+                if frame.len() > LONGEST {
+                    return Err(self.lied(format!("a frame of more than {LONGEST} bytes")));
+                }
+                frame
+            }
+        };
+        if !word.eop() {
+            self.partial = Some(frame);
+            return Ok(None);
+        }
+        let bad = word.ce() || word.se() || word.seq() || word.cxe() || word.rxe();
+        Ok((!bad && frame.first().len() > 0).then_some(frame))
+    }
+
+    #[inline]
+    fn received(&self, frame: Frame, word: RxWord) -> Received {
+        let verdict = |looked: bool, wrong: bool| match (looked && !word.ixsm(), wrong) {
+            (false, _) => Checksum::Unchecked,
+            (true, false) => Checksum::Good,
+            (true, true) => Checksum::Bad,
+        };
+        Received {
+            frame,
+            vlan: (self.vlan && word.vp()).then_some(word.special()),
+            ip_checksum: verdict(word.ipcs(), word.ipe()),
+            l4_checksum: verdict(word.tcpcs(), word.tcpe()),
+        }
+    }
+
+    #[cold]
+    fn lied(&self, what: String) -> Error {
+        Error::DeviceLied {
+            device: self.device.clone(),
+            what,
+        }
+    }
+
+    /// The pool that its buffers come from.
+    pub fn pool(&self) -> &Pool {
+        &self.pool
+    }
+
+    /// Never frees what the device might still reach.
+    pub(super) fn leak(&mut self) {
+        for buf in &mut self.lent {
+            std::mem::forget(buf.take());
+        }
+        self.descs.leak();
+    }
+
+    /// The ring, to be shown.
+    pub(super) fn view(&self) -> RingView {
+        let slots = (0..self.descs.len()).map(|index| {
+            let words = self.descs[index].words();
+            let lent = self.lent[index].as_ref();
+            SlotView {
+                iova: self.descs.iova(index),
+                words,
+                text: describe_rx(words),
+                owner: match (lent, self.descs[index].take()) {
+                    (None, _) => Owner::Driver,
+                    (Some(_), None) => Owner::Device,
+                    (Some(_), Some(_)) => Owner::Done,
+                },
+                buffer: lent.map(|buf| (buf.iova(), buf.address(), buf.capacity())),
+            }
+        });
+        RingView {
+            name: "receive",
+            address: (&raw const self.descs[0]).addr(),
+            head: self.bar.get(RDH),
+            tail: self.bar.get(RDT),
+            slots: slots.collect(),
+        }
+    }
+}
