@@ -1,0 +1,446 @@
+//! The e1000 driver against a device that the test plays: one that behaves, one that is slow, and
+//! one that lies.
+
+mod model;
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use model::{Lie, MAC, Model, lock};
+use pinwire::Error;
+use pinwire::backend::FakeMemory;
+use pinwire::dma::{DmaFile, Frame, Offload, Pool};
+use pinwire::nic::e1000::E1000;
+use pinwire::nic::{Nic, NicConfig, Owner};
+use proptest::prelude::*;
+
+type Card = E1000<pinwire::backend::Fake>;
+
+struct Bench {
+    card: Card,
+    model: Arc<Mutex<Model>>,
+    memory: Arc<FakeMemory>,
+}
+
+fn bench(config: NicConfig) -> Bench {
+    let (fake, model) = Model::fake();
+    let memory = Arc::clone(fake.memory());
+    let card = E1000::start(fake, &config).unwrap();
+    Bench { card, model, memory }
+}
+
+fn small() -> NicConfig {
+    NicConfig { tx_ring: 8, rx_ring: 8, ..NicConfig::default() }
+}
+
+/// `len` bytes that no other `seed` has.
+fn bytes(seed: u32, len: usize) -> Vec<u8> {
+    (0..len).map(|i| (seed as usize * 31 + i * 7) as u8).collect()
+}
+
+fn frame(pool: &Pool, content: &[u8]) -> Frame {
+    let mut buf = pool.take().expect("a buffer");
+    buf.fill(content);
+    Frame::from(buf)
+}
+
+/// Starting with `lie` fails with an error that says `text`, within `bound`.
+fn start_fails(lie: Lie, bound: Duration, text: &str) {
+    let (fake, model) = Model::fake();
+    let memory = Arc::clone(fake.memory());
+    lock(&model).lie = lie;
+    let config = NicConfig { link_wait: Duration::from_millis(100), ..NicConfig::default() };
+    let begin = Instant::now();
+    let error = E1000::start(fake, &config).err().expect("an error").to_string();
+    assert!(begin.elapsed() < bound, "took {:?}", begin.elapsed());
+    assert!(error.contains(text), "{error}");
+    assert_eq!(memory.mappings(), 0, "memory is still mapped");
+}
+
+#[test]
+fn the_mac_comes_from_the_eeprom() {
+    assert_eq!(bench(small()).card.mac().0, MAC);
+}
+
+#[test]
+fn a_batch_rings_the_doorbell_once_and_asks_for_one_write_back() {
+    let mut b = bench(NicConfig::default());
+    let pool = Pool::new(b.card.dma(), 100, 2048).unwrap();
+    let mut frames: Vec<_> = (0..100).map(|i| frame(&pool, &bytes(i, 60))).collect();
+    assert_eq!(b.card.send(&mut frames).unwrap(), 100);
+    let mut done = Vec::new();
+    assert_eq!(b.card.reap(&mut done).unwrap(), 100);
+    let model = lock(&b.model);
+    assert_eq!((model.doorbells, model.write_backs), (1, 1));
+    assert_eq!(model.sent.len(), 100);
+    assert_eq!(model.sent[99], bytes(99, 60));
+}
+
+#[test]
+fn a_full_ring_gives_the_frame_back() {
+    let mut b = bench(small());
+    lock(&b.model).eager = false;
+    let pool = Pool::new(b.card.dma(), 10, 2048).unwrap();
+    let mut frames: Vec<_> = (0..10).map(|i| frame(&pool, &bytes(i, 60))).collect();
+    // One slot stays empty: head == tail is an empty ring.
+    assert_eq!(b.card.send(&mut frames).unwrap(), 7);
+    assert_eq!((frames.len(), b.card.in_flight()), (3, 7));
+    assert_eq!(b.card.send(&mut frames).unwrap(), 0);
+    lock(&b.model).step_tx(&b.memory, usize::MAX);
+    assert_eq!(b.card.reap(&mut Vec::new()).unwrap(), 7);
+    assert_eq!(b.card.send(&mut frames).unwrap(), 3);
+}
+
+#[test]
+fn a_frame_that_cannot_be_sent_stays_and_those_before_it_go() {
+    let mut b = bench(small());
+    let pool = Pool::new(b.card.dma(), 4, 16_384).unwrap();
+    let lengths = [60, 16_289, 61, 16];
+    let mut frames: Vec<_> = lengths.iter().map(|len| frame(&pool, &bytes(1, *len))).collect();
+    let error = b.card.send(&mut frames).unwrap_err();
+    assert!(matches!(error, Error::FrameLength { length: 16_289, max: 16_288, .. }), "{error}");
+    assert_eq!(frames.iter().map(Frame::len).collect::<Vec<_>>(), [16_289, 61, 16]);
+    frames.remove(0);
+    let error = b.card.send(&mut frames).unwrap_err();
+    assert!(matches!(error, Error::FrameLength { length: 16, min: 17, .. }), "{error}");
+    assert_eq!(lock(&b.model).sent, [bytes(1, 60), bytes(1, 61)]);
+}
+
+#[test]
+fn header_and_payload_from_different_memory_leave_as_one_frame() {
+    let mut b = bench(small());
+    let pool = Pool::new(b.card.dma(), 1, 64).unwrap();
+    let mut file = tempfile::tempfile().unwrap();
+    let content = bytes(9, 5000);
+    std::io::Write::write_all(&mut file, &content).unwrap();
+    let mapped = DmaFile::map(b.card.dma(), &file, 8).unwrap();
+    let mut out = frame(&pool, &bytes(1, 42));
+    out.append(mapped.slice(4000, 1000).unwrap());
+    out.set_offload(Offload::UDP4);
+    assert_eq!(b.card.send(&mut vec![out]).unwrap(), 1);
+    let expected = [bytes(1, 42), content[4000..].to_vec()].concat();
+    assert_eq!(lock(&b.model).sent, [expected]);
+    let mut done = Vec::new();
+    b.card.reap(&mut done).unwrap();
+    assert_eq!(done.len(), 1);
+    assert!(pool.take().is_none(), "the frame still has the header");
+    drop(done);
+    assert!(pool.take().is_some(), "the header is home");
+}
+
+
+#[test]
+fn a_context_is_sent_again_only_when_it_changes() {
+    let mut b = bench(NicConfig::default());
+    lock(&b.model).eager = false;
+    let pool = Pool::new(b.card.dma(), 4, 2048).unwrap();
+    let mut checksummed = || {
+        let mut out = frame(&pool, &bytes(1, 60));
+        out.set_offload(Offload::UDP4);
+        out
+    };
+    let mut frames = vec![checksummed(), checksummed(), checksummed()];
+    assert_eq!(b.card.send(&mut frames).unwrap(), 3);
+    // One context, three data descriptors.
+    assert_eq!(lock(&b.model).step_tx(&b.memory, usize::MAX), 4);
+}
+
+#[test]
+fn a_long_frame_comes_in_over_several_descriptors() {
+    let mut b = bench(NicConfig { max_frame: 9000, ..small() });
+    let content = bytes(3, 9000);
+    lock(&b.model).inbox.push_back(content.clone());
+    lock(&b.model).step_rx(&b.memory);
+    let mut got = Vec::new();
+    assert_eq!(b.card.recv(&mut got, 8).unwrap(), 1);
+    assert_eq!(got[0].frame.segments().count(), 5);
+    assert_eq!(got[0].frame.to_vec(), content);
+}
+
+#[test]
+fn an_interrupt_wakes_a_wait_and_none_is_lost() {
+    let mut b = bench(small());
+    assert!(!b.card.wait(Duration::from_millis(20)).unwrap());
+    for round in 0..3 {
+        // The cause comes before the wait, and the driver has read the ring before that.
+        lock(&b.model).inbox.push_back(bytes(round, 60));
+        lock(&b.model).step_rx(&b.memory);
+        let begin = Instant::now();
+        assert!(b.card.wait(Duration::from_secs(10)).unwrap());
+        assert!(begin.elapsed() < Duration::from_secs(5));
+        assert_eq!(b.card.recv(&mut Vec::new(), 8).unwrap(), 1);
+    }
+    assert!(!b.card.wait(Duration::from_millis(20)).unwrap());
+}
+
+#[test]
+fn show_sees_who_owns_what() {
+    let mut b = bench(small());
+    lock(&b.model).eager = false;
+    let pool = Pool::new(b.card.dma(), 4, 2048).unwrap();
+    let mut frames: Vec<_> = (0..3).map(|i| frame(&pool, &bytes(i, 60))).collect();
+    let iova = frames[0].first().iova();
+    b.card.send(&mut frames).unwrap();
+    let rings = b.card.rings();
+    let (tx, rx) = (&rings[0], &rings[1]);
+    let owners: Vec<_> = tx.slots.iter().map(|slot| slot.owner).collect();
+    assert_eq!(owners[..4], [Owner::Device, Owner::Device, Owner::Device, Owner::Driver]);
+    assert_eq!(tx.slots[0].buffer.unwrap().0, iova);
+    assert_eq!((tx.head, tx.tail), (0, 3));
+    assert_eq!(rx.slots.iter().filter(|slot| slot.owner == Owner::Device).count(), 7);
+    lock(&b.model).step_tx(&b.memory, usize::MAX);
+    assert_eq!(b.card.rings()[0].slots[2].owner, Owner::Done);
+}
+
+#[test]
+fn dropping_the_card_stops_it_and_unmaps_all() {
+    let b = bench(small());
+    let pool = Pool::new(b.card.dma(), 4, 2048).unwrap();
+    drop(b.card);
+    drop(pool);
+    assert_eq!(b.memory.mappings(), 0);
+    let mut model = lock(&b.model);
+    use pinwire::backend::FakeDevice;
+    assert_eq!(model.read32(0x0400) & 2, 0, "the transmitter is on");
+    assert_eq!(model.read32(0x0100) & 2, 0, "the receiver is on");
+    assert_eq!(model.config()[4] & 4, 0, "bus mastering is on");
+}
+
+#[test]
+fn a_panic_stops_the_card_too() {
+    let b = bench(small());
+    let card = std::panic::AssertUnwindSafe(b.card);
+    let panicked = std::panic::catch_unwind(move || {
+        let _card = card;
+        panic!("on purpose");
+    });
+    assert!(panicked.is_err());
+    assert_eq!(b.memory.mappings(), 0);
+}
+
+#[test]
+fn frames_outlive_their_pool_and_their_card() {
+    let b = bench(small());
+    let pool = Pool::new(b.card.dma(), 2, 2048).unwrap();
+    let kept = frame(&pool, &bytes(5, 60));
+    drop(pool);
+    drop(b.card);
+    assert_eq!(b.memory.mappings(), 1, "the memory of the frame that is kept");
+    assert_eq!(kept.to_vec(), bytes(5, 60));
+    std::thread::spawn(move || drop(kept)).join().unwrap();
+    assert_eq!(b.memory.mappings(), 0);
+}
+
+// A device that lies.
+
+#[test]
+fn a_reset_that_never_ends_is_an_error() {
+    start_fails(Lie::ResetNeverEnds, Duration::from_secs(2), "the end of the device's reset");
+}
+
+#[test]
+fn a_link_that_never_comes_is_an_error() {
+    start_fails(Lie::NoLink, Duration::from_secs(2), "the link did not happen within 100 ms");
+}
+
+#[test]
+fn a_device_that_is_gone_is_an_error() {
+    start_fails(Lie::Gone, Duration::from_secs(2), "is gone: its config space reads all ones");
+}
+
+#[test]
+fn no_eeprom_and_no_receive_address_is_an_error() {
+    start_fails(Lie::NoEeprom, Duration::from_secs(30), "no Ethernet address");
+}
+
+#[test]
+fn a_length_beyond_the_buffer_stops_the_device() {
+    let mut b = bench(small());
+    lock(&b.model).lie = Lie::Length(2049);
+    lock(&b.model).inbox.push_back(bytes(1, 60));
+    lock(&b.model).step_rx(&b.memory);
+    let error = b.card.recv(&mut Vec::new(), 8).unwrap_err();
+    assert!(matches!(error, Error::DeviceLied { .. }), "{error}");
+    assert!(error.to_string().contains("2049 bytes in a buffer of 2048"), "{error}");
+    use pinwire::backend::FakeDevice;
+    assert_eq!(lock(&b.model).config()[4] & 4, 0, "bus mastering is on");
+}
+
+#[test]
+fn a_frame_that_never_ends_stops_the_device() {
+    let mut b = bench(NicConfig { rx_ring: 32, ..small() });
+    lock(&b.model).lie = Lie::NoEop;
+    for i in 0..20 {
+        lock(&b.model).inbox.push_back(bytes(i, 2048));
+    }
+    lock(&b.model).step_rx(&b.memory);
+    let error = b.card.recv(&mut Vec::new(), 8).unwrap_err();
+    assert!(error.to_string().contains("a frame of more than 16384 bytes"), "{error}");
+}
+
+#[test]
+fn done_on_descriptors_never_sent_is_not_believed() {
+    let mut b = bench(small());
+    let pool = Pool::new(b.card.dma(), 4, 2048).unwrap();
+    lock(&b.model).lie = Lie::AllDone;
+    b.card.send(&mut vec![frame(&pool, &bytes(1, 60))]).unwrap();
+    let mut done = Vec::new();
+    assert_eq!(b.card.reap(&mut done).unwrap(), 1);
+    lock(&b.model).eager = false;
+    b.card.send(&mut vec![frame(&pool, &bytes(2, 60))]).unwrap();
+    assert_eq!(b.card.reap(&mut done).unwrap(), 0, "posting cleared the lie");
+    assert_eq!(b.card.in_flight(), 1);
+}
+
+#[test]
+fn a_head_outside_the_ring_is_only_shown() {
+    let mut b = bench(small());
+    let pool = Pool::new(b.card.dma(), 4, 2048).unwrap();
+    lock(&b.model).lie = Lie::Head(0xdead_beef);
+    assert_eq!(b.card.rings()[0].head, 0xdead_beef);
+    b.card.send(&mut vec![frame(&pool, &bytes(1, 60))]).unwrap();
+    assert_eq!(b.card.reap(&mut Vec::new()).unwrap(), 0);
+    assert_eq!(b.card.recv(&mut Vec::new(), 8).unwrap(), 0);
+}
+
+#[test]
+fn gone_in_the_middle_of_sending_is_found_and_nothing_hangs() {
+    let mut b = bench(small());
+    let pool = Pool::new(b.card.dma(), 4, 2048).unwrap();
+    lock(&b.model).lie = Lie::Gone;
+    b.card.send(&mut vec![frame(&pool, &bytes(1, 60))]).unwrap();
+    b.card.reap(&mut Vec::new()).unwrap();
+    assert!(matches!(b.card.check(), Err(Error::DeviceGone(_))));
+    assert!(!b.card.link().up);
+    let begin = Instant::now();
+    drop(b.card);
+    assert!(begin.elapsed() < Duration::from_secs(2));
+}
+
+#[test]
+fn the_limit_of_a_silent_device_ends() {
+    let mut b = bench(small());
+    assert!(b.card.limit(60, 4, 1000).unwrap() > Duration::ZERO);
+    lock(&b.model).lie = Lie::Silent;
+    let error = b.card.limit(60, 4, 1000).unwrap_err();
+    assert!(matches!(error, Error::Timeout { .. }), "{error}");
+}
+
+/// One step of a transmit history.
+#[derive(Debug, Clone)]
+enum Step {
+    /// Push frames of these segment lengths.
+    Send(Vec<Vec<usize>>),
+    /// The device takes some descriptors.
+    Device(usize),
+    Reap,
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let frame = prop::collection::vec(17usize..300, 1..5);
+    prop_oneof![
+        prop::collection::vec(frame, 1..6).prop_map(Step::Send),
+        (0usize..12).prop_map(Step::Device),
+        Just(Step::Reap),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
+
+    /// Whatever the order of pushing, device work and reaping: every frame leaves once, in order and
+    /// whole, and comes back once it is written back, over any number of wraps.
+    #[test]
+    fn every_frame_leaves_once_and_comes_back(steps in prop::collection::vec(step(), 1..80)) {
+        let mut b = bench(NicConfig { tx_ring: 16, ..small() });
+        lock(&b.model).eager = false;
+        let pool = Pool::new(b.card.dma(), 256, 300).unwrap();
+        let mut expected = Vec::new();
+        let mut waiting: Vec<Frame> = Vec::new();
+        let mut in_flight: VecDeque<Vec<u8>> = VecDeque::new();
+        let mut done = Vec::new();
+        let mut seed = 0;
+        let mut send = |card: &mut Card, waiting: &mut Vec<Frame>, in_flight: &mut VecDeque<Vec<u8>>, expected: &mut Vec<Vec<u8>>| {
+            let contents: Vec<_> = waiting.iter().map(Frame::to_vec).collect();
+            let sent = card.send(waiting).unwrap();
+            for content in contents.into_iter().take(sent) {
+                expected.push(content.clone());
+                in_flight.push_back(content);
+            }
+            assert_eq!(card.in_flight(), in_flight.len());
+        };
+        for step in steps {
+            match step {
+                Step::Send(frames) if waiting.len() < 20 => {
+                    for segments in frames {
+                        let mut pieces = segments.iter().map(|len| {
+                            seed += 1;
+                            frame(&pool, &bytes(seed, *len))
+                        });
+                        let mut whole = pieces.next().unwrap();
+                        for piece in pieces {
+                            whole.append(piece.into_buf().unwrap());
+                        }
+                        waiting.push(whole);
+                    }
+                    send(&mut b.card, &mut waiting, &mut in_flight, &mut expected);
+                }
+                Step::Send(_) => {}
+                Step::Device(most) => {
+                    lock(&b.model).step_tx(&b.memory, most);
+                }
+                Step::Reap => {
+                    b.card.reap(&mut done).unwrap();
+                    for frame in done.drain(..) {
+                        prop_assert_eq!(Some(frame.to_vec()), in_flight.pop_front());
+                    }
+                }
+            }
+        }
+        for _ in 0..40 {
+            lock(&b.model).step_tx(&b.memory, usize::MAX);
+            b.card.reap(&mut done).unwrap();
+            for frame in done.drain(..) {
+                prop_assert_eq!(Some(frame.to_vec()), in_flight.pop_front());
+            }
+            send(&mut b.card, &mut waiting, &mut in_flight, &mut expected);
+        }
+        prop_assert!(waiting.is_empty() && in_flight.is_empty());
+        prop_assert_eq!(&lock(&b.model).sent, &expected);
+        let home: Vec<_> = std::iter::from_fn(|| pool.take()).collect();
+        prop_assert_eq!(home.len(), 256);
+        prop_assert!(b.memory.faults().is_empty());
+    }
+
+    /// Whatever comes in, in whatever pieces: every frame is received once, in order and whole.
+    #[test]
+    fn every_frame_comes_in_once(
+        rounds in prop::collection::vec((prop::collection::vec(1usize..9000, 0..6), 1usize..6), 1..40)
+    ) {
+        let mut b = bench(NicConfig { max_frame: 9000, rx_ring: 16, ..small() });
+        let mut expected = Vec::new();
+        let mut got = Vec::new();
+        for (lengths, most) in rounds {
+            for len in lengths {
+                let content = bytes(expected.len() as u32, len);
+                lock(&b.model).inbox.push_back(content.clone());
+                expected.push(content);
+            }
+            lock(&b.model).step_rx(&b.memory);
+            let before = got.len();
+            let mut fresh = Vec::new();
+            b.card.recv(&mut fresh, most).unwrap();
+            prop_assert!(fresh.len() <= most);
+            got.extend(fresh.iter().map(|received| received.frame.to_vec()));
+            prop_assert_eq!(&got[before..], &expected[before..got.len()]);
+        }
+        while got.len() < expected.len() {
+            lock(&b.model).step_rx(&b.memory);
+            let mut fresh = Vec::new();
+            prop_assert!(b.card.recv(&mut fresh, 16).unwrap() > 0, "stuck at {}", got.len());
+            got.extend(fresh.iter().map(|received| received.frame.to_vec()));
+        }
+        prop_assert_eq!(got, expected);
+    }
+}

@@ -1,0 +1,274 @@
+//! An 8254x played by the test: enough of chapters 3 and 13 to send and receive, written from the
+//! manual with its own constants so that it can disagree with the driver, and able to lie.
+
+#![allow(dead_code)] // each test file uses its part
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use pinwire::backend::{Fake, FakeDevice, FakeMemory};
+use vmm_sys_util::eventfd::EventFd;
+
+pub const MAC: [u8; 6] = [0x52, 0x54, 0x00, 0x12, 0x34, 0x56];
+
+const CTRL: usize = 0x0000;
+const STATUS: usize = 0x0008;
+const EERD: usize = 0x0014;
+const ICR: usize = 0x00c0;
+const ICS: usize = 0x00c8;
+const IMS: usize = 0x00d0;
+const IMC: usize = 0x00d8;
+const RCTL: usize = 0x0100;
+const TCTL: usize = 0x0400;
+const RDBAL: usize = 0x2800;
+const RDLEN: usize = 0x2808;
+const RDH: usize = 0x2810;
+const RDT: usize = 0x2818;
+const TDBAL: usize = 0x3800;
+const TDLEN: usize = 0x3808;
+const TDH: usize = 0x3810;
+const TDT: usize = 0x3818;
+
+/// What the device does wrong.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Lie {
+    #[default]
+    None,
+    /// CTRL.RST stays set.
+    ResetNeverEnds,
+    /// STATUS.LU stays clear.
+    NoLink,
+    /// Every register, and config space, reads all ones.
+    Gone,
+    /// A received length of this many bytes.
+    Length(u16),
+    /// No received frame ever ends.
+    NoEop,
+    /// DD in every descriptor of the transmit ring, sent or not.
+    AllDone,
+    /// The head registers read this.
+    Head(u32),
+    /// Nothing is ever written back.
+    Silent,
+    /// The EEPROM does not answer.
+    NoEeprom,
+}
+
+pub struct Model {
+    regs: Vec<u32>,
+    config: [u8; 256],
+    irq: Option<EventFd>,
+    line: bool,
+    /// What went out, frame by frame.
+    pub sent: Vec<Vec<u8>>,
+    /// Descriptors of the frame under way.
+    partial: Vec<u8>,
+    /// What is to come in.
+    pub inbox: VecDeque<Vec<u8>>,
+    /// Work as soon as the tail moves; else only in `step`.
+    pub eager: bool,
+    pub lie: Lie,
+    /// How often the transmit tail was written.
+    pub doorbells: usize,
+    /// How often DD was written.
+    pub write_backs: usize,
+}
+
+impl Model {
+    pub fn new(device_id: u16) -> Arc<Mutex<Self>> {
+        let mut config = [0; 256];
+        config[0..2].copy_from_slice(&0x8086u16.to_le_bytes());
+        config[2..4].copy_from_slice(&device_id.to_le_bytes());
+        Arc::new(Mutex::new(Self {
+            regs: vec![0; 0x20000 / 4],
+            config,
+            irq: None,
+            line: false,
+            sent: Vec::new(),
+            partial: Vec::new(),
+            inbox: VecDeque::new(),
+            eager: true,
+            lie: Lie::None,
+            doorbells: 0,
+            write_backs: 0,
+        }))
+    }
+
+    /// A fake function with this device, and the device.
+    pub fn fake() -> (Fake, Arc<Mutex<Self>>) {
+        let model = Self::new(0x100e);
+        (Fake::new(model.clone(), 0x20000), model)
+    }
+
+    fn reg(&self, offset: usize) -> u32 {
+        self.regs[offset / 4]
+    }
+
+    fn base(&self, low: usize) -> u64 {
+        u64::from(self.reg(low)) | u64::from(self.reg(low + 4)) << 32
+    }
+
+    fn eeprom(&self, word: usize) -> u16 {
+        let address = |i: usize| u16::from_le_bytes([MAC[2 * i], MAC[2 * i + 1]]);
+        match word {
+            0..=2 => address(word),
+            0x3f => {
+                let sum = (0..3).fold(0u16, |sum, i| sum.wrapping_add(address(i)));
+                0xbabau16.wrapping_sub(sum)
+            }
+            _ => 0,
+        }
+    }
+
+    fn raise(&mut self, causes: u32) {
+        self.regs[ICR / 4] |= causes;
+        self.update_line();
+    }
+
+    fn update_line(&mut self) {
+        let high = self.reg(ICR) & self.reg(IMS) != 0;
+        if high && !self.line && let Some(irq) = &self.irq {
+            irq.write(1).unwrap();
+        }
+        self.line = high;
+    }
+
+    /// Takes up to `most` transmit descriptors; gives how many.
+    pub fn step_tx(&mut self, memory: &FakeMemory, most: usize) -> usize {
+        let count = self.reg(TDLEN) / 16;
+        let mut taken = 0;
+        while taken < most && self.reg(TCTL) & 2 != 0 && self.reg(TDH) != self.reg(TDT) {
+            let at = self.base(TDBAL) + u64::from(self.reg(TDH)) * 16;
+            let mut desc = [0; 16];
+            assert!(memory.read(at, &mut desc), "descriptor outside mapped memory");
+            let buffer = u64::from_le_bytes(desc[..8].try_into().unwrap());
+            let (command, extended) = (desc[11], desc[11] & 0x20 != 0);
+            let is_context = extended && desc[10] >> 4 == 0;
+            if !is_context {
+                let low = u16::from_le_bytes([desc[8], desc[9]]);
+                let length = usize::from(low) | if extended { usize::from(desc[10] & 15) << 16 } else { 0 };
+                let start = self.partial.len();
+                self.partial.resize(start + length, 0);
+                memory.read(buffer, &mut self.partial[start..]);
+                if command & 1 != 0 {
+                    self.sent.push(std::mem::take(&mut self.partial));
+                }
+            }
+            if command & 8 != 0 && self.lie != Lie::Silent {
+                desc[12] |= 1;
+                memory.write(at, &desc);
+                self.write_backs += 1;
+                self.raise(1);
+            }
+            self.regs[TDH / 4] = (self.reg(TDH) + 1) % count;
+            taken += 1;
+        }
+        if self.lie == Lie::AllDone {
+            for index in 0..u64::from(count) {
+                memory.write(self.base(TDBAL) + index * 16 + 12, &[1]);
+            }
+        }
+        taken
+    }
+
+    /// Delivers what is in the inbox while there are buffers.
+    pub fn step_rx(&mut self, memory: &FakeMemory) {
+        let buffer = 2048;
+        while self.reg(RCTL) & 2 != 0 && !self.inbox.is_empty() {
+            let count = self.reg(RDLEN) / 16;
+            let free = (self.reg(RDT) + count - self.reg(RDH)) % count;
+            let needed = self.inbox[0].len().div_ceil(buffer).max(1);
+            if (free as usize) < needed {
+                self.regs[0x4010 / 4] += 1;
+                break;
+            }
+            let frame = self.inbox.pop_front().unwrap();
+            for (nth, piece) in frame.chunks(buffer).enumerate() {
+                let at = self.base(RDBAL) + u64::from(self.reg(RDH)) * 16;
+                let mut desc = [0; 16];
+                memory.read(at, &mut desc);
+                let address = u64::from_le_bytes(desc[..8].try_into().unwrap());
+                memory.write(address, piece);
+                let length = match self.lie {
+                    Lie::Length(length) => length,
+                    _ => piece.len() as u16,
+                };
+                desc[8..10].copy_from_slice(&length.to_le_bytes());
+                let last = nth + 1 == needed && self.lie != Lie::NoEop;
+                desc[12] = 1 | if last { 2 } else { 0 };
+                memory.write(at, &desc);
+                self.regs[RDH / 4] = (self.reg(RDH) + 1) % count;
+            }
+            self.raise(0x80);
+        }
+    }
+}
+
+impl FakeDevice for Model {
+    fn read32(&mut self, offset: usize) -> u32 {
+        match (self.lie, offset) {
+            (Lie::Gone, _) => u32::MAX,
+            (Lie::NoLink, STATUS) => 0,
+            (Lie::Head(head), TDH | RDH) => head,
+            (_, STATUS) => 0x83,
+            (_, ICR) => {
+                let causes = std::mem::take(&mut self.regs[ICR / 4]);
+                self.update_line();
+                causes
+            }
+            (_, 0x4000..=0x40ff) => std::mem::take(&mut self.regs[offset / 4]),
+            _ => self.reg(offset),
+        }
+    }
+
+    fn write32(&mut self, offset: usize, value: u32, memory: &FakeMemory) {
+        match offset {
+            CTRL if self.lie != Lie::ResetNeverEnds => self.regs[0] = value & !(1 << 26),
+            EERD if self.lie == Lie::NoEeprom => {}
+            EERD => {
+                let word = self.eeprom(usize::from((value >> 8) as u8));
+                self.regs[EERD / 4] = value & !1 | 1 << 4 | u32::from(word) << 16;
+            }
+            ICS => self.raise(value),
+            IMS => {
+                self.regs[IMS / 4] |= value;
+                self.update_line();
+            }
+            IMC => {
+                self.regs[IMS / 4] &= !value;
+                self.update_line();
+            }
+            _ => self.regs[offset / 4] = value,
+        }
+        if offset == TDT && self.reg(TCTL) & 2 != 0 {
+            self.doorbells += 1;
+            if self.eager {
+                self.step_tx(memory, usize::MAX);
+            }
+        }
+        if offset == RDT && self.eager {
+            self.step_rx(memory);
+        }
+    }
+
+    fn config(&mut self) -> &mut [u8; 256] {
+        if self.lie == Lie::Gone {
+            self.config = [0xff; 256];
+        }
+        &mut self.config
+    }
+
+    fn connect_irq(&mut self, event: EventFd) {
+        self.irq = Some(event);
+    }
+
+    fn unmask_irq(&mut self) {
+        self.line = false;
+        self.update_line();
+    }
+}
+
+/// The device, which a panicking test must not hide.
+pub fn lock(model: &Mutex<Model>) -> MutexGuard<'_, Model> {
+    model.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+}
