@@ -231,7 +231,7 @@ pub trait Nic: Send {
     fn recv(&mut self, into: &mut Vec<Received>, most: usize) -> Result<usize>;
 
     /// Sleeps until the card interrupts (something came in, was sent, or the link changed), or until
-    /// `timeout`; `true` where it did.
+    /// `timeout`; `true` where it did, which may be for something already seen.
     ///
     /// # Errors
     /// Where there is no interrupt to be had.

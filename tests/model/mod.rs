@@ -127,7 +127,10 @@ impl Model {
 
     fn update_line(&mut self) {
         let high = self.reg(ICR) & self.reg(IMS) != 0;
-        if high && !self.line && let Some(irq) = &self.irq {
+        if high
+            && !self.line
+            && let Some(irq) = &self.irq
+        {
             irq.write(1).unwrap();
         }
         self.line = high;
@@ -140,13 +143,21 @@ impl Model {
         while taken < most && self.reg(TCTL) & 2 != 0 && self.reg(TDH) != self.reg(TDT) {
             let at = self.base(TDBAL) + u64::from(self.reg(TDH)) * 16;
             let mut desc = [0; 16];
-            assert!(memory.read(at, &mut desc), "descriptor outside mapped memory");
+            assert!(
+                memory.read(at, &mut desc),
+                "descriptor outside mapped memory"
+            );
             let buffer = u64::from_le_bytes(desc[..8].try_into().unwrap());
             let (command, extended) = (desc[11], desc[11] & 0x20 != 0);
             let is_context = extended && desc[10] >> 4 == 0;
             if !is_context {
                 let low = u16::from_le_bytes([desc[8], desc[9]]);
-                let length = usize::from(low) | if extended { usize::from(desc[10] & 15) << 16 } else { 0 };
+                let length = usize::from(low)
+                    | if extended {
+                        usize::from(desc[10] & 15) << 16
+                    } else {
+                        0
+                    };
                 let start = self.partial.len();
                 self.partial.resize(start + length, 0);
                 memory.read(buffer, &mut self.partial[start..]);
@@ -270,5 +281,7 @@ impl FakeDevice for Model {
 
 /// The device, which a panicking test must not hide.
 pub fn lock(model: &Mutex<Model>) -> MutexGuard<'_, Model> {
-    model.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    model
+        .lock()
+        .unwrap_or_else(|poisoned| poisoned.into_inner())
 }

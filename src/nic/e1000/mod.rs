@@ -495,9 +495,7 @@ impl<B: Backend> Nic for E1000<B> {
 
     fn stop(&mut self) -> Result<()> {
         let quieted = reset(&self.bar, self.backend.name());
-        let off = self
-            .backend
-            .command(Command::empty(), Command::BUS_MASTER);
+        let off = self.backend.command(Command::empty(), Command::BUS_MASTER);
         // A device that is gone reads as one that never ends its reset.
         self.check()?;
         quieted.and(off)
