@@ -15,6 +15,7 @@
 //! | [`backend`] | how a function is reached: VFIO, QEMU's device models, a fake |
 //! | [`irq`] | interrupts as eventfds |
 //! | [`nic`] | network cards: what they share, and the drivers |
+//! | `net` | what rides on a card: packets, captures, a loop that sends |
 //!
 //! # Whom we trust
 //! Nothing that a device writes: ids, lengths and indices are checked, waits are bounded, and the
@@ -27,6 +28,8 @@ pub mod dma;
 pub mod error;
 pub mod irq;
 pub mod mmio;
+#[cfg(feature = "net")]
+pub mod net;
 pub mod nic;
 pub mod pci;
 
