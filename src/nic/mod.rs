@@ -206,13 +206,26 @@ pub trait Nic: Send {
     /// Where memory that it can reach comes from: for pools and files to send from.
     fn dma(&self) -> &std::sync::Arc<dyn DmaSpace>;
 
-    /// Moves frames from the front of `frames` to the card, as many as the ring has room for, and
-    /// rings the doorbell once. Gives how many went; the others stay.
+    /// Moves frames from the front of `frames` into the card's ring, as many as it has room for; the
+    /// card does not look before [`Nic::doorbell`]. Gives how many went; the others stay.
     ///
     /// # Errors
     /// A frame that cannot be sent ([`Error::FrameLength`], [`Error::NotOffered`]): it stays at the
     /// front, those before it went.
-    fn send(&mut self, frames: &mut Vec<Frame>) -> Result<usize>;
+    fn post(&mut self, frames: &mut Vec<Frame>) -> Result<usize>;
+
+    /// Hands everything that was posted to the card: one register write.
+    fn doorbell(&mut self);
+
+    /// [`Nic::post`], then [`Nic::doorbell`].
+    ///
+    /// # Errors
+    /// As [`Nic::post`].
+    fn send(&mut self, frames: &mut Vec<Frame>) -> Result<usize> {
+        let posted = self.post(frames);
+        self.doorbell();
+        posted
+    }
 
     /// Appends to `done` the frames that the card is through with. Gives how many.
     ///

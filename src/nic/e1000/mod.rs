@@ -351,7 +351,7 @@ impl<B: Backend> Nic for E1000<B> {
         self.backend.dma()
     }
 
-    fn send(&mut self, frames: &mut Vec<Frame>) -> Result<usize> {
+    fn post(&mut self, frames: &mut Vec<Frame>) -> Result<usize> {
         let fitting = self.tx.fitting(frames);
         let mut sent = 0;
         let mut refused = None;
@@ -370,7 +370,6 @@ impl<B: Backend> Nic for E1000<B> {
             }
         }
         let rest = refused.map(|(frame, error)| (frame, error, going.collect::<Vec<_>>()));
-        self.tx.doorbell();
         if let Some((frame, error, rest)) = rest {
             self.put_back(frames, frame, rest);
             if let Some(error) = error {
@@ -378,6 +377,10 @@ impl<B: Backend> Nic for E1000<B> {
             }
         }
         Ok(sent)
+    }
+
+    fn doorbell(&mut self) {
+        self.tx.doorbell();
     }
 
     fn reap(&mut self, done: &mut Vec<Frame>) -> Result<usize> {
