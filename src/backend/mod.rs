@@ -5,18 +5,20 @@
 //! that the same driver code runs in all three, and nothing on the hot path is a dynamic call.
 
 mod fake;
+mod vfio;
 mod watch;
 
 use std::sync::Arc;
 
 pub use fake::{Fake, FakeBar, FakeDevice, FakeMemory};
+pub use vfio::{Vfio, VfioBar};
 pub use watch::{Watch, Watched, WatchedBar};
 
 use crate::dma::DmaSpace;
 use crate::error::{Error, Result};
 use crate::irq::{Irq, IrqKind};
 use crate::mmio::Mmio;
-use crate::pci::config::Config;
+use crate::pci::config::{self, Config};
 
 /// One PCI function.
 ///
@@ -59,9 +61,13 @@ pub trait Backend: Config + Send {
     /// # Errors
     /// [`Error::DeviceGone`] where config space reads all ones.
     fn check_present(&self) -> Result<()> {
-        match self.ids() {
-            Ok((0xffff, 0xffff)) | Err(_) => Err(Error::DeviceGone(self.name().to_owned())),
-            Ok(_) => Ok(()),
+        // VFIO answers for the ids by itself, so the class and revision are asked for, too.
+        for offset in [config::VENDOR_ID, config::REVISION] {
+            match self.read32(offset) {
+                Ok(u32::MAX) | Err(_) => return Err(Error::DeviceGone(self.name().to_owned())),
+                Ok(_) => {}
+            }
         }
+        Ok(())
     }
 }

@@ -4,5 +4,7 @@
 
 mod address;
 pub mod config;
+mod sysfs;
 
 pub use address::Address;
+pub use sysfs::{Function, Sysfs};

@@ -1,0 +1,87 @@
+//! Interrupts of a device: one eventfd a vector.
+
+use std::cell::Cell;
+use std::fs::File;
+use std::os::fd::{AsRawFd, RawFd};
+use std::sync::Arc;
+
+use vfio_bindings::bindings::vfio::*;
+use vmm_sys_util::eventfd::EventFd;
+
+use super::ioctl;
+use crate::error::{Error, Result};
+use crate::irq::{Irq, IrqKind, IrqLine};
+
+/// The vectors of one device, of which one kind can be on at a time.
+#[derive(Debug)]
+pub struct Interrupts {
+    device: Arc<File>,
+    on: Cell<Option<IrqKind>>,
+}
+
+fn index(kind: IrqKind) -> u32 {
+    match kind {
+        IrqKind::Intx => VFIO_PCI_INTX_IRQ_INDEX,
+        IrqKind::Msi => VFIO_PCI_MSI_IRQ_INDEX,
+        IrqKind::MsiX => VFIO_PCI_MSIX_IRQ_INDEX,
+    }
+}
+
+impl Interrupts {
+    /// Those of `device`, all of them off.
+    pub fn of(device: &Arc<File>) -> Self {
+        Self {
+            device: Arc::clone(device),
+            on: Cell::new(None),
+        }
+    }
+
+    /// Turns on the first `count` vectors of one kind, and off all others.
+    pub fn enable(&self, name: &str, kind: IrqKind, count: usize) -> Result<Vec<Irq>> {
+        let os = |source| Error::io(format!("{name}: turning on interrupts"), source);
+        self.disable().map_err(os)?;
+        let info = ioctl::irq_info(&self.device, index(kind)).map_err(os)?;
+        let usable = info.flags & VFIO_IRQ_INFO_EVENTFD != 0;
+        if !usable || (info.count as usize) < count {
+            return Err(Error::NotOffered {
+                device: name.to_owned(),
+                what: format!("{count} {kind:?} interrupts: it has {}", info.count),
+            });
+        }
+        let event = |_| EventFd::new(libc::EFD_NONBLOCK | libc::EFD_CLOEXEC).map_err(os);
+        let events = (0..count).map(event).collect::<Result<Vec<_>>>()?;
+        let fds: Vec<RawFd> = events.iter().map(AsRawFd::as_raw_fd).collect();
+        if count > 0 {
+            ioctl::trigger_events(&self.device, index(kind), &fds).map_err(os)?;
+            self.on.set(Some(kind));
+        }
+        // Only what the kernel masks as it fires has to be unmasked.
+        let masked = info.flags & VFIO_IRQ_INFO_AUTOMASKED != 0;
+        let line = || Line(masked.then(|| (Arc::clone(&self.device), index(kind))));
+        Ok(events
+            .into_iter()
+            .map(|event| Irq::new(event, Box::new(line())))
+            .collect())
+    }
+
+    /// Turns off what is on.
+    pub fn disable(&self) -> std::io::Result<()> {
+        match self.on.take() {
+            Some(kind) => ioctl::disable_irqs(&self.device, index(kind)),
+            None => Ok(()),
+        }
+    }
+}
+
+/// The one vector of a kind that must be unmasked, or a message, which need not.
+struct Line(Option<(Arc<File>, u32)>);
+
+impl IrqLine for Line {
+    fn unmask(&self) -> Result<()> {
+        match &self.0 {
+            Some((device, index)) => ioctl::unmask_irq(device, *index)
+                .map_err(|source| Error::io("unmasking an interrupt", source)),
+            None => Ok(()),
+        }
+    }
+}

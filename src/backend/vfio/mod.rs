@@ -1,0 +1,189 @@
+//! The real thing: a PCI function through the kernel's VFIO, behind an IOMMU.
+//!
+//! Who outlives whom: the device's file is shared by config space, BARs and interrupts, and closing it
+//! makes the kernel stop and reset the function. The I/O address space (container and group) is
+//! shared by every region of memory and goes with the last of them, so a mapping is undone in the
+//! IOMMU before its memory is freed, whatever is dropped first.
+
+mod dma;
+mod group;
+mod ioctl;
+mod irq;
+mod region;
+
+use std::fs::File;
+use std::io;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use vfio_bindings::bindings::vfio::*;
+
+pub use region::VfioBar;
+
+use super::Backend;
+use crate::dma::DmaSpace;
+use crate::error::{Error, Result};
+use crate::irq::{Irq, IrqKind};
+use crate::pci::config::{BAR0, Command, Config};
+use crate::pci::{Address, Sysfs};
+use dma::Space;
+use group::Group;
+use irq::Interrupts;
+use region::Region;
+
+/// How long a device may take to answer after a reset (PCI Express 4.0, §6.6.1: 1 s).
+const RESET_BOUND: Duration = Duration::from_secs(1);
+
+/// A PCI function that is bound to vfio-pci.
+pub struct Vfio {
+    name: String,
+    config: Region,
+    interrupts: Interrupts,
+    dma: Arc<dyn DmaSpace>,
+    device: Arc<File>,
+}
+
+impl std::fmt::Debug for Vfio {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Vfio({})", self.name)
+    }
+}
+
+impl Vfio {
+    /// Opens the function, which the kernel resets on the way. Its memory BARs answer from here on; it
+    /// may not do DMA until the driver says so ([`Command::BUS_MASTER`]).
+    ///
+    /// # Errors
+    /// [`Error::NoSuchDevice`], [`Error::NoIommu`], [`Error::KernelLacks`], [`Error::NotBound`],
+    /// [`Error::NotPermitted`], [`Error::GroupBusy`], [`Error::GroupNotViable`],
+    /// [`Error::DeviceGone`], or what the system says.
+    pub fn open(address: Address) -> Result<Self> {
+        let sysfs = Sysfs::default();
+        let function = sysfs.function(address)?;
+        let group = function.group.ok_or(Error::NoIommu(address))?;
+        sysfs.check_vfio()?;
+        if !function.is_bound_to_vfio() {
+            return Err(Error::NotBound {
+                address,
+                driver: function.driver,
+            });
+        }
+        let group = Group::open(&sysfs, address, group)?;
+        let device = Arc::new(group.device(address)?);
+        let name = address.to_string();
+        let os = |source| Error::io(format!("{name}: asking for its config space"), source);
+        let vfio = Self {
+            config: Region::of(&device, VFIO_PCI_CONFIG_REGION_INDEX).map_err(os)?,
+            interrupts: Interrupts::of(&device),
+            dma: Arc::new(Space::new(name.clone(), group)?),
+            device,
+            name,
+        };
+        vfio.wait_until_present()?;
+        // A BAR that does not answer must not be touched: the kernel ends the program (SIGBUS).
+        vfio.command(Command::MEMORY, Command::empty())?;
+        Ok(vfio)
+    }
+
+    /// After a reset the device may be silent for a while.
+    fn wait_until_present(&self) -> Result<()> {
+        let begun = Instant::now();
+        loop {
+            match self.check_present() {
+                Err(_) if begun.elapsed() < RESET_BOUND => {
+                    std::thread::sleep(Duration::from_millis(10));
+                }
+                outcome => return outcome,
+            }
+        }
+    }
+}
+
+impl Config for Vfio {
+    fn read(&self, offset: u16, into: &mut [u8]) -> Result<()> {
+        let read = self.config.read(offset.into(), into);
+        let what = || format!("{}: reading config space at {offset:#x}", self.name);
+        read.map_err(|source| Error::io(what(), source))
+    }
+
+    fn write(&self, offset: u16, from: &[u8]) -> Result<()> {
+        let written = self.config.write(offset.into(), from);
+        let what = || format!("{}: writing config space at {offset:#x}", self.name);
+        written.map_err(|source| Error::io(what(), source))
+    }
+}
+
+impl Backend for Vfio {
+    type Bar = VfioBar;
+
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn map_bar(&self, index: u8) -> Result<VfioBar> {
+        let none = |why: &str| Error::NotOffered {
+            device: self.name.clone(),
+            what: format!("BAR {index}: {why}"),
+        };
+        if index > 5 {
+            return Err(none("there are BARs 0 to 5"));
+        }
+        let os = |source| Error::io(format!("{}: asking for BAR {index}", self.name), source);
+        let region = Region::of(&self.device, u32::from(index)).map_err(os)?;
+        if region.size == 0 {
+            return Err(none("there is none"));
+        }
+        const IS_IO: u32 = 1;
+        if self.read32(BAR0 + 4 * u16::from(index))? & IS_IO != 0 {
+            return Err(none("it is not memory, but I/O ports"));
+        }
+        VfioBar::map(&self.name, region)
+    }
+
+    fn dma(&self) -> &Arc<dyn DmaSpace> {
+        &self.dma
+    }
+
+    fn interrupts(&self, kind: IrqKind, count: usize) -> Result<Vec<Irq>> {
+        self.interrupts.enable(&self.name, kind, count)
+    }
+
+    fn reset(&self) -> Result<bool> {
+        let os = |source| Error::io(format!("{}: resetting it", self.name), source);
+        if ioctl::device_flags(&self.device).map_err(os)? & VFIO_DEVICE_FLAGS_RESET == 0 {
+            return Ok(false);
+        }
+        let begun = Instant::now();
+        loop {
+            match ioctl::reset(&self.device) {
+                Err(error)
+                    if error.kind() == io::ErrorKind::WouldBlock
+                        && begun.elapsed() < RESET_BOUND =>
+                {
+                    std::thread::sleep(Duration::from_millis(10));
+                }
+                done => break done.map_err(os)?,
+            }
+        }
+        self.wait_until_present()?;
+        Ok(true)
+    }
+
+    fn has_iommu(&self) -> bool {
+        true
+    }
+}
+
+/// The function is left quiet: no interrupt, no DMA. Its file is closed, and the kernel resets it, when
+/// the last BAR has gone, too.
+impl Drop for Vfio {
+    fn drop(&mut self) {
+        if let Err(error) = self.interrupts.disable() {
+            tracing::debug!(name = self.name, %error, "turning off interrupts");
+        }
+        // Fails where the device is gone: then there is nothing to turn off.
+        if let Err(error) = self.command(Command::empty(), Command::BUS_MASTER) {
+            tracing::debug!(name = self.name, %error, "turning off DMA");
+        }
+    }
+}

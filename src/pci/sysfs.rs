@@ -1,0 +1,191 @@
+//! What the kernel says of PCI functions (`/sys/bus/pci`), and how one is taken from its driver.
+//!
+//! All paths hang on a root, so that tests can make a tree of their own.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+use super::Address;
+use crate::error::{Error, Result};
+
+/// One PCI function as the kernel sees it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Function {
+    /// Where it is.
+    pub address: Address,
+    /// Vendor id.
+    pub vendor: u16,
+    /// Device id.
+    pub device: u16,
+    /// Class code: base class, subclass, programming interface, one byte each.
+    pub class: u32,
+    /// The driver that has it.
+    pub driver: Option<String>,
+    /// Its IOMMU group.
+    pub group: Option<u32>,
+    /// Network interfaces that its driver made.
+    pub interfaces: Vec<String>,
+}
+
+impl Function {
+    /// Is its driver vfio-pci, or a device's own variant of it (`mlx5_vfio_pci`)?
+    pub fn is_bound_to_vfio(&self) -> bool {
+        let driver = self.driver.as_deref().unwrap_or_default();
+        driver.replace('_', "-").ends_with("vfio-pci")
+    }
+
+    /// Does its driver keep the whole group from being used? Those of bridges do not.
+    fn is_in_the_way(&self) -> bool {
+        let harmless = [None, Some("pcieport"), Some("pci-stub")];
+        !self.is_bound_to_vfio() && !harmless.contains(&self.driver.as_deref())
+    }
+}
+
+/// The kernel's view of the machine, under a root directory (`/`).
+#[derive(Debug, Clone)]
+pub struct Sysfs {
+    root: PathBuf,
+}
+
+impl Default for Sysfs {
+    fn default() -> Self {
+        Self::at("/")
+    }
+}
+
+impl Sysfs {
+    /// The tree under `root`.
+    pub fn at(root: impl Into<PathBuf>) -> Self {
+        Self { root: root.into() }
+    }
+
+    fn device(&self, address: Address) -> PathBuf {
+        let devices = self.root.join("sys/bus/pci/devices");
+        devices.join(address.to_string())
+    }
+
+    /// All functions, by address.
+    ///
+    /// # Errors
+    /// Where sysfs cannot be read.
+    pub fn functions(&self) -> Result<Vec<Function>> {
+        let addresses = addresses_in(&self.root.join("sys/bus/pci/devices"))?;
+        let functions = addresses.into_iter().map(|address| self.function(address));
+        // One that went meanwhile is not listed.
+        functions
+            .filter(|function| !matches!(function, Err(Error::NoSuchDevice(_))))
+            .collect()
+    }
+
+    /// The function at `address`.
+    ///
+    /// # Errors
+    /// [`Error::NoSuchDevice`], or where sysfs cannot be read.
+    pub fn function(&self, address: Address) -> Result<Function> {
+        let device = self.device(address);
+        if !device.exists() {
+            return Err(Error::NoSuchDevice(address));
+        }
+        let mut interfaces: Vec<_> = names_in(&device.join("net")).unwrap_or_default();
+        interfaces.sort();
+        Ok(Function {
+            address,
+            vendor: hex(&device.join("vendor"))? as u16,
+            device: hex(&device.join("device"))? as u16,
+            class: hex(&device.join("class"))?,
+            driver: target_name(&device.join("driver")),
+            group: target_name(&device.join("iommu_group")).and_then(|name| name.parse().ok()),
+            interfaces,
+        })
+    }
+
+    /// The functions of an IOMMU group, by address.
+    ///
+    /// # Errors
+    /// Where sysfs cannot be read.
+    pub fn members(&self, group: u32) -> Result<Vec<Function>> {
+        let path = format!("sys/kernel/iommu_groups/{group}/devices");
+        let addresses = addresses_in(&self.root.join(path))?;
+        addresses
+            .into_iter()
+            .map(|address| self.function(address))
+            .collect()
+    }
+
+    /// The members of a group that keep it from being used, with the driver of each.
+    ///
+    /// # Errors
+    /// Where sysfs cannot be read.
+    pub fn in_the_way(&self, group: u32) -> Result<Vec<(Address, String)>> {
+        let members = self.members(group)?.into_iter();
+        let members = members.filter(Function::is_in_the_way);
+        Ok(members
+            .filter_map(|member| Some((member.address, member.driver?)))
+            .collect())
+    }
+
+    /// Has the kernel what it takes?
+    ///
+    /// # Errors
+    /// [`Error::KernelLacks`] where the vfio-pci driver is not there.
+    pub fn check_vfio(&self) -> Result<()> {
+        match self.root.join("sys/bus/pci/drivers/vfio-pci").exists() {
+            true => Ok(()),
+            false => Err(Error::KernelLacks {
+                what: "the kernel's vfio-pci driver is not loaded".to_owned(),
+                remedy: "sudo modprobe vfio-pci".to_owned(),
+            }),
+        }
+    }
+
+    /// Who has the group's file open: program and process id, where we may see that.
+    pub fn group_holder(&self, group: u32) -> Option<String> {
+        let proc = self.root.join("proc");
+        let file = Path::new("/dev/vfio").join(group.to_string());
+        let mut processes = names_in(&proc).ok()?.into_iter();
+        let process = processes.find(|process| {
+            let fds = proc.join(process).join("fd");
+            let numbers = names_in(&fds).unwrap_or_default();
+            let is_it = |fd| fs::read_link(fds.join(fd)).is_ok_and(|target| target == file);
+            process.parse::<u32>().is_ok() && numbers.into_iter().any(is_it)
+        })?;
+        let name = fs::read_to_string(proc.join(&process).join("comm")).unwrap_or_default();
+        Some(format!("{}, process {process}", name.trim()))
+    }
+}
+
+fn reading(path: &Path) -> impl FnOnce(io::Error) -> Error {
+    let what = format!("reading {}", path.display());
+    |source| Error::io(what, source)
+}
+
+fn names_in(directory: &Path) -> io::Result<Vec<String>> {
+    let entries = fs::read_dir(directory)?;
+    let name = |entry: io::Result<fs::DirEntry>| Ok(entry?.file_name().to_string_lossy().into());
+    entries.map(name).collect()
+}
+
+fn addresses_in(directory: &Path) -> Result<Vec<Address>> {
+    let names = names_in(directory).map_err(reading(directory))?;
+    let mut addresses: Vec<_> = names
+        .iter()
+        .filter_map(|name| Address::from_str(name).ok())
+        .collect();
+    addresses.sort();
+    Ok(addresses)
+}
+
+/// The last part of what a symbolic link points to.
+fn target_name(link: &Path) -> Option<String> {
+    let target = fs::read_link(link).ok()?;
+    Some(target.file_name()?.to_string_lossy().into())
+}
+
+fn hex(path: &Path) -> Result<u32> {
+    let text = fs::read_to_string(path).map_err(reading(path))?;
+    let digits = text.trim().trim_start_matches("0x");
+    u32::from_str_radix(digits, 16)
+        .map_err(|_| Error::Usage(format!("{}: {text:?} is no number", path.display())))
+}
