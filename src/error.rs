@@ -103,7 +103,7 @@ pub enum Error {
     },
 
     /// Another process has the group.
-    #[error("{address}: IOMMU group {group} is in use by another process{}\n  end that program first: a group has one owner at a time", holder.as_ref().map(|who| format!(" ({who})")).unwrap_or_default())]
+    #[error("{address}: IOMMU group {group} is in use{}\n  end that program first: a group has one owner at a time", holder.as_ref().map(|who| format!(" by {who}")).unwrap_or_default())]
     GroupBusy {
         /// Which function was asked for.
         address: Address,

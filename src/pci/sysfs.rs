@@ -152,7 +152,7 @@ impl Sysfs {
             process.parse::<u32>().is_ok() && numbers.into_iter().any(is_it)
         })?;
         let name = fs::read_to_string(proc.join(&process).join("comm")).unwrap_or_default();
-        Some(format!("{}, process {process}", name.trim()))
+        Some(format!("{} (process {process})", name.trim()))
     }
 }
 
