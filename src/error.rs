@@ -160,6 +160,27 @@ pub enum Error {
         remedy: &'static str,
     },
 
+    /// What is wrong with one packet of many.
+    #[error("packet {number}: {source}")]
+    Packet {
+        /// Its number, from 1.
+        number: u64,
+        /// What is wrong with it.
+        source: Box<Error>,
+    },
+
+    /// Nobody says that an address is his.
+    #[error(
+        "nobody answered ARP for {address} within {} ms\n  is it on this wire, and up? else say where its packets go: --via MAC (the receiver's Ethernet address, or the gateway's)",
+        bound.as_millis()
+    )]
+    NoAnswer {
+        /// Who was asked for.
+        address: std::net::Ipv4Addr,
+        /// How long was waited.
+        bound: Duration,
+    },
+
     /// A frame asks for what the device cannot do.
     #[error("{device} cannot do this: {what}")]
     NotOffered {

@@ -197,6 +197,9 @@ pub trait Nic: Send {
     /// The link, as the card sees it now.
     fn link(&self) -> Link;
 
+    /// Shortest frame that it sends (it pads to what the wire wants), in bytes.
+    fn min_tx_frame(&self) -> usize;
+
     /// Longest frame that it sends, in bytes without the frame check sequence.
     fn max_tx_frame(&self) -> usize;
 

@@ -339,6 +339,10 @@ impl<B: Backend> Nic for E1000<B> {
         }
     }
 
+    fn min_tx_frame(&self) -> usize {
+        MIN_FRAME
+    }
+
     fn max_tx_frame(&self) -> usize {
         MAX_FRAME
     }
