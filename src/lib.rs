@@ -13,6 +13,7 @@
 //! | [`barrier`] | what orders our accesses against a device's |
 //! | [`dma`] | memory that a device can reach, and who owns it |
 //! | [`backend`] | how a function is reached: VFIO, QEMU's device models, a fake |
+//! | [`device`] | which card, in words |
 //! | [`irq`] | interrupts as eventfds |
 //! | [`nic`] | network cards: what they share, and the drivers |
 //! | `net` | what rides on a card: packets, captures, a loop that sends |
@@ -24,6 +25,7 @@
 
 pub mod backend;
 pub mod barrier;
+pub mod device;
 pub mod dma;
 pub mod error;
 pub mod irq;
@@ -33,4 +35,5 @@ pub mod net;
 pub mod nic;
 pub mod pci;
 
+pub use device::DeviceSpec;
 pub use error::{Error, Result};

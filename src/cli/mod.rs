@@ -29,9 +29,10 @@ use tracing_subscriber::filter::LevelFilter;
 /// A DEVICE is a PCI address, for a card bound to vfio-pci, or a device model of QEMU that pinwire
 /// starts on this host (no root, no VM):
 ///
-///   0000:00:03.0                            the card at that address
-///   qtest:e1000                             QEMU's e1000, its cable not plugged in anywhere
-///   qtest:e1000,net=udp:127.0.0.1:7000,pcap=out.pcap
+///   0000:00:03.0                         the card at that address
+///   qtest:e1000                          QEMU's e1000, its cable not plugged in anywhere
+///   qtest:e1000,pcap=FILE                all that passes through its cable goes to a capture
+///   qtest:e1000,net=udp:LOCAL:REMOTE     its cable is UDP on 127.0.0.1, one frame a datagram
 #[derive(Parser)]
 #[command(version, verbatim_doc_comment, max_term_width = 100, styles = STYLES, after_help = FIRST_STEPS)]
 struct Cli {
