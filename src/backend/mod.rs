@@ -5,12 +5,14 @@
 //! that the same driver code runs in all three, and nothing on the hot path is a dynamic call.
 
 mod fake;
+mod qtest;
 mod vfio;
 mod watch;
 
 use std::sync::Arc;
 
 pub use fake::{Fake, FakeBar, FakeDevice, FakeMemory};
+pub use qtest::{Peer, Qtest, QtestBar, QtestSpec};
 pub use vfio::{Vfio, VfioBar};
 pub use watch::{Watch, Watched, WatchedBar};
 

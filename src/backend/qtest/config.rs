@@ -1,0 +1,160 @@
+//! Config space through the host bridge's ports 0xcf8 and 0xcfc (PCI 3.0, §3.2.2.3.2), and the BARs,
+//! which we assign as firmware would: there is none.
+
+use std::sync::{Arc, Mutex};
+
+use super::wire::{Wire, lock};
+use crate::error::{Error, Result};
+use crate::pci::config::{BAR0, Config};
+
+/// The device's slot on bus 0.
+pub(super) const SLOT: u8 = 3;
+
+/// Which input of the IOAPIC the slot's INTA is wired to on q35 (PIRQ E to H, inputs 20 to 23).
+pub(super) const INTA: u32 = 20 + SLOT as u32 % 4;
+
+/// Where BARs may lie: above any memory and below the IOAPIC.
+const WINDOW: std::ops::Range<u64> = 0xe000_0000..0xfe00_0000;
+
+/// A function's config space: 256 bytes, no more through these ports.
+pub(super) struct Ports {
+    wire: Arc<Wire>,
+    /// Address and data are two accesses.
+    pair: Mutex<()>,
+}
+
+/// A memory BAR that has an address.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Bar {
+    pub index: u8,
+    pub base: u64,
+    pub size: u64,
+}
+
+impl Ports {
+    pub fn new(wire: Arc<Wire>) -> Self {
+        Self {
+            wire,
+            pair: Mutex::default(),
+        }
+    }
+
+    /// Selects the 4 bytes that `offset` is in; gives the data port of `offset`.
+    fn select(&self, offset: u16) -> u16 {
+        let address = 1 << 31 | u32::from(SLOT) << 11 | u32::from(offset & 0xfc);
+        self.wire.post(format_args!("outl 0xcf8 {address:#x}"));
+        0xcfc + (offset & 3)
+    }
+
+    /// Finds out each memory BAR's size and gives it an address aligned to it. I/O BARs stay off.
+    pub fn assign_bars(&self) -> Result<Vec<Bar>> {
+        let mut bars = Vec::new();
+        let mut next = WINDOW.start;
+        let mut index = 0;
+        while index < 6 {
+            let place = BAR0 + 4 * index;
+            // All ones written, the bits that stay 0 tell the size (PCI 3.0, §6.2.5.1).
+            let probe = |place: u16| -> Result<u32> {
+                self.write(place, &u32::MAX.to_le_bytes())?;
+                let sticks = self.read32(place)?;
+                self.write(place, &0u32.to_le_bytes())?;
+                Ok(sticks)
+            };
+            let low = probe(place)?;
+            let (io, wide) = (low & 1 != 0, low & 0b110 == 0b100 && index < 5);
+            let high = if wide { probe(place + 4)? } else { u32::MAX };
+            let mask = u64::from(high) << 32 | u64::from(low & !0xf);
+            if !io && low != 0 {
+                let size = mask.wrapping_neg();
+                let base = next.next_multiple_of(size);
+                if base + size > WINDOW.end {
+                    return Err(Error::Qemu {
+                        what: format!("BAR {index} of {size:#x} bytes does not fit below 4 GiB"),
+                        remedy: "use a model with smaller BARs".to_owned(),
+                    });
+                }
+                self.write(place, &(base as u32).to_le_bytes())?;
+                next = base + size;
+                bars.push(Bar {
+                    index: index as u8,
+                    base,
+                    size,
+                });
+            }
+            index += if wide { 2 } else { 1 };
+        }
+        Ok(bars)
+    }
+}
+
+/// `offset..offset + len` in accesses of 4, 2 or 1 bytes, each aligned: no byte beside them is
+/// written, since some act on being written.
+fn accesses(offset: u16, len: usize) -> Result<impl Iterator<Item = (u16, usize)>> {
+    let past = usize::from(offset) + len;
+    if past > 256 {
+        return Err(Error::Usage(format!(
+            "config space over qtest has 256 bytes; {len} at {offset:#x} lie outside"
+        )));
+    }
+    let mut at = usize::from(offset);
+    Ok(std::iter::from_fn(move || {
+        let fits = |width: &usize| at.is_multiple_of(*width) && at + width <= past;
+        let width = [4, 2, 1].into_iter().find(fits)?;
+        at += width;
+        Some(((at - width) as u16, width))
+    }))
+}
+
+fn suffix(width: usize) -> char {
+    match width {
+        4 => 'l',
+        2 => 'w',
+        _ => 'b',
+    }
+}
+
+impl Config for Ports {
+    fn read(&self, offset: u16, into: &mut [u8]) -> Result<()> {
+        let _pair = lock(&self.pair);
+        for (at, width) in accesses(offset, into.len())? {
+            let port = self.select(at);
+            let request = format_args!("in{} {port:#x}", suffix(width));
+            let value = self.wire.ask(request).unwrap_or(u64::MAX);
+            let start = usize::from(at - offset);
+            into[start..start + width].copy_from_slice(&value.to_le_bytes()[..width]);
+        }
+        Ok(())
+    }
+
+    fn write(&self, offset: u16, from: &[u8]) -> Result<()> {
+        let _pair = lock(&self.pair);
+        for (at, width) in accesses(offset, from.len())? {
+            let start = usize::from(at - offset);
+            let mut value = [0; 4];
+            value[..width].copy_from_slice(&from[start..start + width]);
+            let value = u32::from_le_bytes(value);
+            let port = self.select(at);
+            self.wire
+                .post(format_args!("out{} {port:#x} {value:#x}", suffix(width)));
+        }
+        // Config writes are not posted (PCI 3.0, §3.2.5).
+        self.wire.flush();
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn accesses_are_aligned_and_exact() {
+        let of = |offset, len| accesses(offset, len).unwrap().collect::<Vec<_>>();
+        assert_eq!(of(4, 4), [(4, 4)]);
+        assert_eq!(of(6, 2), [(6, 2)]);
+        assert_eq!(of(5, 6), [(5, 1), (6, 2), (8, 2), (10, 1)]);
+        assert_eq!(of(252, 4), [(252, 4)]);
+        assert!(accesses(254, 4).is_err());
+        assert!(of(0, 0).is_empty());
+    }
+}

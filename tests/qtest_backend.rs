@@ -1,0 +1,623 @@
+//! The qtest backend against QEMU's own e1000, driven by hand: what arrives on the other side of
+//! the cable, not what we think of it, is what counts.
+
+mod common;
+
+use std::fs::File;
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::fs::{FileExt, PermissionsExt};
+use std::os::unix::net::UnixDatagram;
+use std::path::Path;
+use std::process::{Command as Process, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use common::require_qemu;
+use pinwire::Error;
+use pinwire::backend::{Backend, Peer, Qtest, QtestBar, QtestSpec};
+use pinwire::barrier::dma_wmb;
+use pinwire::dma::{DmaArray, DmaFile, DmaRegion, Frame};
+use pinwire::irq::IrqKind;
+use pinwire::mmio::Mmio;
+use pinwire::nic::e1000::desc::{LegacyTx, RxDesc, TxDesc};
+use pinwire::nic::e1000::regs::{self, Ctrl, Interrupts, Rctl, Tctl};
+use pinwire::pci::config::{Command, Config};
+
+/// Descriptors a ring; QEMU wants a multiple of 8.
+const RING: usize = 8;
+const BOUND: Duration = Duration::from_secs(20);
+
+/// An e1000 with both rings on, and nothing else.
+struct Card {
+    bar: QtestBar,
+    tx: DmaArray<TxDesc>,
+    rx: DmaArray<RxDesc>,
+    buffer: DmaRegion,
+    tail: usize,
+    qtest: Qtest,
+}
+
+impl Card {
+    fn start(peer: Peer) -> Self {
+        let spec = QtestSpec::new("e1000", peer).unwrap();
+        Self::up(Qtest::start(&spec).unwrap())
+    }
+
+    /// A card whose cable ends in the socket.
+    fn wired() -> (Self, UnixDatagram) {
+        let (peer, wire) = Peer::socket().unwrap();
+        wire.set_read_timeout(Some(BOUND)).unwrap();
+        (Self::start(peer), wire)
+    }
+
+    fn up(qtest: Qtest) -> Self {
+        let bar = qtest.map_bar(0).unwrap();
+        qtest
+            .command(Command::BUS_MASTER, Command::empty())
+            .unwrap();
+        let tx = DmaArray::<TxDesc>::alloc(qtest.dma(), RING).unwrap();
+        let rx = DmaArray::<RxDesc>::alloc(qtest.dma(), RING).unwrap();
+        let buffer = DmaRegion::alloc(qtest.dma(), 4096).unwrap();
+        bar.update(regs::CTRL, |ctrl: Ctrl| ctrl.with_slu(true));
+        bar.set(regs::TDBAL, tx.iova(0).0 as u32);
+        bar.set(regs::TDBAH, (tx.iova(0).0 >> 32) as u32);
+        bar.set(regs::TDLEN, 16 * RING as u32);
+        bar.set(regs::TCTL, Tctl::new().with_en(true).with_psp(true));
+        bar.set(regs::RDBAL, rx.iova(0).0 as u32);
+        bar.set(regs::RDBAH, (rx.iova(0).0 >> 32) as u32);
+        bar.set(regs::RDLEN, 16 * RING as u32);
+        Self {
+            bar,
+            tx,
+            rx,
+            buffer,
+            tail: 0,
+            qtest,
+        }
+    }
+
+    /// Sends `len` bytes from `iova` as one frame and waits until the card has taken them.
+    fn send(&mut self, iova: u64, len: usize) {
+        let word = LegacyTx::new().with_length(len as u16);
+        let word = word.with_eop(true).with_ifcs(true).with_rs(true);
+        let desc = &self.tx[self.tail];
+        desc.post(iova, word.into());
+        self.tail = (self.tail + 1) % RING;
+        dma_wmb();
+        self.bar.set(regs::TDT, self.tail as u32);
+        wait("the descriptor to be done", || desc.done());
+    }
+
+    fn send_bytes(&mut self, frame: &[u8]) {
+        self.buffer.write(0, frame);
+        self.send(self.buffer.iova().0, frame.len());
+    }
+
+    /// Lets the card receive one frame to `iova`.
+    fn listen(&self, iova: u64) {
+        self.rx[0].post(iova);
+        dma_wmb();
+        self.bar.set(regs::RDT, 1);
+        let rctl = Rctl::new().with_upe(true).with_bam(true).with_secrc(true);
+        self.bar.set(regs::RCTL, rctl.with_en(true));
+    }
+
+    fn received(&self) -> Vec<u8> {
+        let length = wait_for("a frame", || self.rx[0].take()).length();
+        let mut frame = vec![0; length.into()];
+        self.buffer.read(0, &mut frame);
+        frame
+    }
+}
+
+fn wait_for<T>(what: &str, mut ready: impl FnMut() -> Option<T>) -> T {
+    let start = Instant::now();
+    loop {
+        if let Some(found) = ready() {
+            return found;
+        }
+        assert!(start.elapsed() < BOUND, "no sign of {what}");
+        std::thread::sleep(Duration::from_micros(200));
+    }
+}
+
+fn wait(what: &str, mut ready: impl FnMut() -> bool) {
+    wait_for(what, || ready().then_some(()));
+}
+
+/// A broadcast frame whose bytes tell their place.
+fn frame(len: usize) -> Vec<u8> {
+    let mut frame: Vec<u8> = (0..len).map(|i| (i * 7 + i / 256) as u8).collect();
+    frame[..6].fill(0xff);
+    frame
+}
+
+fn next_frame(wire: &UnixDatagram) -> Vec<u8> {
+    let mut bytes = vec![0; 65536];
+    let len = wire.recv(&mut bytes).expect("a frame on the wire");
+    bytes.truncate(len);
+    bytes
+}
+
+/// Has the process ended? (It may be left for somebody to wait for.)
+fn ended(pid: u32) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"));
+    stat.map_or(true, |stat| stat.contains(") Z "))
+}
+
+#[test]
+fn a_sent_frame_arrives_byte_for_byte() {
+    if !require_qemu() {
+        return;
+    }
+    let (mut card, wire) = Card::wired();
+    for len in [60, 61, 512, 1514] {
+        card.send_bytes(&frame(len));
+        assert_eq!(next_frame(&wire), frame(len), "{len} bytes");
+    }
+}
+
+#[test]
+fn a_received_frame_lands_in_memory_and_interrupts() {
+    if !require_qemu() {
+        return;
+    }
+    let (card, wire) = Card::wired();
+    let irq = &card.qtest.interrupts(IrqKind::Intx, 1).unwrap()[0];
+    card.bar.set(regs::IMS, Interrupts::new().with_rxt0(true));
+    card.listen(card.buffer.iova().0);
+    assert!(!irq.wait(Duration::ZERO).unwrap(), "nothing came yet");
+    wire.send(&frame(1514)).unwrap();
+    assert!(irq.wait(BOUND).unwrap());
+    assert!(card.bar.get(regs::ICR).rxt0());
+    assert_eq!(card.received(), frame(1514));
+}
+
+#[test]
+fn every_model_sends() {
+    if !require_qemu() {
+        return;
+    }
+    for model in QtestSpec::MODELS {
+        let (peer, wire) = Peer::socket().unwrap();
+        wire.set_read_timeout(Some(BOUND)).unwrap();
+        let qtest = Qtest::start(&QtestSpec::new(model, peer).unwrap()).unwrap();
+        assert_eq!(qtest.name(), format!("qtest:{model}"));
+        assert_eq!(qtest.ids().unwrap().0, 0x8086);
+        let mut card = Card::up(qtest);
+        card.send_bytes(&frame(100));
+        assert_eq!(next_frame(&wire), frame(100), "{model}");
+    }
+}
+
+#[test]
+fn intx_masks_itself_and_fires_again_while_the_line_is_high() {
+    if !require_qemu() {
+        return;
+    }
+    let card = Card::start(Peer::None);
+    let link = Interrupts::new().with_lsc(true);
+    let fires = |irq: &pinwire::irq::Irq| irq.wait(Duration::from_millis(300)).unwrap();
+    let irqs = card.qtest.interrupts(IrqKind::Intx, 1).unwrap();
+    let irq = &irqs[0];
+    card.bar.get(regs::ICR);
+    card.bar.set(regs::IMS, link);
+    card.bar.set(regs::ICS, link);
+    assert!(fires(irq));
+    // Masked: neither the level that is still high nor another edge makes it fire.
+    assert!(!fires(irq));
+    assert!(card.bar.get(regs::ICR).lsc());
+    card.bar.set(regs::ICS, link);
+    card.bar.get(regs::STATUS);
+    assert!(!fires(irq));
+    // Unmasked while it is high: fires at once, every time.
+    irq.unmask().unwrap();
+    assert!(fires(irq));
+    irq.unmask().unwrap();
+    assert!(fires(irq));
+    // Asked for its cause first, it is low; no write that is still on its way makes it look high.
+    card.bar.get(regs::ICR);
+    irq.unmask().unwrap();
+    assert!(!fires(irq));
+    card.bar.set(regs::ICS, link);
+    card.bar.set(regs::IMC, link);
+    assert!(fires(irq));
+    irq.unmask().unwrap();
+    assert!(!fires(irq), "IMC was posted before the unmasking");
+
+    // A line that is high fires as it is connected; the former eventfd is off.
+    card.bar.set(regs::IMS, link);
+    assert!(fires(irq));
+    let again = card.qtest.interrupts(IrqKind::Intx, 1).unwrap();
+    assert!(fires(&again[0]));
+    irq.unmask().unwrap();
+    assert!(!fires(irq) && !fires(&again[0]));
+    card.qtest.interrupts(IrqKind::Intx, 0).unwrap();
+    again[0].unmask().unwrap();
+    assert!(!fires(&again[0]));
+}
+
+#[test]
+fn interrupts_and_bars_that_are_not_there_are_refused() {
+    if !require_qemu() {
+        return;
+    }
+    let qtest = Qtest::start(&"e1000".parse().unwrap()).unwrap();
+    for (kind, count) in [(IrqKind::Intx, 2), (IrqKind::Msi, 1), (IrqKind::MsiX, 3)] {
+        let error = qtest.interrupts(kind, count).unwrap_err().to_string();
+        assert!(error.contains("there is one INTx"), "{error}");
+    }
+    for index in [1, 2, 9] {
+        let error = qtest.map_bar(index).err().unwrap().to_string();
+        assert!(error.contains("its memory BARs are: 0"), "{error}");
+    }
+    assert_eq!(qtest.map_bar(0).unwrap().size(), 128 << 10);
+    assert!(!qtest.reset().unwrap());
+    assert!(!qtest.has_iommu());
+    assert!(qtest.read(255, &mut [0; 2]).is_err());
+    qtest.check_present().unwrap();
+}
+
+#[test]
+fn a_dead_qemu_is_a_device_that_is_gone() {
+    if !require_qemu() {
+        return;
+    }
+    let (card, _wire) = Card::wired();
+    let irqs = card.qtest.interrupts(IrqKind::Intx, 1).unwrap();
+    let pid = card.qtest.pid();
+    let killed = Process::new("kill").args(["-9", &pid.to_string()]).status();
+    assert!(killed.unwrap().success());
+    assert!(irqs[0].wait(BOUND).unwrap(), "who waits must be woken");
+    for _ in 0..1000 {
+        card.bar.write32(0x3818, 1);
+    }
+    assert_eq!(card.bar.read32(8), u32::MAX);
+    irqs[0].unmask().unwrap();
+    assert_eq!(card.qtest.ids().unwrap(), (0xffff, 0xffff));
+    assert!(matches!(
+        card.qtest.check_present(),
+        Err(Error::DeviceGone(name)) if name == "qtest:e1000"
+    ));
+    let file = file_of(&frame(100));
+    let error = DmaFile::map(card.qtest.dma(), &file, 1).unwrap_err();
+    assert!(error.to_string().contains("QEMU"), "{error}");
+    // Its memory is still ours.
+    card.buffer.write(0, b"here");
+}
+
+#[test]
+fn no_process_is_left_and_what_was_handed_out_is_gone() {
+    if !require_qemu() {
+        return;
+    }
+    let qtest = Qtest::start(&"e1000".parse().unwrap()).unwrap();
+    let (pid, bar) = (qtest.pid(), qtest.map_bar(0).unwrap());
+    let region = DmaRegion::alloc(qtest.dma(), 4096).unwrap();
+    assert!(Path::new(&format!("/proc/{pid}")).exists());
+    drop(qtest);
+    assert!(!Path::new(&format!("/proc/{pid}")).exists());
+    assert_eq!(bar.read32(8), u32::MAX);
+    region.write(0, b"still memory");
+}
+
+#[test]
+fn memory_that_is_used_up_is_an_error_and_comes_back_zeroed() {
+    if !require_qemu() {
+        return;
+    }
+    let qtest = Qtest::start(&"e1000".parse().unwrap()).unwrap();
+    let space = qtest.dma();
+    let alloc = |len| DmaRegion::alloc(space, len);
+    for len in [1 << 40, usize::MAX] {
+        alloc(len).unwrap_err();
+    }
+    let mut regions: Vec<DmaRegion> = Vec::new();
+    let error = loop {
+        match alloc(16 << 20) {
+            Ok(region) => {
+                region.write(region.size() - 4, b"used");
+                regions.push(region);
+            }
+            Err(error) => break error.to_string(),
+        }
+    };
+    assert!(error.contains("qtest:e1000: no 16777216 bytes"), "{error}");
+    assert_eq!(regions.len(), 15, "of 256 MiB without the first");
+    drop(regions);
+    let region = alloc(200 << 20).unwrap();
+    let mut bytes = vec![1; region.size()];
+    region.read(0, &mut bytes);
+    assert!(bytes.iter().all(|byte| *byte == 0));
+}
+
+#[test]
+fn the_device_reaches_all_of_its_memory() {
+    if !require_qemu() {
+        return;
+    }
+    let (mut card, wire) = Card::wired();
+    let all = DmaRegion::alloc(card.qtest.dma(), 255 << 20);
+    assert!(all.is_err(), "the rings have some");
+    let most = DmaRegion::alloc(card.qtest.dma(), 254 << 20).unwrap();
+    for offset in [0, 100 << 20, most.size() - 100] {
+        most.write(offset, &frame(100));
+        card.send(most.iova().0 + offset as u64, 100);
+        assert_eq!(next_frame(&wire), frame(100), "at {offset:#x}");
+    }
+}
+
+#[test]
+fn two_cards_talk_over_udp_and_a_capture_sees_it() {
+    if !require_qemu() {
+        return;
+    }
+    let free = || {
+        let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+        socket.local_addr().unwrap().port()
+    };
+    let (a, b) = (free(), free());
+    let folder = tempfile::tempdir().unwrap();
+    let capture = folder.path().join("a,b.pcap");
+    let spec = format!("e1000,net=udp:{a}:{b},pcap={}", capture.display());
+    let mut left = Card::up(Qtest::start(&spec.parse().unwrap()).unwrap());
+    let spec = format!("e1000-82545em,net=udp:{b}:{a}");
+    let right = Card::up(Qtest::start(&spec.parse().unwrap()).unwrap());
+    right.listen(right.buffer.iova().0);
+    left.send_bytes(&frame(777));
+    assert_eq!(right.received(), frame(777));
+    drop(left);
+    let capture = std::fs::read(capture).unwrap();
+    assert!(capture.ends_with(&frame(777)), "{} bytes", capture.len());
+}
+
+// Files: the card reads the page cache.
+
+fn file_of(bytes: &[u8]) -> File {
+    let mut file = tempfile::tempfile().unwrap();
+    file.write_all(bytes).unwrap();
+    file
+}
+
+#[test]
+fn a_file_is_sent_from_its_page_cache() {
+    if !require_qemu() {
+        return;
+    }
+    let (mut card, wire) = Card::wired();
+    for len in [60, 4096, 4097, 10_000] {
+        let bytes: Vec<u8> = (0..len).map(|i| (i * 11 + i / 256) as u8).collect();
+        let file = file_of(&bytes);
+        let mapped = DmaFile::map(card.qtest.dma(), &file, 4).unwrap();
+        // From here on a read by this process would end it.
+        mapped.deny_cpu().unwrap();
+        for (offset, size) in [(0, len.min(1514)), (len - 60, 60)] {
+            let slice = mapped.slice(offset as u64, size).unwrap();
+            card.send(slice.iova().0, size);
+            let sent = next_frame(&wire);
+            assert_eq!(sent, bytes[offset..offset + size], "{len} bytes, {offset}");
+        }
+        // What is written to the file is in the next frame, on its last page, too.
+        file.write_all_at(b"changed", len as u64 - 30).unwrap();
+        let slice = mapped.slice(len as u64 - 60, 60).unwrap();
+        card.send(slice.iova().0, 60);
+        assert_eq!(next_frame(&wire)[30..37], *b"changed", "{len} bytes");
+    }
+}
+
+#[test]
+fn a_file_of_one_byte_and_an_empty_one() {
+    if !require_qemu() {
+        return;
+    }
+    let (mut card, wire) = Card::wired();
+    let file = file_of(b"x");
+    let mapped = DmaFile::map(card.qtest.dma(), &file, 1).unwrap();
+    let slice = mapped.slice(0, 1).unwrap();
+    // Header from memory, payload from the file.
+    let word = LegacyTx::new().with_ifcs(true).with_rs(true);
+    card.buffer.write(0, &frame(60));
+    let buffer = card.buffer.iova().0;
+    card.tx[0].post(buffer, word.with_length(60).into());
+    let last = word.with_eop(true).with_length(1);
+    card.tx[1].post(slice.iova().0, last.into());
+    card.tail = 2;
+    dma_wmb();
+    card.bar.set(regs::TDT, 2);
+    let sent = next_frame(&wire);
+    assert_eq!((&sent[..60], &sent[60..]), (&frame(60)[..], &b"x"[..]));
+
+    let empty = DmaFile::map(card.qtest.dma(), &file_of(b""), 1).unwrap();
+    assert!(empty.region().is_none());
+}
+
+#[test]
+fn a_gigabyte_is_mapped_as_it_is() {
+    if !require_qemu() {
+        return;
+    }
+    let (mut card, wire) = Card::wired();
+    let file = file_of(b"");
+    let len = (1 << 30) + 1000;
+    file.set_len(len).unwrap();
+    file.write_all_at(&frame(500), len - 500).unwrap();
+    let mapped = DmaFile::map(card.qtest.dma(), &file, 1).unwrap();
+    let slice = mapped.slice(len - 500, 500).unwrap();
+    card.send(slice.iova().0, 500);
+    assert_eq!(next_frame(&wire), frame(500));
+}
+
+#[test]
+fn files_come_and_go_and_too_many_at_once_are_refused() {
+    if !require_qemu() {
+        return;
+    }
+    let (mut card, wire) = Card::wired();
+    let file = file_of(&frame(100));
+    let map = |card: &Card| DmaFile::map(card.qtest.dma(), &file, 1);
+    let mut mapped = Vec::new();
+    let error = loop {
+        match map(&card) {
+            Ok(file) => mapped.push(file),
+            Err(error) => break error.to_string(),
+        }
+    };
+    assert_eq!(mapped.len(), 64);
+    assert!(error.contains("64 files mapped"), "{error}");
+    let gone = mapped.remove(20);
+    let old = gone.slice(0, 100).unwrap().iova().0;
+    card.send(old, 100);
+    assert_eq!(next_frame(&wire), frame(100));
+    // Unmapped when the last slice is back: from there on the device finds nothing.
+    drop(gone);
+    card.send(old, 100);
+    assert_eq!(next_frame(&wire), [0; 100]);
+    for _ in 0..100 {
+        let file = map(&card).unwrap();
+        let slice = file.slice(0, 100).unwrap();
+        card.send(slice.iova().0, 100);
+        assert_eq!(next_frame(&wire), frame(100));
+    }
+}
+
+#[test]
+fn the_device_cannot_write_a_file() {
+    if !require_qemu() {
+        return;
+    }
+    let (card, wire) = Card::wired();
+    let bytes = vec![b'.'; 5000];
+    let file = file_of(&bytes);
+    let mapped = DmaFile::map(card.qtest.dma(), &file, 1).unwrap();
+    let slice = mapped.slice(0, 2048).unwrap();
+    card.listen(slice.iova().0);
+    wire.send(&frame(1000)).unwrap();
+    assert_eq!(wait_for("a frame", || card.rx[0].take()).length(), 1000);
+    let mut now = vec![0; 5000];
+    file.read_exact_at(&mut now, 0).unwrap();
+    assert_eq!(now, bytes);
+    // The frame that a slice begins has no bytes for the processor.
+    assert_eq!(Frame::from(slice).to_vec(), [0; 2048]);
+}
+
+#[test]
+fn a_file_that_is_truncated_takes_the_device_along_and_nobody_hangs() {
+    if !require_qemu() {
+        return;
+    }
+    let (mut card, wire) = Card::wired();
+    let file = file_of(&vec![b'.'; 20_000]);
+    let mapped = DmaFile::map(card.qtest.dma(), &file, 1).unwrap();
+    let slice = mapped.slice(16_384, 1000).unwrap();
+    card.send(slice.iova().0, 1000);
+    assert_eq!(next_frame(&wire), [b'.'; 1000]);
+    file.set_len(100).unwrap();
+    assert_eq!(mapped.len_now().unwrap(), 100);
+    card.tx[1].post(
+        slice.iova().0,
+        LegacyTx::new().with_length(60).with_eop(true).into(),
+    );
+    card.bar.set(regs::TDT, 2);
+    assert_eq!(card.bar.read32(8), u32::MAX);
+    card.qtest.check_present().unwrap_err();
+}
+
+// What needs a process of its own: these tests run this program again, as the helper below.
+
+#[test]
+#[ignore = "the helper of other tests"]
+fn helper() {
+    match Qtest::start(&"e1000".parse().unwrap()) {
+        Ok(qtest) => {
+            println!("started {}", qtest.pid());
+            std::thread::sleep(Duration::from_secs(600));
+        }
+        Err(error) => println!("refused {error}"),
+    }
+}
+
+fn run_helper(qemu: Option<&Path>) -> Process {
+    let mut helper = Process::new(std::env::current_exe().unwrap());
+    helper.args(["--exact", "helper", "--ignored", "--nocapture"]);
+    if let Some(qemu) = qemu {
+        helper.env("PINWIRE_QEMU", qemu);
+    }
+    helper.stdout(Stdio::piped());
+    helper
+}
+
+fn text(output: Output) -> String {
+    String::from_utf8(output.stdout).unwrap()
+}
+
+#[test]
+fn a_killed_program_leaves_no_qemu() {
+    if !require_qemu() {
+        return;
+    }
+    let mut helper = run_helper(None).spawn().unwrap();
+    let lines = BufReader::new(helper.stdout.take().unwrap()).lines();
+    let pid: u32 = lines
+        .map_while(Result::ok)
+        .find_map(|line| line.split_once("started ")?.1.parse().ok())
+        .expect("QEMU's process id");
+    assert!(!ended(pid));
+    helper.kill().unwrap();
+    helper.wait().unwrap();
+    wait("QEMU's end", || ended(pid));
+}
+
+#[test]
+fn a_missing_qemu_says_what_to_install() {
+    let output = run_helper(Some(Path::new("/nonexistent/qemu"))).output();
+    let said = text(output.unwrap());
+    assert!(said.contains("there is no /nonexistent/qemu"), "{said}");
+    assert!(said.contains("qemu/setup"), "{said}");
+    assert!(said.contains("qemu-system-x86"), "{said}");
+}
+
+#[test]
+fn a_qemu_that_does_not_start_is_quoted() {
+    let folder = tempfile::tempdir().unwrap();
+    let qemu = folder.path().join("qemu");
+    let script = "#!/bin/sh\n\
+        if [ \"$1\" = --version ]; then echo 'QEMU emulator version 5.2.0'; exit; fi\n\
+        echo 'qemu: Invalid netdev' >&2; exit 3\n";
+    std::fs::write(&qemu, script).unwrap();
+    std::fs::set_permissions(&qemu, PermissionsExt::from_mode(0o755)).unwrap();
+    let said = text(run_helper(Some(&qemu)).output().unwrap());
+    assert!(
+        said.contains("exit status: 3\n  qemu: Invalid netdev"),
+        "{said}"
+    );
+    assert!(said.contains("this is QEMU 5.2; 7.2 or newer"), "{said}");
+}
+
+#[test]
+fn a_peer_that_cannot_be_had_is_said_in_qemus_words() {
+    if !require_qemu() {
+        return;
+    }
+    let taken = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    let port = taken.local_addr().unwrap().port();
+    for (spec, why) in [
+        (
+            format!("e1000,net=udp:{port}:{port}"),
+            "Address already in use",
+        ),
+        ("e1000,net=tap:nosuchtap0".to_owned(), "nosuchtap0"),
+        (
+            "e1000,pcap=/nonexistent/a.pcap".to_owned(),
+            "/nonexistent/a.pcap",
+        ),
+    ] {
+        // Root makes a tap that is not there.
+        if spec.contains("tap:") && std::fs::metadata("/dev/net/tun").is_ok() {
+            continue;
+        }
+        let error = Qtest::start(&spec.parse().unwrap())
+            .unwrap_err()
+            .to_string();
+        assert!(error.contains(why), "{error}");
+        assert!(error.contains("it ended with exit status: 1"), "{error}");
+    }
+}
