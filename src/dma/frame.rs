@@ -229,14 +229,20 @@ impl Frame {
     /// read by the CPU this way and is given as zeros.
     pub fn to_vec(&self) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(self.len());
+        self.copy_to(&mut bytes);
+        bytes
+    }
+
+    /// Makes the frame's bytes all that `into` holds; as [`Frame::to_vec`].
+    pub fn copy_to(&self, into: &mut Vec<u8>) {
+        into.clear();
         for segment in self.segments() {
-            let start = bytes.len();
-            bytes.resize(start + segment.len(), 0);
+            let start = into.len();
+            into.resize(start + segment.len(), 0);
             if segment.is_buffer() {
-                super::pool::copy_out(segment, 0, &mut bytes[start..]);
+                super::pool::copy_out(segment, 0, &mut into[start..]);
             }
         }
-        bytes
     }
 }
 

@@ -107,6 +107,11 @@ impl CaptureReader {
         })
     }
 
+    /// Where the capture is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// Gives the next packet to `take`; `None` after the last.
     ///
     /// # Errors

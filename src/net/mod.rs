@@ -11,5 +11,5 @@ mod transmit;
 pub use arp::resolve;
 pub use capture::{CaptureReader, CaptureWriter, Captured};
 pub use packet::{Arp, ETHERNET_HEADER, Packet, UdpFlow};
-pub use source::{CaptureSource, EXPERIMENTAL, FileSource, SyntheticSource};
+pub use source::{CaptureSource, EXPERIMENTAL, FileSource, Limit, NOBODY, SyntheticSource};
 pub use transmit::{CpuBytes, Manner, Next, Pace, Progress, Source, transmit};

@@ -11,6 +11,9 @@ use crate::dma::{DmaBuf, DmaFile, Frame, Offload, Pool};
 use crate::error::{Error, Result};
 use crate::nic::{Mac, Nic};
 
+/// An address that no card has (locally administered), for frames that nobody shall take up.
+pub const NOBODY: Mac = Mac([0x02, b'n', b'o', b'b', b'o', b'd']);
+
 /// EtherType of frames made up: IEEE 802's number for local experiments.
 pub const EXPERIMENTAL: u16 = 0x88b5;
 
@@ -55,7 +58,6 @@ fn buffer(spent: Option<Frame>, pool: &Pool) -> Option<DmaBuf> {
 
 /// The packets of a capture, copied into packet buffers one by one.
 pub struct CaptureSource {
-    path: PathBuf,
     reader: CaptureReader,
     pool: Pool,
     limits: Limits,
@@ -78,14 +80,18 @@ struct Round {
 }
 
 impl CaptureSource {
-    /// The capture at `path`, `rounds` times (`None`: without end), with `buffers` buffers.
+    /// The capture, `rounds` times (`None`: without end), with `buffers` buffers.
     ///
     /// # Errors
-    /// As [`CaptureReader::open`] and [`Pool::new`].
-    pub fn open(nic: &dyn Nic, path: &Path, rounds: Option<u64>, buffers: usize) -> Result<Self> {
+    /// As [`Pool::new`].
+    pub fn new(
+        nic: &dyn Nic,
+        capture: CaptureReader,
+        rounds: Option<u64>,
+        buffers: usize,
+    ) -> Result<Self> {
         Ok(Self {
-            path: path.to_owned(),
-            reader: CaptureReader::open(path)?,
+            reader: capture,
             pool: Pool::new(nic.dma(), buffers, nic.max_tx_frame())?,
             limits: Limits::of(nic),
             rounds,
@@ -109,7 +115,7 @@ impl CaptureSource {
         if self.rounds == Some(0) || self.round.packets == 0 {
             return Ok(false);
         }
-        self.reader = CaptureReader::open(&self.path)?;
+        self.reader = CaptureReader::open(self.reader.path())?;
         self.round = Round {
             start: self.due,
             ..Round::default()
@@ -183,23 +189,22 @@ pub struct FileSource {
 }
 
 impl FileSource {
-    /// The file at `path`, `payload` bytes a datagram, with `in_flight` datagrams under way at once.
+    /// `file`, called `path`, `payload` bytes a datagram, with `in_flight` datagrams under way at once.
     ///
     /// # Errors
-    /// Where the file cannot be read or mapped, or the datagrams are not of a length that the card
-    /// sends.
-    pub fn open(
+    /// Where the file cannot be mapped, or the datagrams are not of a length that the card sends.
+    pub fn new(
         nic: &dyn Nic,
+        file: &File,
         path: &Path,
         flow: UdpFlow,
         payload: usize,
         in_flight: usize,
     ) -> Result<Self> {
         Limits::of(nic).check(UdpFlow::HEADER + payload, "choose another --payload")?;
-        let file = open_file(path)?;
         Ok(Self {
             path: path.to_owned(),
-            file: DmaFile::map(nic.dma(), &file, in_flight)?,
+            file: DmaFile::map(nic.dma(), file, in_flight)?,
             headers: Pool::new(nic.dma(), in_flight, UdpFlow::HEADER)?,
             header: flow.header(payload),
             flow,
@@ -232,19 +237,6 @@ impl FileSource {
             ),
         })
     }
-}
-
-/// Opens a regular file for reading.
-fn open_file(path: &Path) -> Result<File> {
-    let cannot = |source| Error::io(format!("cannot read {}", path.display()), source);
-    let file = File::open(path).map_err(cannot)?;
-    if !file.metadata().map_err(cannot)?.is_file() {
-        return Err(Error::File {
-            path: path.to_owned(),
-            what: "it is not a regular file, and only those have a page cache to send from\n  copy it to a file first".to_owned(),
-        });
-    }
-    Ok(file)
 }
 
 impl Source for FileSource {
@@ -285,8 +277,6 @@ impl Source for FileSource {
 pub struct SyntheticSource {
     template: Vec<u8>,
     pool: Pool,
-    /// Frames to go; `None` for no end.
-    count: Option<u64>,
     made: u64,
     copied: u64,
 }
@@ -295,17 +285,11 @@ impl SyntheticSource {
     /// Where the frame's number is (8 bytes, big endian).
     pub const NUMBER: usize = ETHERNET_HEADER;
 
-    /// `count` frames (`None`: without end) of `size` bytes to `destination`, with `buffers` buffers.
+    /// Frames without end, of `size` bytes, to `destination`, with `buffers` buffers.
     ///
     /// # Errors
     /// A size that the card does not send, and as [`Pool::new`].
-    pub fn new(
-        nic: &dyn Nic,
-        destination: Mac,
-        size: usize,
-        count: Option<u64>,
-        buffers: usize,
-    ) -> Result<Self> {
+    pub fn new(nic: &dyn Nic, destination: Mac, size: usize, buffers: usize) -> Result<Self> {
         Limits::of(nic).check(size, "choose another size")?;
         let mut template = [destination.0, nic.mac().0].concat();
         template.extend(EXPERIMENTAL.to_be_bytes());
@@ -317,7 +301,6 @@ impl SyntheticSource {
         Ok(Self {
             pool: Pool::new(nic.dma(), buffers, template.len())?,
             template,
-            count,
             made: 0,
             copied: 0,
         })
@@ -326,9 +309,6 @@ impl SyntheticSource {
 
 impl Source for SyntheticSource {
     fn next(&mut self, spent: Option<Frame>) -> Result<Next> {
-        if self.count == Some(self.made) {
-            return Ok(Next::End);
-        }
         let mut buf = match spent.map(Frame::into_buf) {
             // It holds all but the number already.
             Some(Ok(buf)) => buf,
@@ -354,5 +334,32 @@ impl Source for SyntheticSource {
             headers: 0,
             payload: self.copied,
         }
+    }
+}
+
+/// The first frames of another source.
+pub struct Limit<S> {
+    /// The other source.
+    pub inner: S,
+    /// Frames yet to come.
+    pub left: u64,
+}
+
+impl<S: Source> Source for Limit<S> {
+    fn next(&mut self, spent: Option<Frame>) -> Result<Next> {
+        if self.left == 0 {
+            return Ok(Next::End);
+        }
+        let next = self.inner.next(spent)?;
+        self.left -= u64::from(matches!(next, Next::Frame(_)));
+        Ok(next)
+    }
+
+    fn due(&self) -> Duration {
+        self.inner.due()
+    }
+
+    fn by_cpu(&self) -> CpuBytes {
+        self.inner.by_cpu()
     }
 }

@@ -77,7 +77,7 @@ pub struct Manner<'a> {
     pub stop: &'a AtomicBool,
 }
 
-/// How far it has come; another thread may look.
+/// How far it has come; another thread may look while one counts.
 #[derive(Debug, Default)]
 pub struct Progress {
     frames: AtomicU64,
@@ -85,7 +85,18 @@ pub struct Progress {
 }
 
 impl Progress {
-    /// Frames that the card has sent.
+    /// Counts on; one thread does.
+    pub fn add(&self, frames: usize, bytes: usize) {
+        // No need of an atomic addition, which would cost more.
+        let add = |counter: &AtomicU64, count: usize| {
+            let sum = counter.load(Ordering::Relaxed) + count as u64;
+            counter.store(sum, Ordering::Relaxed);
+        };
+        add(&self.frames, frames);
+        add(&self.bytes, bytes);
+    }
+
+    /// Frames that are done.
     pub fn frames(&self) -> u64 {
         self.frames.load(Ordering::Relaxed)
     }
@@ -163,14 +174,8 @@ impl Feed<'_> {
         let before = self.spent.len();
         let reaped = nic.reap(&mut self.spent)?;
         if reaped > 0 {
-            let bytes: usize = self.spent[before..].iter().map(Frame::len).sum();
-            // One thread writes: no need of an atomic addition.
-            let add = |counter: &AtomicU64, count: usize| {
-                let sum = counter.load(Ordering::Relaxed) + count as u64;
-                counter.store(sum, Ordering::Relaxed);
-            };
-            add(&progress.frames, reaped);
-            add(&progress.bytes, bytes);
+            let bytes = self.spent[before..].iter().map(Frame::len).sum();
+            progress.add(reaped, bytes);
         }
         Ok(reaped)
     }
