@@ -4,7 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 
-use crate::backend::{Backend, Vfio, Watch, Watched};
+use crate::backend::{Backend, Qtest, QtestSpec, Vfio, Watch, Watched};
 use crate::error::{Error, Result};
 use crate::nic::{self, Nic, NicConfig};
 use crate::pci::Address;
@@ -12,6 +12,7 @@ use crate::pci::Address;
 /// A network card: how it is reached and where it is.
 ///
 /// - `0000:00:03.0`, a PCI function bound to vfio-pci.
+/// - `qtest:MODEL[,net=PEER][,pcap=FILE]`, a device model of QEMU on this host; see [`QtestSpec`].
 #[derive(Debug, Clone)]
 pub struct DeviceSpec {
     text: String,
@@ -21,6 +22,7 @@ pub struct DeviceSpec {
 #[derive(Debug, Clone)]
 enum Reach {
     Vfio(Address),
+    Qtest(Arc<QtestSpec>),
 }
 
 impl DeviceSpec {
@@ -31,6 +33,7 @@ impl DeviceSpec {
     pub fn open(&self, config: &NicConfig, watch: Option<Arc<dyn Watch>>) -> Result<Box<dyn Nic>> {
         match &self.reach {
             Reach::Vfio(address) => start(Vfio::open(*address)?, config, watch),
+            Reach::Qtest(spec) => start(Qtest::start(spec)?, config, watch),
         }
     }
 }
@@ -56,9 +59,13 @@ impl FromStr for DeviceSpec {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self> {
+        let reach = match text.strip_prefix("qtest:") {
+            Some(spec) => Reach::Qtest(Arc::new(spec.parse()?)),
+            None => Reach::Vfio(text.parse()?),
+        };
         Ok(Self {
             text: text.to_owned(),
-            reach: Reach::Vfio(text.parse()?),
+            reach,
         })
     }
 }
@@ -85,7 +92,8 @@ mod tests {
 
     #[test]
     fn a_spec_is_shown_as_it_was_given() {
-        let text = "00:03.0";
-        assert_eq!(text.parse::<DeviceSpec>().unwrap().to_string(), text);
+        for text in ["00:03.0", "qtest:e1000,net=user,pcap=a,b.pcap"] {
+            assert_eq!(text.parse::<DeviceSpec>().unwrap().to_string(), text);
+        }
     }
 }
