@@ -3,19 +3,48 @@
 //! A [`DmaBuf`] is owned by one place at a time: the caller, or the ring it was pushed into. What is
 //! in a ring cannot be touched, because it was moved there:
 //!
-//! ```compile_fail,E0382
-//! # fn push_then_write(mut tx: pinwire::nic::e1000::Tx<pinwire::backend::FakeBar>, mut buf: pinwire::dma::DmaBuf) {
-//! tx.push(buf.into()).unwrap();
-//! buf.fill(b"too late"); // the NIC has it
-//! # }
+//! ```
+//! # use pinwire::{backend::FakeBar, dma::DmaBuf, nic::e1000::Tx};
+//! fn write_then_push(mut tx: Tx<FakeBar>, mut buf: DmaBuf) {
+//!     buf.fill(b"in time");
+//!     tx.push(buf.into()).unwrap();
+//! }
 //! ```
 //!
 //! ```compile_fail,E0382
-//! # fn push_twice(mut tx: pinwire::nic::e1000::Tx<pinwire::backend::FakeBar>, buf: pinwire::dma::DmaBuf) {
-//! let frame = pinwire::dma::Frame::from(buf);
-//! tx.push(frame).unwrap();
-//! tx.push(frame).unwrap(); // the NIC has it already
-//! # }
+//! # use pinwire::{backend::FakeBar, dma::DmaBuf, nic::e1000::Tx};
+//! fn push_then_write(mut tx: Tx<FakeBar>, mut buf: DmaBuf) {
+//!     tx.push(buf.into()).unwrap();
+//!     buf.fill(b"too late"); // the NIC has it
+//! }
+//! ```
+//!
+//! ```compile_fail,E0382
+//! # use pinwire::{backend::FakeBar, dma::Frame, nic::e1000::Tx};
+//! fn push_twice(mut tx: Tx<FakeBar>, frame: Frame) {
+//!     tx.push(frame).unwrap();
+//!     tx.push(frame).unwrap(); // the NIC has it already
+//! }
+//! ```
+//!
+//! A ring owns the memory of its descriptors and buffers; nothing else can drop it under the device:
+//!
+//! ```compile_fail,E0505
+//! # use pinwire::{backend::Fake, nic::e1000::E1000};
+//! fn drop_the_memory_under_the_ring(mut card: E1000<Fake>) {
+//!     let tx = card.tx();
+//!     drop(card);
+//!     tx.doorbell(); // there is no ring any more
+//! }
+//! ```
+//!
+//! ```compile_fail,E0505
+//! # use pinwire::dma::Pool;
+//! fn use_the_region_of_a_pool_that_is_gone(pool: Pool) {
+//!     let region = pool.region();
+//!     drop(pool);
+//!     region.write(0, b"whose memory?");
+//! }
 //! ```
 
 use std::ptr::NonNull;

@@ -42,7 +42,7 @@ const SETTLE: Duration = Duration::from_millis(1);
 enum Model {
     /// 0x100e
     I82540Em,
-    /// 0x1008
+    /// 0x100c
     I82544Gc,
     /// 0x100f
     I82545Em,
@@ -52,7 +52,7 @@ impl Model {
     fn of(device: u16) -> Option<Self> {
         match device {
             0x100e => Some(Self::I82540Em),
-            0x1008 => Some(Self::I82544Gc),
+            0x100c => Some(Self::I82544Gc),
             0x100f => Some(Self::I82545Em),
             _ => None,
         }
@@ -106,7 +106,7 @@ impl<B: Backend> E1000<B> {
                     device: backend.name().to_owned(),
                     vendor,
                     id,
-                    known: "8086:100e (82540EM), 8086:1008 (82544GC), 8086:100f (82545EM)",
+                    known: "8086:100e (82540EM), 8086:100c (82544GC), 8086:100f (82545EM)",
                 })?;
         check_config(config)?;
         let bar = backend.map_bar(0)?;
@@ -190,6 +190,7 @@ impl<B: Backend> E1000<B> {
         self.bar.set(TIDV, 1);
         let tctl = Tctl::new().with_psp(true).with_ct(0x0f).with_cold(0x40);
         self.bar.set(TCTL, tctl.with_en(true));
+        flush(&self.bar);
     }
 
     /// §13.4.18: ITR counts 256 ns.
@@ -280,10 +281,14 @@ fn quiet<M: Mmio>(bar: &M) {
     bar.set(IMC, Interrupts::from(u32::MAX));
     bar.set(RCTL, Rctl::new());
     bar.set(TCTL, Tctl::new().with_psp(true));
-    // A read does not pass the writes before it: it returns once they have arrived.
-    let _ = bar.get(STATUS);
+    flush(bar);
     std::thread::sleep(SETTLE);
     let _ = bar.get(ICR);
+}
+
+/// A read does not pass the writes before it: it returns once they have arrived.
+fn flush<M: Mmio>(bar: &M) {
+    let _ = bar.get(STATUS);
 }
 
 /// §14.3: link up by auto-negotiation, no flow control.
@@ -446,6 +451,7 @@ impl<B: Backend> Nic for E1000<B> {
 
     fn set_promiscuous(&mut self, on: bool) {
         self.bar.update(RCTL, |rctl| rctl.with_upe(on).with_mpe(on));
+        flush(&self.bar);
     }
 
     /// A hash of bits 47:36 of the address picks one of 4096 bits, §13.5.1 with RCTL.MO = 0.
@@ -458,6 +464,7 @@ impl<B: Backend> Nic for E1000<B> {
         for (index, bits) in table.into_iter().enumerate() {
             self.bar.set(MTA.index(index), bits);
         }
+        flush(&self.bar);
     }
 
     fn register_table(&self) -> &'static [RegInfo] {
