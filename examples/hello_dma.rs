@@ -1,0 +1,106 @@
+//! One packet by one descriptor, step by step, with no helper hidden: what every driver does.
+//!
+//!     hello_dma 0000:00:03.0                  a card bound to vfio-pci
+//!     hello_dma qtest:e1000,pcap=hello.pcap   QEMU's card on this host; look with tcpdump -r
+//!
+//! Sections are those of the Intel 8254x manual.
+
+use std::time::{Duration, Instant};
+
+use pinwire::backend::{Backend, Qtest, Vfio};
+use pinwire::barrier::dma_wmb;
+use pinwire::dma::{DmaArray, DmaRegion};
+use pinwire::mmio::Mmio;
+use pinwire::nic::e1000::desc::{LegacyTx, TxDesc, describe_tx};
+use pinwire::nic::e1000::regs::{IMC, Interrupts, RCTL, Rctl, STATUS, TCTL, Tctl};
+use pinwire::nic::e1000::regs::{TDBAH, TDBAL, TDH, TDLEN, TDT};
+use pinwire::pci::config::Command;
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let spec = std::env::args().nth(1).ok_or("usage: hello_dma DEVICE")?;
+    match spec.strip_prefix("qtest:") {
+        Some(model) => hello(Qtest::start(&model.parse()?)?),
+        None => hello(Vfio::open(spec.parse()?)?),
+    }
+}
+
+fn hello<B: Backend>(device: B) -> Result<(), Box<dyn std::error::Error>> {
+    // 1. The registers: BAR 0, mapped into this process.
+    device.command(Command::MEMORY, Command::empty())?;
+    let bar = device.map_bar(0)?;
+    println!("BAR 0   {} bytes, STATUS {:?}", bar.size(), bar.get(STATUS));
+
+    // 2. Nothing of an earlier owner goes on: no interrupts, receiver and transmitter off.
+    bar.set(IMC, Interrupts::from(u32::MAX));
+    bar.set(RCTL, Rctl::new());
+    bar.set(TCTL, Tctl::new());
+
+    // 3. Memory that the device can reach: a ring of 8 descriptors, and the packet.
+    let ring: DmaArray<TxDesc> = DmaArray::alloc(device.dma(), 8)?;
+    let packet = DmaRegion::alloc(device.dma(), 60)?;
+    let mut bytes = [0; 60];
+    bytes[..6].fill(0xff); // to everybody
+    bytes[6..12].copy_from_slice(&[0x02, 0, 0, 0, 0, 1]); // from a made-up address
+    bytes[12..14].copy_from_slice(&0x88b5u16.to_be_bytes()); // EtherType for experiments
+    bytes[14..24].copy_from_slice(b"hello, DMA");
+    packet.write(0, &bytes);
+    println!(
+        "ring    at {:#x} here, IOVA {} there",
+        (&raw const ring[0]).addr(),
+        ring.iova(0)
+    );
+    println!(
+        "packet  at {:p} here, IOVA {} there",
+        packet.mapping().ptr,
+        packet.iova()
+    );
+
+    // 4. Where the ring is, §13.4.36 to §13.4.40; head == tail: it is empty.
+    bar.set(TDBAL, ring.iova(0).0 as u32);
+    bar.set(TDBAH, (ring.iova(0).0 >> 32) as u32);
+    bar.set(TDLEN, 8 * 16);
+    bar.set(TDH, 0);
+    bar.set(TDT, 0);
+
+    // 5. The device may use the bus by itself, and the transmitter goes on, §13.4.33.
+    device.command(Command::BUS_MASTER, Command::empty())?;
+    bar.set(
+        TCTL,
+        Tctl::new()
+            .with_en(true)
+            .with_psp(true)
+            .with_ct(0x0f)
+            .with_cold(0x40),
+    );
+
+    // 6. The descriptor, §3.3.3: a whole packet, add the CRC, write back when done.
+    let word = LegacyTx::new()
+        .with_length(60)
+        .with_eop(true)
+        .with_ifcs(true)
+        .with_rs(true);
+    ring[0].post(packet.iova().0, word.into());
+    println!("before  {}", describe_tx(ring[0].words()));
+
+    // 7. The doorbell. Descriptor before tail: else the device fetches what is not yet written.
+    dma_wmb();
+    bar.set(TDT, 1);
+
+    // 8. The device reads the descriptor, then the packet, and writes DD back into memory.
+    let begin = Instant::now();
+    while !ring[0].done() && begin.elapsed() < Duration::from_secs(2) {
+        std::hint::spin_loop();
+    }
+    let done = ring[0].done();
+    println!("after   {}", describe_tx(ring[0].words()));
+    println!("head    {} of {}", bar.get(TDH), ring.len());
+
+    // 9. Quiet before the memory goes: transmitter off, a read to flush the write, bus master off.
+    bar.set(TCTL, Tctl::new());
+    let _ = bar.get(STATUS);
+    device.command(Command::empty(), Command::BUS_MASTER)?;
+    match done {
+        true => Ok(()),
+        false => Err("the device did not write the descriptor back within 2 s".into()),
+    }
+}
