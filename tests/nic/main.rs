@@ -1,0 +1,514 @@
+//! One set of tests for a network card, run by the same bodies wherever there is one.
+//!
+//! On the host: over each of QEMU's e1000 models, with the test at the other end of the cable. In the
+//! VM (`tests/vm_nic.rs` starts it there): over VFIO with `PINWIRE_DEVICE=0000:00:03.0`, and the
+//! kernel's driver on a twin card, `PINWIRE_WIRE=eth0`, at the other end.
+
+#[path = "../common/mod.rs"]
+mod common;
+mod wire;
+
+use std::io::Write;
+use std::time::{Duration, Instant};
+
+use etherparse::{NetSlice, PacketBuilder, SlicedPacket, TransportSlice};
+use pinwire::backend::{Peer, Qtest, QtestSpec};
+use pinwire::dma::{DmaFile, Frame, Offload, OffloadFlags, Pool};
+use pinwire::nic::{self, Mac, Nic, NicConfig, Received};
+use wire::{PacketSocket, Wire};
+
+/// The address that our frames are sent from.
+const OUR_MAC: [u8; 6] = [2, 0, 0, 0, 0, 1];
+/// The address that frames come to us from.
+const THEIR_MAC: [u8; 6] = [2, 0, 0, 0, 0, 2];
+const MODELS: [&str; 3] = ["e1000", "e1000-82544gc", "e1000-82545em"];
+
+/// Runs `body` over every card at hand.
+fn on_every_card(config: NicConfig, body: impl Fn(&mut dyn Nic, &dyn Wire)) {
+    if let Ok(device) = std::env::var("PINWIRE_DEVICE") {
+        let interface = std::env::var("PINWIRE_WIRE").expect("PINWIRE_WIRE names the twin");
+        let wire = PacketSocket::open(&interface).expect("the twin's interface is up");
+        let spec: pinwire::device::DeviceSpec = device.parse().unwrap();
+        let mut nic = spec.open(&config, None).unwrap();
+        return body(&mut *nic, &wire);
+    }
+    if !common::require_qemu() {
+        return;
+    }
+    for model in MODELS {
+        println!("--- qtest:{model}");
+        let (peer, wire) = Peer::socket().unwrap();
+        let spec = QtestSpec::new(model, peer).unwrap();
+        let mut nic = nic::start(Qtest::start(&spec).unwrap(), &config).unwrap();
+        body(&mut *nic, &wire);
+    }
+}
+
+fn config() -> NicConfig {
+    NicConfig::default()
+}
+
+/// `len` bytes that no other `seed` has.
+fn bytes(seed: usize, len: usize) -> Vec<u8> {
+    (0..len)
+        .map(|i| (seed * 31 + i * 7 + i / 256) as u8)
+        .collect()
+}
+
+/// An Ethernet frame of `len` bytes, of the EtherType for experiments.
+fn ethernet(to: [u8; 6], from: [u8; 6], seed: usize, len: usize) -> Vec<u8> {
+    let mut frame = [&to[..], &from[..], &0x88b5u16.to_be_bytes()].concat();
+    frame.extend(bytes(seed, len - 14));
+    frame
+}
+
+fn out(seed: usize, len: usize) -> Vec<u8> {
+    ethernet([0xff; 6], OUR_MAC, seed, len)
+}
+
+fn frame(pool: &Pool, content: &[u8]) -> Frame {
+    let mut buf = pool.take().expect("a buffer");
+    buf.fill(content);
+    buf.into()
+}
+
+/// `content` in several buffers, cut at `cuts`.
+fn scattered(pool: &Pool, content: &[u8], cuts: &[usize]) -> Frame {
+    let ends: Vec<_> = cuts.iter().copied().chain([content.len()]).collect();
+    let mut start = 0;
+    let mut whole: Option<Frame> = None;
+    for end in ends {
+        let mut buf = pool.take().expect("a buffer");
+        buf.fill(&content[start..end]);
+        match &mut whole {
+            None => whole = Some(buf.into()),
+            Some(frame) => frame.append(buf),
+        }
+        start = end;
+    }
+    whole.unwrap()
+}
+
+/// Sends `frames` and waits until all have come back.
+fn send_all(nic: &mut dyn Nic, mut frames: Vec<Frame>) {
+    let begin = Instant::now();
+    while !frames.is_empty() || nic.in_flight() > 0 {
+        nic.send(&mut frames).unwrap();
+        nic.reap(&mut Vec::new()).unwrap();
+        assert!(
+            begin.elapsed() < Duration::from_secs(10),
+            "the card does not send"
+        );
+    }
+}
+
+/// The frames that came in, `count` of them.
+fn receive(nic: &mut dyn Nic, count: usize) -> Vec<Received> {
+    let begin = Instant::now();
+    let mut got = Vec::new();
+    while got.len() < count {
+        if nic.recv(&mut got, count).unwrap() == 0 {
+            nic.wait(Duration::from_millis(200)).unwrap();
+        }
+        assert!(
+            begin.elapsed() < Duration::from_secs(15),
+            "{} of {count} frames",
+            got.len()
+        );
+    }
+    got
+}
+
+fn contents(got: &[Received]) -> Vec<Vec<u8>> {
+    got.iter().map(|received| received.frame.to_vec()).collect()
+}
+
+#[test]
+fn frames_of_every_length_leave_as_they_are() {
+    on_every_card(config(), |nic, wire| {
+        let pool = Pool::new(nic.dma(), 64, 2048).unwrap();
+        for (seed, len) in [60, 61, 64, 65, 127, 128, 1000, 1513, 1514]
+            .into_iter()
+            .enumerate()
+        {
+            send_all(nic, vec![frame(&pool, &out(seed, len))]);
+            assert_eq!(wire.recv_ours(), out(seed, len), "{len} bytes");
+        }
+    });
+}
+
+#[test]
+fn the_ring_wraps_many_times() {
+    on_every_card(
+        NicConfig {
+            tx_ring: 8,
+            ..config()
+        },
+        |nic, wire| {
+            let pool = Pool::new(nic.dma(), 8, 2048).unwrap();
+            for round in 0..40 {
+                let frames = (0..5)
+                    .map(|i| frame(&pool, &out(round * 5 + i, 60 + i)))
+                    .collect();
+                send_all(nic, frames);
+                for i in 0..5 {
+                    assert_eq!(
+                        wire.recv_ours(),
+                        out(round * 5 + i, 60 + i),
+                        "round {round}"
+                    );
+                }
+            }
+        },
+    );
+}
+
+#[test]
+fn a_frame_of_many_segments_leaves_whole() {
+    on_every_card(config(), |nic, wire| {
+        let pool = Pool::new(nic.dma(), 64, 2048).unwrap();
+        let content = out(1, 1514);
+        for cuts in [&[14][..], &[1, 2, 3], &[42, 600, 601, 1500, 1513]] {
+            send_all(nic, vec![scattered(&pool, &content, cuts)]);
+            assert_eq!(wire.recv_ours(), content, "cut at {cuts:?}");
+        }
+    });
+}
+
+#[test]
+fn a_jumbo_frame_leaves_whole_and_one_too_long_is_refused() {
+    on_every_card(config(), |nic, wire| {
+        let most = nic.max_tx_frame();
+        let pool = Pool::new(nic.dma(), 2, most + 1).unwrap();
+        let error = nic
+            .send(&mut vec![frame(&pool, &out(1, most + 1))])
+            .unwrap_err();
+        assert!(
+            error.to_string().contains("16289 bytes cannot be sent"),
+            "{error}"
+        );
+        // The kernel's driver on a twin is not set up for jumbo frames.
+        if wire.shows_vlan() {
+            send_all(nic, vec![frame(&pool, &out(1, most))]);
+            assert_eq!(wire.recv_ours(), out(1, most));
+        }
+    });
+}
+
+/// UDP over IPv4 with `payload`, both checksums right.
+fn udp(payload: &[u8]) -> Vec<u8> {
+    let mut packet = Vec::new();
+    PacketBuilder::ethernet2(OUR_MAC, [0xff; 6])
+        .ipv4([10, 0, 0, 1], [10, 0, 0, 2], 64)
+        .udp(1234, 4321)
+        .write(&mut packet, payload)
+        .unwrap();
+    packet
+}
+
+/// What the driver's caller leaves to the card: the IP checksum is zero, the other holds the sum of
+/// the pseudo-header, whose length is `l4_len`.
+fn unsummed(mut packet: Vec<u8>, protocol: u8, field: usize, l4_len: u16) -> Vec<u8> {
+    packet[24..26].fill(0);
+    let words = packet[26..34]
+        .chunks(2)
+        .map(|word| u16::from_be_bytes([word[0], word[1]]));
+    let sum: u32 = words.map(u32::from).sum::<u32>() + u32::from(protocol) + u32::from(l4_len);
+    let folded = (sum & 0xffff) + (sum >> 16);
+    let folded = ((folded & 0xffff) + (folded >> 16)) as u16;
+    packet[field..field + 2].copy_from_slice(&folded.to_be_bytes());
+    packet
+}
+
+#[test]
+fn the_card_inserts_ip_and_udp_checksums() {
+    on_every_card(config(), |nic, wire| {
+        let pool = Pool::new(nic.dma(), 8, 2048).unwrap();
+        for len in [1, 2, 777, 1472] {
+            let expected = udp(&bytes(len, len));
+            let given = unsummed(expected.clone(), 17, 40, len as u16 + 8);
+            assert_ne!(given, expected);
+            let mut whole = frame(&pool, &given);
+            whole.set_offload(Offload::UDP4);
+            let mut cut = scattered(&pool, &given, &[42]);
+            cut.set_offload(Offload::UDP4);
+            send_all(nic, vec![whole, cut]);
+            for how in ["whole", "cut"] {
+                let got = wire.recv_ours();
+                assert_eq!(got[..expected.len()], expected, "{len} bytes, {how}");
+            }
+        }
+    });
+}
+
+#[test]
+fn the_card_cuts_a_tcp_segment() {
+    const PAYLOAD: usize = 20_000;
+    const MSS: usize = 1460;
+    on_every_card(config(), |nic, wire| {
+        let pool = Pool::new(nic.dma(), 4, PAYLOAD).unwrap();
+        let payload = bytes(3, PAYLOAD);
+        let mut packet = Vec::new();
+        PacketBuilder::ethernet2(OUR_MAC, [0xff; 6])
+            .ipv4([10, 0, 0, 1], [10, 0, 0, 2], 64)
+            .tcp(1234, 4321, 1_000_000, 8192)
+            .ack(77)
+            .psh()
+            .write(&mut packet, &payload)
+            .unwrap();
+        // For segmentation the pseudo-header's length is zero: the card adds each segment's.
+        let given = unsummed(packet, 6, 50, 0);
+        let mut whole = scattered(&pool, &given, &[54]);
+        let checksums = OffloadFlags::IP_CHECKSUM | OffloadFlags::TCP_CHECKSUM;
+        whole.set_offload(Offload {
+            flags: checksums | OffloadFlags::TSO,
+            l2_len: 14,
+            l3_len: 20,
+            l4_len: 20,
+            mss: MSS as u16,
+            vlan: 0,
+        });
+        send_all(nic, vec![whole]);
+        let mut together = Vec::new();
+        while together.len() < PAYLOAD {
+            let got = wire.recv_ours();
+            let parsed = SlicedPacket::from_ethernet(&got).unwrap();
+            let Some(NetSlice::Ipv4(ip)) = &parsed.net else {
+                panic!("{parsed:?}")
+            };
+            let Some(TransportSlice::Tcp(tcp)) = &parsed.transport else {
+                panic!("{parsed:?}")
+            };
+            let header = ip.header().to_header();
+            assert_eq!(header.header_checksum, header.calc_header_checksum());
+            assert_eq!(
+                tcp.checksum(),
+                tcp.calc_checksum_ipv4(header.source, header.destination)
+                    .unwrap()
+            );
+            assert_eq!(tcp.sequence_number() as usize, 1_000_000 + together.len());
+            assert_eq!(tcp.psh(), together.len() + tcp.payload().len() == PAYLOAD);
+            assert!(tcp.payload().len() <= MSS);
+            together.extend_from_slice(tcp.payload());
+        }
+        assert_eq!(together, payload);
+    });
+}
+
+#[test]
+fn the_card_inserts_and_strips_vlan_tags() {
+    const TCI: u16 = 0x6064; // priority 3, VLAN 100
+    on_every_card(
+        NicConfig {
+            vlan_offload: true,
+            promiscuous: true,
+            ..config()
+        },
+        |nic, wire| {
+            if !wire.shows_vlan() {
+                return; // the kernel takes tags out itself; the host's run shows them
+            }
+            let pool = Pool::new(nic.dma(), 8, 2048).unwrap();
+            let content = out(1, 100);
+            let tagged = [
+                &content[..12],
+                &[0x81, 0x00],
+                &TCI.to_be_bytes(),
+                &content[12..],
+            ]
+            .concat();
+            let mut plain = frame(&pool, &content);
+            plain.set_offload(Offload::NONE.with_vlan(TCI));
+            let mut summed = frame(&pool, &unsummed(udp(b"tagged"), 17, 40, 14));
+            summed.set_offload(Offload::UDP4.with_vlan(TCI));
+            send_all(nic, vec![plain, summed]);
+            assert_eq!(wire.recv_ours(), tagged);
+            let got = wire.recv_ours();
+            assert_eq!(got[12..16], [0x81, 0x00, 0x60, 0x64]);
+            assert_eq!(
+                [&got[..12], &got[16..]].concat()[..48],
+                udp(b"tagged")[..48]
+            );
+
+            wire.send(&tagged);
+            wire.send(&content);
+            let got = receive(nic, 2);
+            assert_eq!([got[0].vlan, got[1].vlan], [Some(TCI), None]);
+            assert_eq!(contents(&got), [content.clone(), content]);
+        },
+    );
+}
+
+#[test]
+fn the_payload_is_read_from_the_page_cache() {
+    on_every_card(config(), |nic, wire| {
+        let pool = Pool::new(nic.dma(), 4, 64).unwrap();
+        let mut file = tempfile::tempfile().unwrap();
+        let mut content = bytes(9, 10_000);
+        file.write_all(&content).unwrap();
+        let mapped = DmaFile::map(nic.dma(), &file, 4).unwrap();
+        mapped.deny_cpu().unwrap();
+        let header = out(0, 42);
+        for (offset, len) in [(0, 1), (0, 1400), (4095, 2), (8600, 1400)] {
+            let mut whole = frame(&pool, &header);
+            whole.append(mapped.slice(offset, len).unwrap());
+            send_all(nic, vec![whole]);
+            let got = wire.recv_ours();
+            let payload = &content[offset as usize..][..len];
+            assert_eq!(
+                got[..42 + len],
+                [&header, payload].concat(),
+                "{len} at {offset}"
+            );
+        }
+        // What is written to the file is in the next frame.
+        std::os::unix::fs::FileExt::write_all_at(&file, b"changed", 100).unwrap();
+        content[100..107].copy_from_slice(b"changed");
+        let mut whole = frame(&pool, &header);
+        whole.append(mapped.slice(90, 50).unwrap());
+        send_all(nic, vec![whole]);
+        assert_eq!(wire.recv_ours()[42..92], content[90..140]);
+    });
+}
+
+#[test]
+fn frames_of_every_length_come_in_as_they_are() {
+    on_every_card(
+        NicConfig {
+            rx_ring: 8,
+            ..config()
+        },
+        |nic, wire| {
+            let mac = nic.mac().0;
+            for (seed, len) in [60, 61, 128, 1513, 1514]
+                .into_iter()
+                .cycle()
+                .take(40)
+                .enumerate()
+            {
+                wire.send(&ethernet(mac, THEIR_MAC, seed, len));
+                let got = receive(nic, 1);
+                assert_eq!(
+                    contents(&got),
+                    [ethernet(mac, THEIR_MAC, seed, len)],
+                    "{len} bytes"
+                );
+                assert_eq!(got[0].vlan, None);
+            }
+        },
+    );
+}
+
+#[test]
+fn a_jumbo_frame_comes_in_over_several_descriptors() {
+    on_every_card(
+        NicConfig {
+            max_frame: 9014,
+            ..config()
+        },
+        |nic, wire| {
+            if !wire.shows_vlan() {
+                return; // the kernel's driver on a twin is not set up for jumbo frames
+            }
+            let content = ethernet(nic.mac().0, THEIR_MAC, 1, 9014);
+            wire.send(&content);
+            let got = receive(nic, 1);
+            assert_eq!(got[0].frame.segments().count(), 5);
+            assert_eq!(contents(&got), [content]);
+        },
+    );
+}
+
+#[test]
+fn the_filter_takes_what_it_should() {
+    on_every_card(config(), |nic, wire| {
+        let mac = nic.mac().0;
+        let group = Mac([0x01, 0x00, 0x5e, 0x00, 0x00, 0xfb]);
+        let other_group = Mac([0x01, 0x00, 0x5e, 0x7f, 0x12, 0x34]);
+        let to = |to: [u8; 6], seed| ethernet(to, THEIR_MAC, seed, 60);
+        nic.set_multicast(&[group]);
+        wire.send(&to([2, 9, 9, 9, 9, 9], 1));
+        wire.send(&to(other_group.0, 2));
+        wire.send(&to(group.0, 3));
+        wire.send(&to([0xff; 6], 4));
+        wire.send(&to(mac, 5));
+        let expected = [to(group.0, 3), to([0xff; 6], 4), to(mac, 5)];
+        assert_eq!(contents(&receive(nic, 3)), expected);
+
+        nic.set_promiscuous(true);
+        wire.send(&to([2, 9, 9, 9, 9, 9], 6));
+        wire.send(&to(other_group.0, 7));
+        let expected = [to([2, 9, 9, 9, 9, 9], 6), to(other_group.0, 7)];
+        assert_eq!(contents(&receive(nic, 2)), expected);
+    });
+}
+
+#[test]
+fn counters_and_link_say_what_happened() {
+    on_every_card(config(), |nic, wire| {
+        let link = nic.link();
+        assert!(link.up && link.full_duplex && link.mbps == 1000, "{link:?}");
+        let pool = Pool::new(nic.dma(), 8, 2048).unwrap();
+        send_all(nic, (0..8).map(|i| frame(&pool, &out(i, 100))).collect());
+        for _ in 0..8 {
+            wire.recv_ours();
+        }
+        for i in 0..4 {
+            wire.send(&ethernet(nic.mac().0, THEIR_MAC, i, 200));
+        }
+        receive(nic, 4);
+        let stats = nic.stats();
+        assert_eq!((stats.tx_frames, stats.rx_frames), (8, 4), "{stats:?}");
+        assert_eq!(
+            (stats.tx_bytes, stats.rx_bytes),
+            (8 * 104, 4 * 204),
+            "{stats:?}"
+        );
+        assert_eq!((stats.rx_errors, stats.rx_missed), (0, 0), "{stats:?}");
+    });
+}
+
+#[test]
+fn an_idle_wait_sleeps_and_a_frame_ends_it() {
+    on_every_card(config(), |nic, wire| {
+        let mac = nic.mac().0;
+        wire.send(&ethernet(mac, THEIR_MAC, 0, 60));
+        receive(nic, 1);
+        let _ = nic.wait(Duration::from_millis(50)).unwrap();
+        assert!(!nic.wait(Duration::from_millis(100)).unwrap());
+        wire.send(&ethernet(mac, THEIR_MAC, 1, 60));
+        let begin = Instant::now();
+        assert!(nic.wait(Duration::from_secs(10)).unwrap());
+        assert!(begin.elapsed() < Duration::from_secs(5));
+        receive(nic, 1);
+    });
+}
+
+#[test]
+fn a_card_can_be_stopped_and_a_stopped_one_does_not_touch_memory() {
+    on_every_card(config(), |nic, wire| {
+        nic.stop().unwrap();
+        let before = nic.rings();
+        wire.send(&ethernet(nic.mac().0, THEIR_MAC, 1, 60));
+        std::thread::sleep(Duration::from_millis(1500));
+        let after = nic.rings();
+        for (before, after) in before[1].slots.iter().zip(&after[1].slots) {
+            assert_eq!(before.words, after.words);
+        }
+    });
+}
+
+#[test]
+fn received_buffers_can_be_sent_again() {
+    on_every_card(config(), |nic, wire| {
+        for seed in 0..20 {
+            wire.send(&ethernet(nic.mac().0, THEIR_MAC, seed, 100));
+            let received = receive(nic, 1).pop().unwrap();
+            let mut buf = received.frame.into_buf().unwrap();
+            buf.put(0, &THEIR_MAC);
+            buf.put(6, &OUR_MAC);
+            send_all(nic, vec![buf.into()]);
+            assert_eq!(wire.recv_ours(), ethernet(THEIR_MAC, OUR_MAC, seed, 100));
+        }
+    });
+}
