@@ -12,6 +12,7 @@ mod output;
 mod recv;
 mod send;
 mod show;
+mod synthetic;
 
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -10,7 +10,16 @@ use super::{Failure, Outcome};
 
 /// Does standard error go to a terminal that shows colour?
 pub fn stderr_has_colour() -> bool {
-    io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+    has_colour(&io::stderr())
+}
+
+/// Does standard output go to a terminal that shows colour?
+pub fn stdout_has_colour() -> bool {
+    has_colour(&io::stdout())
+}
+
+fn has_colour(stream: &impl IsTerminal) -> bool {
+    stream.is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
 }
 
 /// Prints a line to standard output.

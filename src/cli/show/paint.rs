@@ -1,0 +1,115 @@
+//! Colour and width: how text is laid out on this terminal, or in none.
+
+use std::io::stdout;
+
+use comfy_table::{Cell, Color, ContentArrangement, Table, presets};
+use terminal_size::terminal_size_of;
+
+use crate::cli::output;
+
+/// Columns where nobody says how many there are.
+const USUAL_WIDTH: u16 = 80;
+
+/// Columns that the drawings need.
+const LEAST_WIDTH: u16 = 60;
+
+/// Whether standard output shows colour, and how many columns it has.
+#[derive(Debug, Clone, Copy)]
+pub struct Paint {
+    pub colour: bool,
+    pub width: u16,
+}
+
+/// What a piece of text stands for; on a terminal, its colour.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ink {
+    Title,
+    Quiet,
+    Device,
+    Done,
+    Alarm,
+}
+
+impl Ink {
+    fn colour(self) -> Color {
+        match self {
+            Self::Title => Color::Cyan,
+            Self::Quiet => Color::DarkGrey,
+            Self::Device => Color::Yellow,
+            Self::Done => Color::Green,
+            Self::Alarm => Color::Red,
+        }
+    }
+
+    fn style(self) -> anstyle::Style {
+        use anstyle::AnsiColor;
+        match self {
+            Self::Title => AnsiColor::BrightCyan,
+            Self::Quiet => AnsiColor::BrightBlack,
+            Self::Device => AnsiColor::BrightYellow,
+            Self::Done => AnsiColor::BrightGreen,
+            Self::Alarm => AnsiColor::BrightRed,
+        }
+        .on_default()
+    }
+
+    /// A table's cell in this colour.
+    pub fn cell(self, text: impl ToString) -> Cell {
+        Cell::new(text).fg(self.colour())
+    }
+}
+
+impl Paint {
+    /// For standard output as it is.
+    pub fn stdout() -> Self {
+        let columns = || std::env::var("COLUMNS").ok()?.parse().ok();
+        // A serial console says 0.
+        let terminal = terminal_size_of(stdout()).map(|(width, _)| width.0);
+        let width = terminal.filter(|n| *n > 0).or_else(columns);
+        Self {
+            colour: output::stdout_has_colour(),
+            width: width.unwrap_or(USUAL_WIDTH).max(LEAST_WIDTH),
+        }
+    }
+
+    /// `text` in the colour of `ink`, where there is colour.
+    pub fn ink(self, ink: Ink, text: &str) -> String {
+        if !self.colour || text.is_empty() {
+            return text.to_owned();
+        }
+        let style = ink.style();
+        format!("{style}{text}{style:#}")
+    }
+
+    /// A table without lines as wide as the terminal.
+    pub fn table(self, header: &[&str]) -> Table {
+        let mut table = Table::new();
+        table
+            .load_style(presets::NOTHING)
+            .set_content_arrangement(ContentArrangement::Dynamic)
+            .set_width(self.width)
+            .set_header(header.iter().map(|text| Ink::Quiet.cell(text)));
+        if self.colour {
+            table.enforce_styling();
+        } else {
+            table.force_no_tty();
+        }
+        table
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn without_colour_there_is_no_escape() {
+        for colour in [false, true] {
+            let paint = Paint { colour, width: 80 };
+            let mut table = paint.table(&["a"]);
+            table.add_row([Ink::Done.cell("done")]);
+            let text = paint.ink(Ink::Alarm, "x") + &table.to_string();
+            assert_eq!(text.contains('\u{1b}'), colour);
+        }
+    }
+}
