@@ -93,6 +93,37 @@ pub enum Error {
         mode: u32,
     },
 
+    /// Only root may do this.
+    #[error("{what}: permission denied\n  this needs root; try: sudo {command}")]
+    NeedsRoot {
+        /// What was tried.
+        what: String,
+        /// What to type.
+        command: String,
+    },
+
+    /// Taking the function from its driver would break what the system uses it for.
+    #[error(
+        "{address} is in use: {usage}\n  end that first, or if you mean it: pinwire bind --force {address}"
+    )]
+    InUse {
+        /// Which function.
+        address: Address,
+        /// Who uses it for what.
+        usage: String,
+    },
+
+    /// A function that did not change its driver. What had been changed was put back.
+    #[error("{address} cannot be given to {driver}: {why}")]
+    Rebind {
+        /// Which function.
+        address: Address,
+        /// The driver that should have had it.
+        driver: String,
+        /// What went wrong, and where it is now.
+        why: String,
+    },
+
     /// The locked-memory limit is too low for what must be pinned.
     #[error("cannot pin {needed} bytes of memory: the locked-memory limit is {limit} bytes\n  raise it to at least {} KiB: ulimit -l {} (or set memlock in /etc/security/limits.conf), or run as root", needed.div_ceil(1024), needed.div_ceil(1024))]
     MemlockLimit {

@@ -3,8 +3,10 @@
 //! Nothing here touches a device's registers: that is a [`Backend`](crate::backend::Backend)'s work.
 
 mod address;
+mod bind;
 pub mod config;
 mod sysfs;
 
 pub use address::Address;
+pub use bind::Rebound;
 pub use sysfs::{Function, Sysfs};

@@ -1,4 +1,5 @@
-//! What the kernel says of PCI functions (`/sys/bus/pci`), and how one is taken from its driver.
+//! What the kernel says of PCI functions (`/sys/bus/pci`): ids, driver, IOMMU group, and whether one
+//! can be used from user space.
 //!
 //! All paths hang on a root, so that tests can make a tree of their own.
 
@@ -23,7 +24,7 @@ pub struct Function {
     pub class: u32,
     /// The driver that has it.
     pub driver: Option<String>,
-    /// Its IOMMU group.
+    /// Its IOMMU group; none where no IOMMU guards it.
     pub group: Option<u32>,
     /// Network interfaces that its driver made.
     pub interfaces: Vec<String>,
@@ -46,7 +47,10 @@ impl Function {
 /// The kernel's view of the machine, under a root directory (`/`).
 #[derive(Debug, Clone)]
 pub struct Sysfs {
-    root: PathBuf,
+    pub(super) root: PathBuf,
+    /// What a test does in place of the kernel, when this file has been written.
+    #[cfg(test)]
+    pub(super) kernel: Option<fn(&Self, &Path, &str)>,
 }
 
 impl Default for Sysfs {
@@ -58,10 +62,15 @@ impl Default for Sysfs {
 impl Sysfs {
     /// The tree under `root`.
     pub fn at(root: impl Into<PathBuf>) -> Self {
-        Self { root: root.into() }
+        Self {
+            root: root.into(),
+            #[cfg(test)]
+            kernel: None,
+        }
     }
 
-    fn device(&self, address: Address) -> PathBuf {
+    /// The function's directory.
+    pub(super) fn device(&self, address: Address) -> PathBuf {
         let devices = self.root.join("sys/bus/pci/devices");
         devices.join(address.to_string())
     }
@@ -126,6 +135,30 @@ impl Sysfs {
             .collect())
     }
 
+    /// Can the function be opened over VFIO, as far as sysfs tells? Gives its group.
+    ///
+    /// # Errors
+    /// What is in the way, and what to do: [`Error::NoIommu`], [`Error::KernelLacks`],
+    /// [`Error::NotBound`], [`Error::GroupNotViable`].
+    pub fn check_usable(&self, function: &Function) -> Result<u32> {
+        let address = function.address;
+        let group = function.group.ok_or(Error::NoIommu(address))?;
+        self.check_vfio()?;
+        if !function.is_bound_to_vfio() {
+            let driver = function.driver.clone();
+            return Err(Error::NotBound { address, driver });
+        }
+        let members = self.in_the_way(group)?;
+        if !members.is_empty() {
+            return Err(Error::GroupNotViable {
+                address,
+                group,
+                members,
+            });
+        }
+        Ok(group)
+    }
+
     /// Has the kernel what it takes?
     ///
     /// # Errors
@@ -161,7 +194,7 @@ fn reading(path: &Path) -> impl FnOnce(io::Error) -> Error {
     |source| Error::io(what, source)
 }
 
-fn names_in(directory: &Path) -> io::Result<Vec<String>> {
+pub(super) fn names_in(directory: &Path) -> io::Result<Vec<String>> {
     let entries = fs::read_dir(directory)?;
     let name = |entry: io::Result<fs::DirEntry>| Ok(entry?.file_name().to_string_lossy().into());
     entries.map(name).collect()
@@ -178,7 +211,7 @@ fn addresses_in(directory: &Path) -> Result<Vec<Address>> {
 }
 
 /// The last part of what a symbolic link points to.
-fn target_name(link: &Path) -> Option<String> {
+pub(super) fn target_name(link: &Path) -> Option<String> {
     let target = fs::read_link(link).ok()?;
     Some(target.file_name()?.to_string_lossy().into())
 }

@@ -43,7 +43,7 @@ pub struct IommuInfo {
 }
 
 impl Group {
-    /// Opens the group of `address`, which is bound to vfio-pci.
+    /// Opens the group of `address`, which sysfs says can be used.
     pub fn open(sysfs: &Sysfs, address: Address, number: u32) -> Result<Self> {
         let container = open(CONTAINER, |error| match error.raw_os_error() {
             Some(libc::ENOENT | libc::ENODEV | libc::ENXIO) => Some(Error::KernelLacks {

@@ -59,15 +59,7 @@ impl Vfio {
     /// [`Error::DeviceGone`], or what the system says.
     pub fn open(address: Address) -> Result<Self> {
         let sysfs = Sysfs::default();
-        let function = sysfs.function(address)?;
-        let group = function.group.ok_or(Error::NoIommu(address))?;
-        sysfs.check_vfio()?;
-        if !function.is_bound_to_vfio() {
-            return Err(Error::NotBound {
-                address,
-                driver: function.driver,
-            });
-        }
+        let group = sysfs.check_usable(&sysfs.function(address)?)?;
         let group = Group::open(&sysfs, address, group)?;
         let device = Arc::new(group.device(address)?);
         let name = address.to_string();
