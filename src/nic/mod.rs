@@ -143,6 +143,11 @@ pub struct Received {
     pub l4_checksum: Checksum,
 }
 
+/// Is there a driver here for a PCI function with these ids?
+pub fn knows(vendor: u16, device: u16) -> bool {
+    e1000::knows(vendor, device)
+}
+
 /// Starts the card behind `backend` with the driver that knows it.
 ///
 /// # Errors

@@ -8,7 +8,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-use super::sysfs::{names_in, target_name};
+use super::sysfs::{function_of, names_in, target_name};
 use super::{Address, Function, Sysfs};
 use crate::error::{Error, Result};
 
@@ -214,7 +214,7 @@ impl Sysfs {
 
     /// What the system uses the function for, if it does: an address, a bridge, a mounted disk.
     fn usage(&self, function: &Function) -> Result<Option<String>> {
-        let net = self.device(function.address).join("net");
+        let net = self.root.join("sys/class/net");
         for interface in &function.interfaces {
             let flags = fs::read_to_string(net.join(interface).join("flags")).unwrap_or_default();
             let digits = flags.trim().trim_start_matches("0x");
@@ -239,12 +239,11 @@ impl Sysfs {
     /// A filesystem on a disk of the function: `/sys/dev/block` leads from the disk to the function.
     fn mount_on(&self, address: Address) -> Option<String> {
         let mounts = fs::read_to_string(self.root.join("proc/self/mountinfo")).ok()?;
-        let name = address.to_string();
         mounts.lines().find_map(|line| {
             let mut fields = line.split(' ');
             let (number, place) = (fields.nth(2)?, fields.nth(1)?);
-            let disk = fs::read_link(self.root.join("sys/dev/block").join(number)).ok()?;
-            let is_ours = disk.iter().any(|part| *part == *name);
+            let disk = self.root.join("sys/dev/block").join(number);
+            let is_ours = function_of(&disk) == Some(address);
             is_ours.then(|| format!("{place} is mounted from a disk of it"))
         })
     }
@@ -349,7 +348,6 @@ mod tests {
                 ("device", "0x100e\n"),
                 ("class", "0x020000\n"),
                 ("driver_override", "(null)\n"),
-                (&format!("net/{interface}/flags"), "0x1003\n"),
             ] {
                 machine.file(&format!("{device}/{file}"), text);
             }
@@ -358,6 +356,9 @@ mod tests {
                 machine.file(&format!("sys/bus/pci/drivers/{driver}/unbind"), "");
             }
             machine.file("sys/bus/pci/drivers_probe", "");
+            let net = format!("sys/devices/pci0000:00/{NIC}/virtio1/net/{interface}");
+            machine.file(&format!("{net}/flags"), "0x1003\n");
+            machine.link(&format!("sys/class/net/{interface}"), &net);
             machine.link(
                 &format!("{device}/iommu_group"),
                 "sys/kernel/iommu_groups/7",
@@ -525,16 +526,14 @@ mod tests {
     #[test]
     fn an_interface_that_is_down_is_not_in_use() {
         let machine = Machine::new("lo");
-        let flags = format!("sys/bus/pci/devices/{NIC}/net/lo/flags");
-        machine.file(&flags, "0x1002\n");
+        machine.file("sys/class/net/lo/flags", "0x1002\n");
         machine.sysfs.bind(address(), false).unwrap();
     }
 
     #[test]
     fn an_interface_in_a_bridge_is_in_use() {
         let machine = Machine::new("none0");
-        let interface = format!("sys/bus/pci/devices/{NIC}/net/none0");
-        machine.file(&format!("{interface}/upper_br0/flags"), "");
+        machine.file("sys/class/net/none0/upper_br0/flags", "");
         let error = machine
             .sysfs
             .bind(address(), false)

@@ -97,8 +97,6 @@ impl Sysfs {
         if !device.exists() {
             return Err(Error::NoSuchDevice(address));
         }
-        let mut interfaces: Vec<_> = names_in(&device.join("net")).unwrap_or_default();
-        interfaces.sort();
         Ok(Function {
             address,
             vendor: hex(&device.join("vendor"))? as u16,
@@ -106,8 +104,17 @@ impl Sysfs {
             class: hex(&device.join("class"))?,
             driver: target_name(&device.join("driver")),
             group: target_name(&device.join("iommu_group")).and_then(|name| name.parse().ok()),
-            interfaces,
+            interfaces: self.interfaces(address),
         })
+    }
+
+    /// The network interfaces of a function, which may be a device further down (as virtio's are).
+    fn interfaces(&self, address: Address) -> Vec<String> {
+        let class = self.root.join("sys/class/net");
+        let mut names = names_in(&class).unwrap_or_default();
+        names.retain(|name| function_of(&class.join(name)) == Some(address));
+        names.sort();
+        names
     }
 
     /// The functions of an IOMMU group, by address.
@@ -210,6 +217,13 @@ fn addresses_in(directory: &Path) -> Result<Vec<Address>> {
     Ok(addresses)
 }
 
+/// The PCI function that a device of sysfs belongs to: the last one on the way to it.
+pub(super) fn function_of(link: &Path) -> Option<Address> {
+    let target = fs::read_link(link).ok()?;
+    let mut parts = target.iter().rev();
+    parts.find_map(|part| part.to_str()?.parse().ok())
+}
+
 /// The last part of what a symbolic link points to.
 pub(super) fn target_name(link: &Path) -> Option<String> {
     let target = fs::read_link(link).ok()?;
@@ -221,4 +235,88 @@ fn hex(path: &Path) -> Result<u32> {
     let digits = text.trim().trim_start_matches("0x");
     u32::from_str_radix(digits, 16)
         .map_err(|_| Error::Usage(format!("{}: {text:?} is no number", path.display())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::symlink;
+
+    /// A tree with these functions and their drivers, all in group 7, vfio-pci being loaded.
+    fn machine(functions: &[(&str, Option<&str>)]) -> (tempfile::TempDir, Sysfs) {
+        let root = tempfile::tempdir().unwrap();
+        let at = |path: &str| root.path().join(path);
+        fs::create_dir_all(at("sys/bus/pci/drivers/vfio-pci")).unwrap();
+        let group = at("sys/kernel/iommu_groups/7");
+        fs::create_dir_all(group.join("devices")).unwrap();
+        for &(address, driver) in functions {
+            let device = at("sys/bus/pci/devices").join(address);
+            fs::create_dir_all(&device).unwrap();
+            for (file, text) in [
+                ("vendor", "0x8086"),
+                ("device", "0x10d3"),
+                ("class", "0x020000"),
+            ] {
+                fs::write(device.join(file), text).unwrap();
+            }
+            symlink(&group, device.join("iommu_group")).unwrap();
+            symlink(&device, group.join("devices").join(address)).unwrap();
+            if let Some(driver) = driver {
+                let driver = at("sys/bus/pci/drivers").join(driver);
+                symlink(driver, device.join("driver")).unwrap();
+            }
+        }
+        let sysfs = Sysfs::at(root.path());
+        (root, sysfs)
+    }
+
+    #[test]
+    fn functions_are_listed_by_address() {
+        let (root, sysfs) = machine(&[("0000:00:04.0", None), ("0000:00:03.0", Some("e1000e"))]);
+        let functions = sysfs.functions().unwrap();
+        let first = Function {
+            address: "0000:00:03.0".parse().unwrap(),
+            vendor: 0x8086,
+            device: 0x10d3,
+            class: 0x02_00_00,
+            driver: Some("e1000e".to_owned()),
+            group: Some(7),
+            interfaces: Vec::new(),
+        };
+        assert_eq!((functions.len(), &functions[0]), (2, &first));
+        assert_eq!(functions[1].driver, None);
+        drop(root);
+        assert!(sysfs.functions().is_err());
+    }
+
+    #[test]
+    fn a_group_is_viable_where_nobody_else_drives_a_member() {
+        let members = [
+            ("0000:00:03.0", Some("vfio-pci")),
+            ("0000:00:03.1", Some("mlx5_vfio_pci")),
+            ("0000:00:1c.0", Some("pcieport")),
+            ("0000:00:03.2", None),
+        ];
+        let (_root, sysfs) = machine(&members);
+        let function = sysfs.function("0000:00:03.0".parse().unwrap()).unwrap();
+        assert_eq!(sysfs.check_usable(&function).unwrap(), 7);
+
+        let (_root, sysfs) = machine(&[members[0], ("0000:00:03.1", Some("e1000e"))]);
+        let error = sysfs.check_usable(&function).unwrap_err().to_string();
+        assert!(error.contains("IOMMU group 7 is not viable"), "{error}");
+        assert!(error.contains("0000:00:03.1 is bound to e1000e"), "{error}");
+        assert!(error.contains("pinwire bind 0000:00:03.1"), "{error}");
+    }
+
+    #[test]
+    fn who_holds_a_group_is_found() {
+        let (root, sysfs) = machine(&[]);
+        let process = root.path().join("proc/77");
+        fs::create_dir_all(process.join("fd")).unwrap();
+        fs::write(process.join("comm"), "testpmd\n").unwrap();
+        symlink("/dev/vfio/7", process.join("fd/9")).unwrap();
+        let holder = sysfs.group_holder(7);
+        assert_eq!(holder.as_deref(), Some("testpmd (process 77)"));
+        assert_eq!(sysfs.group_holder(8), None);
+    }
 }
