@@ -198,13 +198,13 @@ mod tests {
     #[test]
     fn what_nobody_knows_is_shown_by_its_numbers() {
         let stranger = Function {
-            vendor: 0xfffd,
+            vendor: 0xeee0,
             device: 1,
             class: 0xfe_00_00,
             ..function()
         };
         let row = Row::new(&Sysfs::at("/nowhere"), stranger);
-        assert_eq!(row.description(), "0xfe0000: 0xfffd 0x0001");
+        assert_eq!(row.description(), "0xfe0000: 0xeee0 0x0001");
         assert_eq!((row.remedy.as_str(), row.usable), ("-", false));
     }
 }
