@@ -36,8 +36,9 @@ const FIRST: u64 = 4 << 30;
 /// Each at a multiple of this, whatever pages the file is cached in.
 const ALIGN: u64 = 2 << 20;
 
-/// From this descriptor on, QEMU cannot find out how long a file is.
-const FENCE: u32 = 128;
+/// From this descriptor on, QEMU cannot find out how long a file is. It must do so while it starts,
+/// with some 20 descriptors.
+const FENCE: u32 = 64;
 
 /// The files that are mapped for the device.
 pub(super) struct Files {

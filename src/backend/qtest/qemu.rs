@@ -213,6 +213,16 @@ fn in_the_child(parent: u32, keep: &[RawFd]) -> io::Result<()> {
     if std::os::unix::process::parent_id() != parent {
         return Err(io::ErrorKind::BrokenPipe.into());
     }
+    // A mapped file that is truncated ends QEMU by a signal; all the memory that it shares is no
+    // core dump anybody wants.
+    let none = libc::rlimit {
+        rlim_cur: 0,
+        rlim_max: 0,
+    };
+    // SAFETY: a valid structure.
+    if unsafe { libc::setrlimit(libc::RLIMIT_CORE, &raw const none) } != 0 {
+        return Err(io::Error::last_os_error());
+    }
     for &fd in keep {
         // SAFETY: no pointers. Only this process's table changes: in the parent the descriptors
         // stay close-on-exec, so no other child gets them.
