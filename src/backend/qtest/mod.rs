@@ -101,7 +101,7 @@ impl Qtest {
         // The interrupt controller's inputs come to us, not to it.
         let answer = wire.ask(format_args!("irq_intercept_in ioapic"));
         if answer.is_none() {
-            return Err(qemu.failure());
+            return Err(qemu.failure(start.elapsed() >= BOUND));
         }
         let ports = Ports::new(Arc::clone(&wire));
         let bars = ports.assign_bars()?;

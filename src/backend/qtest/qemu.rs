@@ -10,7 +10,7 @@ use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, Command, Stdio};
 
 use super::config::SLOT;
 use super::files::{self, MAX_MEMORY, SLOTS};
@@ -151,28 +151,16 @@ impl Qemu {
         self.child.id()
     }
 
-    fn kill(&mut self) -> Option<ExitStatus> {
-        // One that has ended by itself keeps its status until it is waited for.
-        let ended = self.child.try_wait().ok().flatten();
-        if ended.is_none() {
-            let _ = self.child.kill();
-            let _ = self.child.wait();
-        }
-        ended
-    }
-
-    /// Why it did not come up, in its own words.
-    pub fn failure(&mut self) -> Error {
-        // The socket is closed a moment before the process is gone.
-        for _ in 0..20 {
-            if !matches!(self.child.try_wait(), Ok(None)) {
-                break;
+    /// Why it did not come up, in its own words; `silent` where it did not answer in time.
+    pub fn failure(&mut self, silent: bool) -> Error {
+        let how = if silent {
+            "it did not answer in time".to_owned()
+        } else {
+            // It has closed its socket, so it has ended or is about to.
+            match self.child.wait() {
+                Ok(status) => format!("it ended with {status}"),
+                Err(error) => format!("it ended: {error}"),
             }
-            std::thread::sleep(std::time::Duration::from_millis(10));
-        }
-        let how = match self.kill() {
-            Some(status) => format!("it ended with {status}"),
-            None => "it did not answer in time".to_owned(),
         };
         let mut words = String::new();
         let _ = self.stderr.seek(SeekFrom::Start(0));
@@ -184,6 +172,7 @@ impl Qemu {
                 "this is QEMU {}.{}; {}.{} or newer is needed",
                 found.0, found.1, OLDEST.0, OLDEST.1
             ),
+            Some(_) if silent => "the machine may be very busy: try again".to_owned(),
             Some(_) => "see whether what net= and pcap= name is there and may be used".to_owned(),
             None => format!(
                 "{} does not tell its version: is it QEMU?",
@@ -199,7 +188,9 @@ impl Qemu {
 
 impl Drop for Qemu {
     fn drop(&mut self) {
-        self.kill();
+        // Fails only where it has ended and was waited for.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
 }
 
