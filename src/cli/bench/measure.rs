@@ -1,13 +1,13 @@
-//! How a rate is taken: in chunks long enough that reading the clock costs nothing, round after
-//! round, all contenders in turn, so that what disturbs the machine disturbs them alike.
+//! How a rate is taken: in chunks long enough that reading the clock costs nothing. In a round all
+//! contenders take turns chunk by chunk, so that what disturbs the machine disturbs them alike.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use pinwire::{Error, Result};
 
 use crate::cli::interrupted;
 
-/// Long enough to time, short enough to be interrupted between two.
+/// Long enough to time, short enough that nothing disturbs one contender for long.
 const CHUNK: Duration = Duration::from_millis(20);
 
 /// Frames of the first chunk; doubled until one takes [`CHUNK`].
@@ -45,35 +45,53 @@ impl<'a> Contender<'a> {
         }
     }
 
-    /// One round of at least `at_least`. The chunks that find out how long a chunk is do not count:
-    /// they warm up.
+    fn one_chunk(&mut self) -> Result<Run> {
+        if interrupted() {
+            return Err(Error::Interrupted);
+        }
+        (self.run)(self.chunk)
+    }
+
+    /// Finds out how many frames a chunk is, which also warms up.
     ///
     /// # Errors
     /// What the runs give; [`Error::Interrupted`].
-    pub fn round(&mut self, at_least: Duration) -> Result<Run> {
-        let mut total = Run::default();
-        let deadline = Instant::now() + at_least * 20 + Duration::from_secs(10);
-        while total.took < at_least {
-            if interrupted() {
-                return Err(Error::Interrupted);
-            }
-            let run = (self.run)(self.chunk)?;
-            if run.took < CHUNK.min(at_least) {
-                self.chunk *= 2;
-            } else {
-                total.frames += run.frames;
-                total.lost += run.lost;
-                total.took += run.took;
-            }
-            if Instant::now() > deadline {
-                break;
-            }
+    pub fn calibrate(&mut self) -> Result<()> {
+        while self.one_chunk()?.took < CHUNK {
+            self.chunk *= 2;
         }
-        Ok(total)
+        Ok(())
     }
 }
 
-/// The middle of some rates, and how far they went.
+/// A round: each contender runs for at least `at_least`, in turn with the others.
+///
+/// # Errors
+/// As [`Contender::calibrate`].
+pub fn round(contenders: &mut [Contender<'_>], at_least: Duration) -> Result<Vec<Run>> {
+    let mut totals = vec![Run::default(); contenders.len()];
+    while totals.iter().any(|total| total.took < at_least) {
+        for (contender, total) in contenders.iter_mut().zip(&mut totals) {
+            let run = contender.one_chunk()?;
+            total.frames += run.frames;
+            total.lost += run.lost;
+            total.took += run.took;
+        }
+    }
+    Ok(totals)
+}
+
+impl Run {
+    /// Frames a second.
+    pub fn rate(&self) -> f64 {
+        match self.took.is_zero() {
+            true => 0.0,
+            false => self.frames as f64 / self.took.as_secs_f64(),
+        }
+    }
+}
+
+/// The middle of some numbers, and how far they went.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Spread {
     pub median: f64,
@@ -82,24 +100,20 @@ pub struct Spread {
 }
 
 impl Spread {
-    /// Of the runs' frames per second; zero where there are none.
-    pub fn of(runs: &[Run]) -> Self {
-        let rate = |run: &Run| match run.took.is_zero() {
-            true => 0.0,
-            false => run.frames as f64 / run.took.as_secs_f64(),
-        };
-        let mut rates: Vec<f64> = runs.iter().map(rate).collect();
-        rates.sort_by(f64::total_cmp);
-        let at = |index: usize| rates.get(index).copied().unwrap_or(0.0);
-        let (half, last) = (rates.len() / 2, rates.len().saturating_sub(1));
-        Self {
-            median: match rates.len() % 2 {
-                0 => (at(half.saturating_sub(1)) + at(half)) / 2.0,
-                _ => at(half),
+    /// `None` where there are none.
+    pub fn of(numbers: impl IntoIterator<Item = f64>) -> Option<Self> {
+        let mut numbers: Vec<f64> = numbers.into_iter().collect();
+        numbers.sort_by(f64::total_cmp);
+        let (min, max) = (*numbers.first()?, *numbers.last()?);
+        let half = numbers.len() / 2;
+        Some(Self {
+            median: match numbers.len() % 2 {
+                0 => (numbers[half - 1] + numbers[half]) / 2.0,
+                _ => numbers[half],
             },
-            min: at(0),
-            max: at(last),
-        }
+            min,
+            max,
+        })
     }
 }
 
@@ -107,48 +121,50 @@ impl Spread {
 mod tests {
     use super::*;
 
-    fn run(frames: u64, millis: u64) -> Run {
-        Run {
-            frames,
-            lost: 0,
-            took: Duration::from_millis(millis),
-        }
-    }
-
     #[test]
     fn the_median_of_few() {
-        let spread = |runs: &[Run]| {
-            let Spread { median, min, max } = Spread::of(runs);
-            (median, min, max)
+        let spread = |numbers: &[f64]| {
+            let spread = Spread::of(numbers.iter().copied());
+            spread.map(|Spread { median, min, max }| (median, min, max))
         };
-        assert_eq!(spread(&[]), (0.0, 0.0, 0.0));
-        assert_eq!(spread(&[run(5, 1000)]), (5.0, 5.0, 5.0));
-        assert_eq!(spread(&[run(9, 1000), run(5, 1000)]), (7.0, 5.0, 9.0));
-        let three = [run(9, 1000), run(1, 1000), run(2, 500)];
-        assert_eq!(spread(&three), (4.0, 1.0, 9.0));
+        assert_eq!(spread(&[]), None);
+        assert_eq!(spread(&[5.0]), Some((5.0, 5.0, 5.0)));
+        assert_eq!(spread(&[9.0, 5.0]), Some((7.0, 5.0, 9.0)));
+        assert_eq!(spread(&[9.0, 1.0, 4.0]), Some((4.0, 1.0, 9.0)));
     }
 
     #[test]
-    fn a_round_counts_no_chunk_that_is_too_short_to_time() {
-        let mut sizes = Vec::new();
-        // A million frames a second.
-        let mut contender = Contender::new("fast", |frames| {
-            sizes.push(frames);
+    fn contenders_take_turns_and_each_gets_its_time() {
+        let turns = std::cell::RefCell::new(String::new());
+        let contender = |name: &'static str, frames_a_second: f64| {
+            let turns = &turns;
+            Contender::new(name, move |frames| {
+                turns.borrow_mut().push_str(name);
+                Ok(Run {
+                    frames,
+                    lost: 1,
+                    took: Duration::from_secs_f64(frames as f64 / frames_a_second),
+                })
+            })
+        };
+        // Chunks of 256 frames that take 25.6 and 51.2 ms.
+        let mut contenders = [contender("f", 1e4), contender("s", 5e3)];
+        let runs = round(&mut contenders, Duration::from_millis(60)).unwrap();
+        let frames: Vec<_> = runs.iter().map(|run| (run.frames, run.lost)).collect();
+        assert_eq!(frames, [(768, 3), (768, 3)]);
+        assert_eq!(*turns.borrow(), "fsfsfs");
+    }
+
+    #[test]
+    fn a_chunk_is_long_enough_to_be_timed() {
+        let mut fast = Contender::new("a million a second", |frames| {
             Ok(Run {
                 frames,
-                lost: 1,
+                lost: 0,
                 took: Duration::from_micros(frames),
             })
         });
-        let total = contender.round(Duration::from_millis(50)).unwrap();
-        assert_eq!((total.frames, total.lost), (2 * 32768, 2));
-        contender.round(Duration::from_millis(50)).unwrap();
-        drop(contender);
-        assert_eq!(
-            sizes,
-            [
-                256, 512, 1024, 2048, 4096, 8192, 16384, 32768, 32768, 32768, 32768
-            ]
-        );
+        fast.calibrate().unwrap();
+        assert_eq!(fast.chunk, 32768);
     }
 }

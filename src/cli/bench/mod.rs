@@ -32,8 +32,8 @@ What is measured:
   tx     frames sent by the driver and taken back from it, beside `limit` in the same run
   rx     frames received; --from says who sends them
 
-All take turns, round after round, so that what disturbs the machine disturbs them alike; a rate is
-the median of the rounds. A size counts the bytes in memory, without the frame check sequence that
+In a round all take turns, some milliseconds each, so that what disturbs the machine disturbs them
+alike. A rate is the median of the rounds, and so is a share, which compares within a round. A size counts the bytes in memory, without the frame check sequence that
 the card adds (4 bytes): 60 is the shortest frame on the wire, 1514 the longest without jumbo frames.
 Mbit/s count the same bytes.
 
@@ -176,7 +176,7 @@ impl Args {
         output::line(text)
     }
 
-    fn sizes(&self) -> impl ExactSizeIterator<Item = usize> {
+    fn sizes(&self) -> impl Iterator<Item = usize> {
         self.size.iter().map(|size| usize::from(*size))
     }
 
@@ -190,12 +190,7 @@ impl Args {
             ours: "tx",
             ..Report::default()
         };
-        let per_size = match (self.what, &interface) {
-            (What::Limit, _) => 1,
-            (_, None) => 2,
-            (_, Some(_)) => 5,
-        };
-        let progress = self.progress(per_size);
+        let progress = self.progress();
         for size in self.sizes() {
             let frame = synthetic::frame(nic.mac(), NOBODY, size);
             let mut tx = Tx::new(nic, &frame, self.batch, self.ring)?;
@@ -234,7 +229,7 @@ impl Args {
         let batch = self.batch as u64;
         match self.from.as_ref().expect("required by the arguments") {
             From::Udp(address) => {
-                let progress = self.progress(1);
+                let progress = self.progress();
                 for size in self.sizes() {
                     let frame = synthetic::frame(NOBODY, nic.mac(), size);
                     let mut sender = UdpSender::new(*address, frame, batch)?;
@@ -250,7 +245,7 @@ impl Args {
             }
             From::Card(spec) => {
                 let mut card = spec.open(config, None)?;
-                let progress = self.progress(2);
+                let progress = self.progress();
                 for size in self.sizes() {
                     let frame = synthetic::frame(card.mac(), nic.mac(), size);
                     let tx = Tx::new(card.as_ref(), &frame, self.batch, self.ring)?;
@@ -287,38 +282,39 @@ impl Args {
         Ok(report)
     }
 
-    /// All rounds of all contenders, in turn.
+    /// All rounds.
     fn measure(
         &self,
         size: usize,
         contenders: &mut [Contender<'_>],
         progress: &ProgressBar,
     ) -> Result<Vec<Line>> {
-        let mut lines: Vec<Line> = contenders
-            .iter()
-            .map(|contender| Line {
-                size,
-                what: contender.name,
-                runs: Vec::new(),
-            })
-            .collect();
+        progress.set_message(format!("{size} bytes"));
+        let line = |contender: &Contender<'_>| Line {
+            size,
+            what: contender.name,
+            runs: Vec::new(),
+        };
+        let mut lines: Vec<Line> = contenders.iter().map(line).collect();
+        for contender in contenders.iter_mut() {
+            contender.calibrate()?;
+        }
         for _ in 0..self.rounds {
-            for (contender, line) in contenders.iter_mut().zip(&mut lines) {
-                progress.set_message(format!("{size} bytes, {}", contender.name));
-                let round = Duration::from_secs_f64(self.seconds);
-                line.runs.push(contender.round(round)?);
-                progress.inc(1);
+            let runs = measure::round(contenders, Duration::from_secs_f64(self.seconds))?;
+            for (line, run) in lines.iter_mut().zip(runs) {
+                line.runs.push(run);
             }
+            progress.inc(1);
         }
         Ok(lines)
     }
 
-    /// A bar on a terminal; it is drawn between measurements only, so that it does not disturb them.
-    fn progress(&self, per_size: usize) -> ProgressBar {
+    /// A bar on a terminal; it is drawn between rounds only, so that it does not disturb them.
+    fn progress(&self) -> ProgressBar {
         if !std::io::stderr().is_terminal() {
             return ProgressBar::hidden();
         }
-        let rounds = self.sizes().len() * usize::from(self.rounds) * per_size;
+        let rounds = self.size.len() * usize::from(self.rounds);
         let style = ProgressStyle::with_template("{bar:30} {pos}/{len}  {msg}");
         ProgressBar::new(rounds as u64)
             .with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))

@@ -30,8 +30,22 @@ pub struct Report {
 }
 
 impl Line {
+    /// Frames a second.
     fn rate(&self) -> Spread {
-        Spread::of(&self.runs)
+        let none = Spread {
+            median: 0.0,
+            min: 0.0,
+            max: 0.0,
+        };
+        Spread::of(self.runs.iter().map(Run::rate)).unwrap_or(none)
+    }
+
+    /// The median, round by round, of what this is of `other`.
+    fn compared_with(&self, other: &Self) -> Option<f64> {
+        let rounds = self.runs.iter().zip(&other.runs);
+        let ratios = rounds.map(|(run, other)| run.rate() / other.rate());
+        let median = Spread::of(ratios)?.median;
+        median.is_finite().then_some(median)
     }
 
     fn frames(&self) -> u64 {
@@ -48,11 +62,10 @@ impl Line {
 }
 
 impl Report {
-    /// The median of `what` with the same size, where it was measured.
-    fn median(&self, what: &str, size: usize) -> Option<f64> {
-        let line = |line: &&Line| line.what == what && line.size == size;
-        let median = self.lines.iter().find(line)?.rate().median;
-        (median > 0.0).then_some(median)
+    /// The line of `what` with the same size.
+    fn line(&self, what: &str, size: usize) -> Option<&Line> {
+        let is = |line: &&Line| line.what == what && line.size == size;
+        self.lines.iter().find(is)
     }
 
     fn is_kernel(&self, line: &Line) -> bool {
@@ -61,15 +74,18 @@ impl Report {
 
     /// Of our own rows: the share of the limit.
     fn share(&self, line: &Line) -> Option<f64> {
-        let limit = self.median(LIMIT, line.size)?;
-        (!self.is_kernel(line)).then(|| line.rate().median / limit)
+        if self.is_kernel(line) {
+            return None;
+        }
+        line.compared_with(self.line(LIMIT, line.size)?)
     }
 
     /// Of the kernel's rows: how many times as fast ours is.
     fn times(&self, line: &Line) -> Option<f64> {
-        let ours = self.median(self.ours, line.size)?;
-        let theirs = Some(line.rate().median).filter(|rate| *rate > 0.0)?;
-        self.is_kernel(line).then(|| ours / theirs)
+        if !self.is_kernel(line) {
+            return None;
+        }
+        self.line(self.ours, line.size)?.compared_with(line)
     }
 
     /// One object a line.

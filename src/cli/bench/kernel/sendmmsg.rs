@@ -29,7 +29,7 @@ impl Sendmmsg {
         })
     }
 
-    /// Sends at least `frames` frames.
+    /// Sends at least `frames` frames and waits until the last has left.
     ///
     /// # Errors
     /// What the kernel gives.
@@ -64,6 +64,7 @@ impl Sendmmsg {
                 },
             }
         }
+        socket::drain(&self.socket)?;
         Ok(Run {
             frames: sent,
             lost: 0,

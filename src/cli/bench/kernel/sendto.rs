@@ -27,7 +27,7 @@ impl Sendto {
         })
     }
 
-    /// Sends `frames` frames.
+    /// Sends `frames` frames and waits until the last has left.
     ///
     /// # Errors
     /// What the kernel gives.
@@ -54,6 +54,7 @@ impl Sendto {
                 },
             }
         }
+        socket::drain(&self.socket)?;
         Ok(Run {
             frames,
             lost: 0,

@@ -2,8 +2,12 @@
 
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::time::{Duration, Instant};
 
 use pinwire::{Error, Result};
+
+/// How long the card may do nothing.
+const STUCK: Duration = Duration::from_secs(1);
 
 /// Opens one.
 ///
@@ -55,14 +59,39 @@ pub fn wait_writable(fd: &OwnedFd) -> Result<()> {
         revents: 0,
     };
     // SAFETY: one valid `pollfd`.
-    match unsafe { libc::poll(&raw mut poll, 1, 1000) } {
-        0 => Err(Error::Usage(
-            "the kernel's interface took no frame for a second: is its link up?".to_owned(),
-        )),
+    match unsafe { libc::poll(&raw mut poll, 1, STUCK.as_millis() as i32) } {
+        0 => Err(stuck()),
         1.. => Ok(()),
         _ => match io::Error::last_os_error() {
             error if again(&error) => Ok(()),
             error => Err(Error::io("waiting for the AF_PACKET socket", error)),
         },
     }
+}
+
+/// Waits until all that was sent has left the card: only then does the kernel give the memory back.
+///
+/// # Errors
+/// It has not within a second.
+pub fn drain(fd: &OwnedFd) -> Result<()> {
+    let start = Instant::now();
+    loop {
+        let mut bytes: libc::c_int = 0;
+        // SAFETY: an integer that the kernel writes.
+        let asked = unsafe { libc::ioctl(fd.as_raw_fd(), libc::TIOCOUTQ, &raw mut bytes) };
+        match (asked, bytes) {
+            (0, 0) => return Ok(()),
+            (0, _) if start.elapsed() < STUCK => std::thread::sleep(Duration::from_micros(50)),
+            (0, _) => return Err(stuck()),
+            _ => {
+                return Err(Error::last_os(
+                    "asking what the AF_PACKET socket has not sent",
+                ));
+            }
+        }
+    }
+}
+
+fn stuck() -> Error {
+    Error::Usage("the kernel's interface sent nothing for a second: is its link up?".to_owned())
 }

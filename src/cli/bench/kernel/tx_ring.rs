@@ -80,7 +80,7 @@ impl TxRing {
         }
     }
 
-    /// Sends `frames` frames and waits until the kernel has taken the last.
+    /// Sends `frames` frames and waits until the last has left.
     ///
     /// # Errors
     /// What the kernel gives.
@@ -98,7 +98,7 @@ impl TxRing {
                 self.kick()?;
             }
         }
-        self.wait_free((self.next + SLOTS - 1) % SLOTS)?;
+        socket::drain(&self.socket)?;
         Ok(Run {
             frames,
             lost: 0,
