@@ -6,13 +6,15 @@
 
 mod bench;
 mod bind;
+mod explain;
 mod list;
-#[allow(dead_code)]
+
 mod output;
 mod recv;
 mod send;
 mod show;
 mod synthetic;
+mod syscalls;
 
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -71,7 +73,6 @@ enum Command {
 }
 
 /// Why a command ends before its end.
-#[allow(dead_code)]
 enum Failure {
     /// Something failed.
     Error(Error),
@@ -91,7 +92,6 @@ type Outcome = Result<(), Failure>;
 static INTERRUPTED: LazyLock<Arc<AtomicBool>> = LazyLock::new(Arc::default);
 
 /// Has somebody asked us to end (Ctrl-C, SIGTERM, SIGHUP)?
-#[allow(dead_code)]
 fn interrupted() -> bool {
     INTERRUPTED.load(Ordering::Relaxed)
 }

@@ -1,10 +1,18 @@
-//! What people see: standard output that may be closed on us, errors, colour only on a terminal.
+//! What people see: standard output that may be closed on us, errors, tables, progress, colour only
+//! on a terminal.
 
 use std::fmt::Display;
 use std::io::{self, IsTerminal, Write};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::Duration;
 
 use anstyle::{AnsiColor, Style};
+use comfy_table::{CellAlignment, Table, presets};
+use indicatif::{ProgressBar, ProgressStyle};
 use pinwire::Error;
+use pinwire::net::Progress;
 
 use super::{Failure, Outcome};
 
@@ -30,6 +38,11 @@ pub fn line(text: impl Display) -> Outcome {
     writeln!(io::stdout().lock(), "{text}").map_err(stdout_failed)
 }
 
+/// Prints a line to standard error; where even that is closed there is nobody left to tell.
+pub fn aside(text: impl Display) {
+    let _ = writeln!(io::stderr().lock(), "{text}");
+}
+
 /// What a failed write to standard output means.
 pub fn stdout_failed(source: io::Error) -> Failure {
     match source.kind() {
@@ -44,6 +57,99 @@ pub fn error(error: &Error) {
         true => AnsiColor::Red.on_default().bold(),
         false => Style::new(),
     };
-    // Where even standard error is closed there is nobody left to tell.
-    let _ = writeln!(io::stderr(), "{style}error:{style:#} {error}");
+    aside(format_args!("{style}error:{style:#} {error}"));
+}
+
+/// A summary: names and values in two columns.
+pub fn summary(rows: &[(&str, String)]) -> String {
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING);
+    table.add_rows(rows.iter().map(|(name, value)| [*name, value]));
+    if let Some(names) = table.column_mut(0) {
+        names.set_cell_alignment(CellAlignment::Right);
+    }
+    table.trim_fmt()
+}
+
+/// A number with its thousands apart: `1 234 567`.
+pub fn grouped(number: u64) -> String {
+    let digits = number.to_string();
+    let mut text = String::new();
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
+            text.push(' ');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+/// A number of things: `1 frame`, `2 frames`.
+pub fn count(number: u64, thing: &str) -> String {
+    format!(
+        "{} {thing}{}",
+        grouped(number),
+        if number == 1 { "" } else { "s" }
+    )
+}
+
+/// Draws the progress of another thread, on a terminal; that thread only counts.
+pub struct Ticker {
+    done: Arc<AtomicBool>,
+    drawer: Option<JoinHandle<()>>,
+}
+
+impl Ticker {
+    /// Draws until dropped; a bar where the number of frames is known.
+    pub fn new(progress: &Arc<Progress>, frames: Option<u64>) -> Self {
+        let done = Arc::<AtomicBool>::default();
+        let drawer = io::stderr().is_terminal().then(|| {
+            let (progress, done) = (Arc::clone(progress), Arc::clone(&done));
+            std::thread::spawn(move || draw(&progress, frames, &done))
+        });
+        Self { done, drawer }
+    }
+}
+
+fn draw(progress: &Progress, frames: Option<u64>, done: &AtomicBool) {
+    let (bar, style) = match frames {
+        Some(frames) => {
+            let style = "{wide_bar:.cyan} {human_pos}/{human_len} frames, {per_sec}, {eta} left";
+            (ProgressBar::new(frames), style)
+        }
+        None => {
+            let style = "{spinner} {human_pos} frames, {per_sec}, {elapsed}";
+            (ProgressBar::new_spinner(), style)
+        }
+    };
+    bar.set_style(ProgressStyle::with_template(style).expect("a template that is right"));
+    while !done.load(Ordering::Acquire) {
+        bar.set_position(progress.frames());
+        bar.tick();
+        std::thread::park_timeout(Duration::from_millis(100));
+    }
+    bar.finish_and_clear();
+}
+
+impl Drop for Ticker {
+    fn drop(&mut self) {
+        self.done.store(true, Ordering::Release);
+        if let Some(drawer) = self.drawer.take() {
+            drawer.thread().unpark();
+            let _ = drawer.join();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_grouped_by_thousands() {
+        let numbers = [0, 12, 999, 1000, 12_345, 1_234_567].map(grouped);
+        assert_eq!(numbers, ["0", "12", "999", "1 000", "12 345", "1 234 567"]);
+        assert_eq!(count(1, "frame"), "1 frame");
+        assert_eq!(count(2000, "frame"), "2 000 frames");
+    }
 }

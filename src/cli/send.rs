@@ -1,16 +1,431 @@
 //! `pinwire send`.
 
-use pinwire::Error;
+use std::fs::File;
+use std::net::SocketAddrV4;
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
-use super::Outcome;
+use pinwire::net::{
+    CaptureReader, CaptureSource, FileSource, Limit, Manner, NOBODY, Pace, Progress, Source,
+    SyntheticSource, UdpFlow, resolve, transmit,
+};
+use pinwire::nic::{Mac, Nic, NicConfig, Stats};
+use pinwire::{DeviceSpec, Error};
+use serde::Serialize;
 
-/// Sends packets.
+use super::explain::Explainer;
+use super::output::{self, Ticker, grouped};
+use super::syscalls::SyscallCounter;
+use super::{INTERRUPTED, Outcome};
+
+/// Sends a capture, a file as UDP datagrams, or made-up frames, from pinned memory, past the kernel
+///
+/// A capture is sent as recorded, with the gaps between its packets. A file is not copied: each
+/// datagram's header comes from a packet buffer, its payload is read by the card straight from the
+/// file's page cache, and the card puts the checksums in. --prove takes the processor's access to
+/// the payload away first, so that a copy would crash.
+///
+/// Examples:
+///
+///   Replay a capture on the card at 0000:00:03.0, then ten times at 50 000 packets/s:
+///     pinwire send 0000:00:03.0 --pcap web.pcapng
+///     pinwire send 0000:00:03.0 --pcap web.pcapng --loop 10 --rate 50000
+///   Send a file to a UDP receiver, with no copy by the processor, and prove it:
+///     pinwire send 0000:00:03.0 --file film.mkv --to 10.0.0.2:7000 --prove
+///   See how one packet leaves, on any machine (QEMU's e1000), and look at it:
+///     pinwire send qtest:e1000,pcap=out.pcap --synthetic 64 --count 1 --explain
+///     tcpdump -r out.pcap -e
 #[derive(clap::Args)]
-pub struct Args {}
+#[command(verbatim_doc_comment)]
+#[command(group = clap::ArgGroup::new("what").required(true).args(["pcap", "file", "synthetic"]))]
+pub struct Args {
+    /// The card: a PCI address (0000:00:03.0) or QEMU's model on this host (qtest:e1000)
+    device: DeviceSpec,
+
+    /// Send the packets of this capture (pcap or pcapng) as they were recorded
+    #[arg(long, value_name = "FILE")]
+    pcap: Option<PathBuf>,
+
+    /// Send this file as UDP datagrams, straight from its page cache
+    #[arg(long, value_name = "FILE", requires = "to")]
+    file: Option<PathBuf>,
+
+    /// Send made-up frames of this many bytes (without frame check sequence)
+    #[arg(long, value_name = "BYTES")]
+    synthetic: Option<usize>,
+
+    /// Stop after this many frames
+    #[arg(long, value_name = "N")]
+    count: Option<u64>,
+
+    /// Send the capture N times; 0 is until Ctrl-C
+    #[arg(
+        long = "loop",
+        value_name = "N",
+        default_value_t = 1,
+        requires = "pcap"
+    )]
+    rounds: u64,
+
+    /// Packets per second, or "max" for as fast as the card takes them [default: a capture as
+    /// recorded, all else max]
+    #[arg(long, value_name = "PPS|max")]
+    rate: Option<Rate>,
+
+    /// Where the file goes
+    #[arg(long, value_name = "IP:PORT", conflicts_with_all = ["pcap", "synthetic"])]
+    to: Option<SocketAddrV4>,
+
+    /// Where it says it comes from [default: the address after the receiver's, same port]
+    #[arg(long, value_name = "IP:PORT", requires = "to")]
+    from: Option<SocketAddrV4>,
+
+    /// Ethernet address to send to: the receiver's, or the gateway's [default: a file's receiver is
+    /// asked by ARP; made-up frames go to nobody]
+    #[arg(long, value_name = "MAC", conflicts_with = "pcap")]
+    via: Option<Mac>,
+
+    /// Bytes of the file in each datagram
+    #[arg(long, value_name = "BYTES", default_value_t = 1472, requires = "file",
+          value_parser = clap::value_parser!(u32).range(1..=UdpFlow::LONGEST as i64))]
+    payload: u32,
+
+    /// Take the processor's access to the file's mapping away before sending (mprotect PROT_NONE)
+    #[arg(long, requires = "file")]
+    prove: bool,
+
+    /// Frames handed to the card with one doorbell, at most
+    #[arg(long, value_name = "N", default_value_t = 64,
+          value_parser = clap::value_parser!(u16).range(1..=255))]
+    batch: u16,
+
+    /// Tell each step as it happens: registers and their fields, descriptors before and after; for
+    /// the first few frames
+    #[arg(long)]
+    explain: bool,
+
+    /// Print the summary as JSON, for programs
+    #[arg(long)]
+    json: bool,
+}
+
+/// `--rate`.
+#[derive(Debug, Clone, Copy, PartialEq)]
+struct Rate(Pace);
+
+impl FromStr for Rate {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text == "max" {
+            return Ok(Self(Pace::Max));
+        }
+        text.parse()
+            .ok()
+            .filter(|rate: &f64| rate.is_finite() && *rate > 0.0)
+            .map(|rate| Self(Pace::PerSecond(rate)))
+            .ok_or_else(|| "write a number of packets per second above 0, or max".to_owned())
+    }
+}
+
+/// What is to be sent, opened before the card is touched.
+enum What {
+    Capture(CaptureReader),
+    File(PathBuf, File),
+    Synthetic(usize),
+}
 
 impl Args {
     /// Runs it.
     pub fn run(self) -> Outcome {
-        Err(Error::Usage("not there yet".to_owned()).into())
+        let what = self.open()?;
+        if let What::File(path, file) = &what
+            && file.metadata().is_ok_and(|metadata| metadata.len() == 0)
+        {
+            output::aside(format_args!("{} is empty: nothing to send", path.display()));
+            return Ok(());
+        }
+        let mut explainer = self.explain.then(|| Explainer::new(self.json));
+        let config = NicConfig::default();
+        let watch = explainer.as_ref().map(Explainer::watch);
+        let mut nic = self.device.open(&config, watch)?;
+        if let Some(explainer) = &mut explainer {
+            explainer.started(&*nic);
+        }
+        self.send(&mut *nic, what, config.tx_ring, explainer)
+    }
+
+    fn open(&self) -> Result<What, Error> {
+        match (&self.pcap, &self.file) {
+            (Some(path), _) => Ok(What::Capture(CaptureReader::open(path)?)),
+            (_, Some(path)) => {
+                let cannot = |source| Error::io(format!("cannot read {}", path.display()), source);
+                let file = File::open(path).map_err(cannot)?;
+                if file.metadata().map_err(cannot)?.is_file() {
+                    return Ok(What::File(path.clone(), file));
+                }
+                Err(Error::File {
+                    path: path.clone(),
+                    what: "it is not a regular file, and only those have a page cache to send from\n  \
+                           copy it into a file first"
+                        .to_owned(),
+                })
+            }
+            _ => Ok(What::Synthetic(self.synthetic.unwrap_or_default())),
+        }
+    }
+
+    fn send(
+        &self,
+        nic: &mut dyn Nic,
+        what: What,
+        ring: usize,
+        explainer: Option<Explainer>,
+    ) -> Outcome {
+        let buffers = ring + usize::from(self.batch);
+        let pace = match (self.rate, &what) {
+            (Some(Rate(pace)), _) => pace,
+            (None, What::Capture(_)) => Pace::AsDue,
+            (None, _) => Pace::Max,
+        };
+        match what {
+            What::Capture(capture) => {
+                let rounds = (self.rounds > 0).then_some(self.rounds);
+                let source = CaptureSource::new(nic, capture, rounds, buffers)?;
+                let mut run = Run::new(nic, self, pace, source, None);
+                let sent = run.go(explainer);
+                let cut_short = run.source.inner.cut_short();
+                if cut_short > 0 {
+                    tracing::warn!(
+                        "{} of the capture were cut short by it; sent as captured",
+                        output::count(cut_short, "packet")
+                    );
+                }
+                run.report(sent)
+            }
+            What::File(path, file) => {
+                let flow = self.flow(nic)?;
+                let payload = self.payload as usize;
+                let source = FileSource::new(nic, &file, &path, flow, payload, buffers)?;
+                if self.prove {
+                    source.file().deny_cpu()?;
+                }
+                let frames = source.file().len().div_ceil(payload as u64);
+                let mut run = Run::new(nic, self, pace, source, Some(frames));
+                let sent = run.go(explainer);
+                let whole = run.source.inner.check_length();
+                run.report(sent.and(whole))
+            }
+            What::Synthetic(size) => {
+                let destination = self.via.unwrap_or(NOBODY);
+                let source = SyntheticSource::new(nic, destination, size, buffers)?;
+                let mut run = Run::new(nic, self, pace, source, None);
+                let sent = run.go(explainer);
+                run.report(sent)
+            }
+        }
+    }
+
+    fn flow(&self, nic: &mut dyn Nic) -> Result<UdpFlow, Error> {
+        let destination = self
+            .to
+            .ok_or_else(|| Error::Usage("--file needs --to".to_owned()))?;
+        let source = self.from.unwrap_or_else(|| neighbour(destination));
+        let destination_mac = match self.via {
+            Some(mac) => mac,
+            None => resolve(nic, *source.ip(), *destination.ip(), &INTERRUPTED)?,
+        };
+        Ok(UdpFlow {
+            source_mac: nic.mac(),
+            destination_mac,
+            source,
+            destination,
+        })
+    }
+}
+
+/// The address after `of`, or before it where that is no host's: most likely in the same subnet.
+fn neighbour(of: SocketAddrV4) -> SocketAddrV4 {
+    let [a, b, c, d] = of.ip().octets();
+    let d = if d < 254 { d + 1 } else { d - 1 };
+    SocketAddrV4::new([a, b, c, d].into(), of.port())
+}
+
+/// One sending, measured.
+struct Run<'a, S> {
+    nic: &'a mut dyn Nic,
+    args: &'a Args,
+    pace: Pace,
+    source: Limit<S>,
+    /// How many frames there will be, where that is known.
+    frames: Option<u64>,
+    progress: Arc<Progress>,
+    took: Duration,
+    system_calls: Result<u64, String>,
+    before: Stats,
+}
+
+impl<'a, S: Source> Run<'a, S> {
+    fn new(
+        nic: &'a mut dyn Nic,
+        args: &'a Args,
+        pace: Pace,
+        source: S,
+        frames: Option<u64>,
+    ) -> Self {
+        let before = nic.stats();
+        let left = args.count.unwrap_or(u64::MAX);
+        Self {
+            nic,
+            args,
+            pace,
+            source: Limit {
+                inner: source,
+                left,
+            },
+            frames: [frames, args.count].into_iter().flatten().min(),
+            progress: Arc::default(),
+            took: Duration::ZERO,
+            system_calls: Err("nothing was sent".to_owned()),
+            before,
+        }
+    }
+
+    fn go(&mut self, explainer: Option<Explainer>) -> Result<(), Error> {
+        if let Some(explainer) = explainer {
+            explainer.send(self.nic, &mut self.source, &self.progress)?;
+        }
+        let manner = Manner {
+            pace: self.pace,
+            batch: self.args.batch.into(),
+            stop: &INTERRUPTED,
+        };
+        let ticker = Ticker::new(&self.progress, self.frames);
+        let counter = SyscallCounter::new();
+        let begin = Instant::now();
+        let counter = counter.and_then(|mut counter| counter.start().map(|()| counter));
+        let sent = transmit(self.nic, &mut self.source, manner, &self.progress);
+        self.system_calls = counter.and_then(|mut counter| counter.stop());
+        self.took = begin.elapsed();
+        drop(ticker);
+        sent
+    }
+
+    /// The summary, then what went wrong.
+    fn report(self, sent: Result<(), Error>) -> Outcome {
+        let after = self.nic.stats();
+        let seconds = self.took.as_secs_f64();
+        let (frames, bytes) = (self.progress.frames(), self.progress.bytes());
+        let by_cpu = self.source.by_cpu();
+        let per_second = |count: u64| {
+            if seconds > 0.0 {
+                count as f64 / seconds
+            } else {
+                0.0
+            }
+        };
+        let summary = Summary {
+            device: self.nic.name(),
+            model: self.nic.model(),
+            frames,
+            bytes,
+            seconds,
+            packets_per_second: per_second(frames),
+            megabits_per_second: per_second(bytes * 8) / 1e6,
+            header_bytes_by_cpu: by_cpu.headers,
+            payload_bytes_copied_by_cpu: by_cpu.payload,
+            payload_denied_to_cpu: self.args.prove,
+            frames_counted_by_device: after.tx_frames - self.before.tx_frames,
+            bytes_counted_by_device: after.tx_bytes - self.before.tx_bytes,
+            system_calls: self.system_calls.as_ref().ok().copied(),
+            system_calls_not_counted: self.system_calls.as_ref().err().map(String::as_str),
+            error: sent.as_ref().err().map(Error::to_string),
+        };
+        if self.args.json {
+            let json = serde_json::to_string(&summary).expect("plain values");
+            output::line(json)?;
+        } else {
+            output::line(output::summary(&summary.rows()))?;
+        }
+        Ok(sent?)
+    }
+}
+
+/// What `--json` prints.
+#[derive(Serialize)]
+struct Summary<'a> {
+    device: &'a str,
+    model: &'a str,
+    frames: u64,
+    bytes: u64,
+    seconds: f64,
+    packets_per_second: f64,
+    megabits_per_second: f64,
+    header_bytes_by_cpu: u64,
+    payload_bytes_copied_by_cpu: u64,
+    payload_denied_to_cpu: bool,
+    frames_counted_by_device: u64,
+    bytes_counted_by_device: u64,
+    system_calls: Option<u64>,
+    system_calls_not_counted: Option<&'a str>,
+    error: Option<String>,
+}
+
+impl Summary<'_> {
+    fn rows(&self) -> Vec<(&'static str, String)> {
+        let device = match self.frames_counted_by_device {
+            counted if counted == self.frames => format!(
+                "the same frames, {} bytes with padding and checks",
+                grouped(self.bytes_counted_by_device)
+            ),
+            counted => format!("{}: NOT what we counted", output::count(counted, "frame")),
+        };
+        let copied = match (self.payload_bytes_copied_by_cpu, self.payload_denied_to_cpu) {
+            (0, true) => "0, and it could not have: its access was taken away".to_owned(),
+            (copied, _) => grouped(copied),
+        };
+        let calls = match (self.system_calls, self.system_calls_not_counted) {
+            (Some(calls), _) => grouped(calls),
+            (None, why) => format!("not counted: {}", why.unwrap_or_default()),
+        };
+        vec![
+            ("device", format!("{}, {}", self.device, self.model)),
+            ("frames sent", grouped(self.frames)),
+            ("bytes", grouped(self.bytes)),
+            ("seconds", format!("{:.3}", self.seconds)),
+            ("packets/s", grouped(self.packets_per_second.round() as u64)),
+            ("Mbit/s", format!("{:.1}", self.megabits_per_second)),
+            ("the device counted", device),
+            (
+                "header bytes made by the CPU",
+                grouped(self.header_bytes_by_cpu),
+            ),
+            ("payload bytes copied by the CPU", copied),
+            ("system calls on the data path", calls),
+        ]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rates_are_numbers_above_zero_or_max() {
+        assert_eq!("max".parse(), Ok(Rate(Pace::Max)));
+        assert_eq!("2.5".parse(), Ok(Rate(Pace::PerSecond(2.5))));
+        for bad in ["", "0", "-1", "inf", "NaN", "fast", "1k"] {
+            assert!(bad.parse::<Rate>().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn the_neighbour_is_another_host() {
+        let of = |text: &str| neighbour(text.parse().unwrap()).to_string();
+        assert_eq!(of("10.0.0.2:9"), "10.0.0.3:9");
+        assert_eq!(of("10.0.0.254:9"), "10.0.0.253:9");
+        assert_eq!(of("10.0.0.255:9"), "10.0.0.254:9");
     }
 }
