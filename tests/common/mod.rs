@@ -3,7 +3,7 @@
 #![allow(dead_code, reason = "each test uses some of it")]
 
 use std::io::Write;
-use std::process::{Command, Stdio};
+use std::process::{Command, Output, Stdio};
 
 /// Is QEMU there? Where it is not, says so past the test runner's capture, or fails with
 /// `PINWIRE_REQUIRE_ALL=1`; the test must return then.
@@ -32,4 +32,22 @@ pub fn not_run(why: &str) {
     }
     // Unlike `eprintln!`, this is not captured.
     let _ = writeln!(std::io::stderr(), "\n{message}");
+}
+
+/// Runs one shell line in the VM (`qemu/vm OPTIONS -- COMMAND`) and returns what came out of it. Where VMs are not
+/// wanted (`PINWIRE_VM=1` asks for them; `qemu/test` does), says so and returns nothing; the test must return then.
+#[must_use]
+pub fn vm(options: &[&str], command: &str) -> Option<Output> {
+    if std::env::var_os("PINWIRE_VM").is_none_or(|value| value != "1") {
+        not_run("it needs the VM; PINWIRE_VM=1 or qemu/test runs it");
+        return None;
+    }
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/qemu/vm");
+    let output = Command::new(script)
+        .args(options)
+        .args(["--", command])
+        .stdin(Stdio::null())
+        .output()
+        .unwrap_or_else(|error| panic!("{script}: {error}"));
+    Some(output)
 }
