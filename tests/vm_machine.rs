@@ -125,7 +125,9 @@ fn a_guest_can_do_without_iommu_vfio_and_hugepages() {
 
 #[test]
 fn a_panic_is_told_with_the_kernels_words() {
-    let Some(output) = common::vm(&[], "echo before; echo c > /proc/sysrq-trigger") else {
+    // What was said before counts once it is outside.
+    let command = "echo before; until grep -q before /run/vm/stdout; do sleep 0.1; done; echo c > /proc/sysrq-trigger";
+    let Some(output) = common::vm(&[], command) else {
         return;
     };
     assert_eq!(output.status.code(), Some(125));
