@@ -61,12 +61,8 @@ pub struct Args {
     count: Option<u64>,
 
     /// Send the capture N times; 0 is until Ctrl-C
-    #[arg(
-        long = "loop",
-        value_name = "N",
-        default_value_t = 1,
-        requires = "pcap"
-    )]
+    #[arg(long = "loop", value_name = "N", default_value_t = 1,
+          conflicts_with_all = ["file", "synthetic"])]
     rounds: u64,
 
     /// Packets per second, or "max" for as fast as the card takes them [default: a capture as
@@ -79,7 +75,7 @@ pub struct Args {
     to: Option<SocketAddrV4>,
 
     /// Where it says it comes from [default: the address after the receiver's, same port]
-    #[arg(long, value_name = "IP:PORT", requires = "to")]
+    #[arg(long, value_name = "IP:PORT", conflicts_with_all = ["pcap", "synthetic"])]
     from: Option<SocketAddrV4>,
 
     /// Ethernet address to send to: the receiver's, or the gateway's [default: a file's receiver is
@@ -88,12 +84,13 @@ pub struct Args {
     via: Option<Mac>,
 
     /// Bytes of the file in each datagram
-    #[arg(long, value_name = "BYTES", default_value_t = 1472, requires = "file",
+    #[arg(long, value_name = "BYTES", default_value_t = 1472,
+          conflicts_with_all = ["pcap", "synthetic"],
           value_parser = clap::value_parser!(u32).range(1..=UdpFlow::LONGEST as i64))]
     payload: u32,
 
     /// Take the processor's access to the file's mapping away before sending (mprotect PROT_NONE)
-    #[arg(long, requires = "file")]
+    #[arg(long, conflicts_with_all = ["pcap", "synthetic"])]
     prove: bool,
 
     /// Frames handed to the card with one doorbell, at most
