@@ -3,6 +3,7 @@
 //! Each variant says what was found and, on the lines after, what to do about it: an error is read
 //! by somebody who wants to go on.
 
+use std::fmt;
 use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -13,7 +14,7 @@ use crate::pci::Address;
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// What can go wrong, and what to do about it.
-#[derive(Debug, thiserror::Error)]
+#[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
     /// A device spec that does not parse.
@@ -277,6 +278,13 @@ pub enum Error {
         /// The system's answer.
         source: io::Error,
     },
+}
+
+/// As people read it: a program whose `main` returns this error shows it in this form.
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
 }
 
 impl Error {

@@ -34,12 +34,22 @@ pub fn not_run(why: &str) {
     let _ = writeln!(std::io::stderr(), "\n{message}");
 }
 
+/// Are VMs wanted? `PINWIRE_VM=1` asks for them; `qemu/test` does. Where they are not, says so; the
+/// test must return then.
+#[must_use]
+pub fn wants_vm() -> bool {
+    let wanted = std::env::var_os("PINWIRE_VM").is_some_and(|value| value == "1");
+    if !wanted {
+        not_run("it needs the VM; PINWIRE_VM=1 or qemu/test runs it");
+    }
+    wanted
+}
+
 /// Runs one shell line in the VM (`qemu/vm OPTIONS -- COMMAND`) and returns what came out of it. Where VMs are not
 /// wanted (`PINWIRE_VM=1` asks for them; `qemu/test` does), says so and returns nothing; the test must return then.
 #[must_use]
 pub fn vm(options: &[&str], command: &str) -> Option<Output> {
-    if std::env::var_os("PINWIRE_VM").is_none_or(|value| value != "1") {
-        not_run("it needs the VM; PINWIRE_VM=1 or qemu/test runs it");
+    if !wants_vm() {
         return None;
     }
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/qemu/vm");

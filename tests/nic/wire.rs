@@ -69,8 +69,26 @@ impl PacketSocket {
         address.sll_ifindex = index as i32;
         let len = size_of_val(&address) as u32;
         // SAFETY: an address of that length.
-        match unsafe { libc::bind(fd, (&raw const address).cast(), len) } {
-            0 => Ok(socket),
+        if unsafe { libc::bind(fd, (&raw const address).cast(), len) } != 0 {
+            return Err(io::Error::last_os_error());
+        }
+        socket.without_gro(interface)?;
+        Ok(socket)
+    }
+
+    /// Frames as they came in: the kernel would put TCP segments together, and not sum them again.
+    fn without_gro(&self, interface: &str) -> io::Result<()> {
+        const ETHTOOL_SGRO: u32 = 0x2c;
+        let mut off = [ETHTOOL_SGRO, 0];
+        // SAFETY: all zeros is a request.
+        let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
+        for (to, from) in request.ifr_name.iter_mut().zip(interface.bytes().take(15)) {
+            *to = from as libc::c_char;
+        }
+        request.ifr_ifru.ifru_data = (&raw mut off).cast();
+        // SAFETY: a request that points to a command and its value.
+        match unsafe { libc::ioctl(self.0.as_raw_fd(), libc::SIOCETHTOOL, &raw mut request) } {
+            0 => Ok(()),
             _ => Err(io::Error::last_os_error()),
         }
     }
