@@ -275,7 +275,16 @@ fn a_group_has_one_owner_who_may_open_it_and_pin_memory() {
              exit code 1",
         ),
         (
-            "limits",
+            "a limit on mappings",
+            "limit=/sys/module/vfio_iommu_type1/parameters/dma_entry_limit; before=$(cat $limit)
+             echo 2 >$limit; pinwire show 0000:00:03.0; code; echo $before >$limit",
+            "error: 0000:00:03.0: mapping
+             bytes for the device: the kernel allows 2 mappings at a time
+             dma_entry_limit
+             exit code 1",
+        ),
+        (
+            "a limit on locked memory",
             // Each try is given what the one before asked for.
             r#"limit=4; tries=0
                while [ $tries -lt 9 ]; do

@@ -32,6 +32,8 @@ pub struct Space {
     name: String,
     /// The smallest page that both the IOMMU and the processor have, in bytes.
     page: usize,
+    /// How many mappings there may be at a time, where the kernel tells.
+    most: Option<u32>,
     // Before the memory: closing it ends all mappings.
     group: Group,
     mapped: Mutex<Mapped>,
@@ -55,6 +57,7 @@ impl Space {
         Ok(Self {
             name,
             page: page.max(1 << info.page_sizes.trailing_zeros()),
+            most: info.mappings,
             mapped: Mutex::new(Mapped {
                 iovas: IovaAllocator::new(info.ranges),
                 memory: BTreeMap::new(),
@@ -111,8 +114,13 @@ impl Space {
             }
             // The answer of type1 where its table of mappings is full.
             Some(libc::ENOSPC) => Error::KernelLacks {
-                what: format!("{what}: the kernel allows no more mappings"),
-                remedy: "map more at once, or raise /sys/module/vfio_iommu_type1/parameters/dma_entry_limit".to_owned(),
+                what: match self.most {
+                    Some(most) => format!("{what}: the kernel allows {most} mappings at a time"),
+                    None => format!("{what}: the kernel allows no more mappings"),
+                },
+                remedy: "fewer and longer mappings, or raise the limit: \
+                    echo 1000000 | sudo tee /sys/module/vfio_iommu_type1/parameters/dma_entry_limit"
+                    .to_owned(),
             },
             _ => Error::io(what, error),
         }

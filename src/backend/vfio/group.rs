@@ -32,13 +32,13 @@ pub struct Group {
 }
 
 /// What the IOMMU reports.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct IommuInfo {
     /// Page sizes, one bit each.
     pub page_sizes: u64,
     /// IOVA ranges that may be used.
     pub ranges: Vec<RangeInclusive<u64>>,
-    /// How many more mappings there may be, where the kernel tells.
+    /// How many mappings there may be, where the kernel tells.
     pub mappings: Option<u32>,
 }
 
@@ -70,7 +70,16 @@ impl Group {
             holder: sysfs.group_holder(number),
         };
         let group = open(&format!("/dev/vfio/{number}"), |error| {
-            (error.raw_os_error() == Some(libc::EBUSY)).then(busy)
+            match error.raw_os_error() {
+                Some(libc::EBUSY) => Some(busy()),
+                // VFIO made up a group where there is no IOMMU.
+                Some(libc::ENOENT)
+                    if Path::new(&format!("/dev/vfio/noiommu-{number}")).exists() =>
+                {
+                    Some(Error::NoIommu(address))
+                }
+                _ => None,
+            }
         })?;
         let flags = ioctl::group_flags(&group).map_err(os("asking for the group's state"))?;
         if flags & VFIO_GROUP_FLAGS_VIABLE == 0 {
