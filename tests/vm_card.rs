@@ -3,39 +3,6 @@
 
 mod common;
 
-use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
-
-use cargo_metadata::Message;
-
-/// The test `name`, as a program that runs in the VM; put into `share`.
-fn put_test(name: &str, share: &Path) {
-    let mut cargo = Command::new(env!("CARGO"))
-        .args(["test", "--quiet", "--no-run", "--release", "--test", name])
-        .args(["--target", "x86_64-unknown-linux-gnu"])
-        .args(["--message-format", "json-render-diagnostics"])
-        .current_dir(env!("CARGO_MANIFEST_DIR"))
-        // The guest has no libraries.
-        .env("RUSTFLAGS", "-C target-feature=+crt-static")
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .spawn()
-        .expect("cargo");
-    let output = std::io::BufReader::new(cargo.stdout.take().expect("piped"));
-    let built = Message::parse_stream(output)
-        .filter_map(|message| match message {
-            Ok(Message::CompilerArtifact(artifact)) if artifact.profile.test => artifact.executable,
-            _ => None,
-        })
-        .last();
-    assert!(
-        cargo.wait().expect("cargo").success(),
-        "building {name} failed"
-    );
-    let built = PathBuf::from(built.expect("a program"));
-    std::fs::copy(built, share.join(name)).expect("the share can be written");
-}
-
 /// Runs `command` in a VM with two NICs on one hub, the first ours and the second the kernel's.
 fn run_with_twin(options: &[&str], tests: &[&str], command: &str) -> Option<String> {
     if !common::wants_vm() {
@@ -43,7 +10,7 @@ fn run_with_twin(options: &[&str], tests: &[&str], command: &str) -> Option<Stri
     }
     let share = tempfile::tempdir().expect("a directory");
     for test in tests {
-        put_test(test, share.path());
+        common::put_test(test, share.path());
     }
     let path = share.path().to_str().expect("a UTF-8 path");
     // The twin's model takes frames in a second after its receiver was set up.

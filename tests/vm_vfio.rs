@@ -402,3 +402,24 @@ fn without_modules_or_hugepages_it_says_which_and_goes_on_with_them() {
     assert_eq!(words("without hugepages"), 1);
     assert_eq!(words("with hugepages"), 0);
 }
+
+#[test]
+fn the_backend_works_on_real_devices() {
+    if !common::wants_vm() {
+        return;
+    }
+    let share = tempfile::tempdir().unwrap();
+    common::put_test("vfio", share.path());
+    let share = share.path().to_str().unwrap();
+    let alone = "-device pcie-root-port,id=below,addr=0x11,chassis=1 -device e1000,bus=below";
+    let nics = ["--nic", "e1000,e1000e", "--qemu-args", alone];
+    let options = [&nics[..], &["--share", share]].concat();
+    let inside = "pinwire bind 0000:00:03.0 0000:00:04.0 0000:01:00.0; code
+        /share/vfio --test-threads=1; code";
+    let steps = [(
+        "inside",
+        inside,
+        "exit code 0\n13 passed; 0 failed\nexit code 0",
+    )];
+    let _ = run(&options, &steps);
+}

@@ -3,7 +3,10 @@
 #![allow(dead_code, reason = "each test uses some of it")]
 
 use std::io::Write;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
+
+use cargo_metadata::Message;
 
 /// Is QEMU there? Where it is not, says so past the test runner's capture, or fails with
 /// `PINWIRE_REQUIRE_ALL=1`; the test must return then.
@@ -60,4 +63,32 @@ pub fn vm(options: &[&str], command: &str) -> Option<Output> {
         .output()
         .unwrap_or_else(|error| panic!("{script}: {error}"));
     Some(output)
+}
+
+/// The test `name`, as a program that runs in the VM; put into `share`.
+pub fn put_test(name: &str, share: &Path) {
+    let mut cargo = Command::new(env!("CARGO"))
+        .args(["test", "--quiet", "--no-run", "--release", "--test", name])
+        .args(["--target", "x86_64-unknown-linux-gnu"])
+        .args(["--message-format", "json-render-diagnostics"])
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        // The guest has no libraries.
+        .env("RUSTFLAGS", "-C target-feature=+crt-static")
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("cargo");
+    let output = std::io::BufReader::new(cargo.stdout.take().expect("piped"));
+    let built = Message::parse_stream(output)
+        .filter_map(|message| match message {
+            Ok(Message::CompilerArtifact(artifact)) if artifact.profile.test => artifact.executable,
+            _ => None,
+        })
+        .last();
+    assert!(
+        cargo.wait().expect("cargo").success(),
+        "building {name} failed"
+    );
+    let built = PathBuf::from(built.expect("a program"));
+    std::fs::copy(built, share.join(name)).expect("the share can be written");
 }

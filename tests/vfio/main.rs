@@ -1,0 +1,255 @@
+//! The VFIO backend on real devices: run inside the VM by `tests/vm_vfio.rs`, which bound an e1000
+//! (no MSI, no reset), an e1000e (MSI, MSI-X) and an e1000 alone on its bus (reset with that) to
+//! vfio-pci.
+
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+use std::time::Duration;
+
+use pinwire::Error;
+use pinwire::backend::{Backend, Vfio, VfioBar};
+use pinwire::dma::DmaRegion;
+use pinwire::irq::{Irq, IrqKind};
+use pinwire::mmio::Mmio;
+use pinwire::pci::config::{COMMAND, Capability, Command, Config};
+
+const E1000: &str = "0000:00:03.0";
+const E1000E: &str = "0000:00:04.0";
+const ALONE: &str = "0000:01:00.0";
+
+/// Registers that both cards have: Intel 8254x manual, §13.4.17 to §13.4.21.
+const ICR: usize = 0x00c0;
+const ICS: usize = 0x00c8;
+const IMS: usize = 0x00d0;
+/// Which vector a cause has: 82574 datasheet, §10.2.4.9.
+const IVAR: usize = 0x00e4;
+/// Link status change.
+const LSC: u32 = 1 << 2;
+/// 82574: any cause but the queues'.
+const OTHER: u32 = 1 << 24;
+
+fn open(address: &str) -> Vfio {
+    Vfio::open(address.parse().unwrap()).unwrap()
+}
+
+fn fires(irq: &Irq) -> bool {
+    irq.wait(Duration::from_millis(500)).unwrap()
+}
+
+/// Bytes that the kernel counts as locked by this process.
+fn locked() -> String {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find(|line| line.starts_with("VmLck:"));
+    line.unwrap()["VmLck:".len()..].trim().to_owned()
+}
+
+#[test]
+fn memory_outlives_its_device_and_keeps_the_group() {
+    let device = open(E1000);
+    let space = device.dma().clone();
+    let region = DmaRegion::alloc(&space, 4096).unwrap();
+    drop(device);
+    region.write(4000, b"still here");
+    let mut bytes = [0; 10];
+    region.read(4000, &mut bytes);
+    assert_eq!(&bytes, b"still here");
+    let another = DmaRegion::alloc(&space, 4096).unwrap();
+    assert_ne!(another.iova(), region.iova());
+    drop((space, another));
+    let again = Vfio::open(E1000.parse().unwrap());
+    assert!(matches!(again, Err(Error::GroupBusy { .. })), "{again:?}");
+    drop(region);
+    open(E1000);
+    assert_eq!(locked(), "0 kB");
+}
+
+#[test]
+fn a_dropped_device_does_no_dma_even_where_a_bar_lives_on() {
+    let device = open(E1000);
+    let bar = device.map_bar(0).unwrap();
+    device
+        .command(Command::BUS_MASTER, Command::empty())
+        .unwrap();
+    let command = || {
+        let config = File::open(format!("/sys/bus/pci/devices/{E1000}/config")).unwrap();
+        let mut bytes = [0; 2];
+        config.read_exact_at(&mut bytes, COMMAND.into()).unwrap();
+        Command::from_bits_retain(u16::from_le_bytes(bytes))
+    };
+    assert!(command().contains(Command::BUS_MASTER));
+    drop(device);
+    assert!(!command().contains(Command::BUS_MASTER));
+    assert_ne!(bar.read32(8), u32::MAX);
+}
+
+#[test]
+fn small_regions_take_small_pages_and_large_ones_hugepages() {
+    let device = open(E1000);
+    let pages = [
+        (1, 4096, 4096),
+        (4097, 8192, 4096),
+        ((1 << 20) - 1, 1 << 20, 4096),
+        (1 << 20, 2 << 20, 2 << 20),
+        ((2 << 20) + 1, 4 << 20, 2 << 20),
+        // There are 64 hugepages.
+        (200 << 20, 200 << 20, 4096),
+    ];
+    for (asked, len, page) in pages {
+        let region = DmaRegion::alloc(device.dma(), asked).unwrap();
+        let mapping = region.mapping();
+        assert_eq!((mapping.len, mapping.page), (len, page), "{asked}");
+        assert!(mapping.iova.0.is_multiple_of(page as u64), "{mapping:?}");
+        let mut bytes = vec![0xff; len.min(4 << 20)];
+        region.read(len - bytes.len(), &mut bytes);
+        assert!(bytes.iter().all(|byte| *byte == 0), "{asked}");
+    }
+    assert_eq!(locked(), "0 kB");
+}
+
+#[test]
+fn what_is_unmapped_is_mapped_again() {
+    let device = open(E1000);
+    let keep = DmaRegion::alloc(device.dma(), 4096).unwrap();
+    let first = DmaRegion::alloc(device.dma(), 4096).unwrap().iova();
+    for _ in 0..500 {
+        let region = DmaRegion::alloc(device.dma(), 4096).unwrap();
+        assert_eq!(region.iova(), first);
+    }
+    assert_eq!(locked(), "4 kB");
+    drop(keep);
+    assert_eq!(locked(), "0 kB");
+}
+
+/// The pages under the device's eyes must stay this process's: see `madvise(MADV_DONTFORK)`.
+#[test]
+fn a_child_process_does_not_share_the_memory() {
+    let device = open(E1000);
+    let region = DmaRegion::alloc(device.dma(), 4096).unwrap();
+    let start = format!("{:x}-", region.mapping().ptr.as_ptr().addr());
+    let maps = std::fs::read_to_string("/proc/self/smaps").unwrap();
+    let mut lines = maps.lines().skip_while(|line| !line.starts_with(&start));
+    let flags = lines.find(|line| line.starts_with("VmFlags:")).unwrap();
+    assert!(flags.split(' ').any(|flag| flag == "dc"), "{flags}");
+}
+
+#[test]
+fn pages_beyond_the_end_of_a_file_are_refused_by_its_name() {
+    let device = open(E1000);
+    let path = "/tmp/short";
+    std::fs::write(path, [1; 5000]).unwrap();
+    let file = File::open(path).unwrap();
+    let mapping = device.dma().map_file(&file, 0, 5000).unwrap();
+    assert_eq!(mapping.len, 8192);
+    // SAFETY: mapped above, and used by nobody.
+    unsafe { device.dma().unmap(&mapping) };
+    let error = device
+        .dma()
+        .map_file(&file, 0, 8193)
+        .unwrap_err()
+        .to_string();
+    assert!(
+        error.contains("/tmp/short: 8193 bytes at 0 cannot be pinned"),
+        "{error}"
+    );
+    assert_eq!(locked(), "0 kB");
+}
+
+#[test]
+fn bars_are_mapped_where_there_is_memory() {
+    let device = open(E1000);
+    assert_eq!(device.map_bar(0).unwrap().size(), 128 << 10);
+    for (index, why) in [(1, "I/O ports"), (2, "there is none"), (6, "BARs 0 to 5")] {
+        let error = device.map_bar(index).unwrap_err().to_string();
+        assert!(error.contains(why), "{error}");
+    }
+    drop(device);
+    let device = open(E1000E);
+    let table = device.map_bar(3).unwrap();
+    assert_eq!(table.size(), 16 << 10);
+    table.read32(table.size() - 4);
+}
+
+#[test]
+fn config_space_ends_where_it_ends() {
+    let device = open(E1000E);
+    let names: Vec<_> = device.capabilities().unwrap();
+    let names: Vec<_> = names.iter().map(Capability::name).collect();
+    for name in ["power management", "MSI", "PCI Express", "MSI-X"] {
+        assert!(names.contains(&name), "{names:?}");
+    }
+    assert!(device.read32(4096 - 4).is_ok());
+    assert!(device.read32(4096 - 2).is_err());
+    device.check_present().unwrap();
+}
+
+#[test]
+fn intx_is_masked_as_it_fires_and_pending_fires_when_unmasked() {
+    let device = open(E1000);
+    let bar = device.map_bar(0).unwrap();
+    let irqs = device.interrupts(IrqKind::Intx, 1).unwrap();
+    let irq = &irqs[0];
+    assert!(!fires(irq));
+    bar.write32(IMS, LSC);
+    bar.write32(ICS, LSC);
+    assert!(fires(irq));
+    // The wire is still up, but masked.
+    assert!(!fires(irq));
+    irq.unmask().unwrap();
+    assert!(fires(irq));
+    // Asked for its cause, the device lets the wire go.
+    assert_ne!(bar.read32(ICR) & LSC, 0);
+    irq.unmask().unwrap();
+    assert!(!fires(irq));
+    bar.write32(ICS, LSC);
+    assert!(fires(irq));
+}
+
+#[test]
+fn what_a_device_has_not_got_is_not_offered() {
+    let device = open(E1000);
+    for (kind, count) in [(IrqKind::Intx, 2), (IrqKind::Msi, 1), (IrqKind::MsiX, 1)] {
+        let error = device.interrupts(kind, count).unwrap_err();
+        assert!(matches!(error, Error::NotOffered { .. }), "{error}");
+    }
+    assert!(device.interrupts(IrqKind::Intx, 1).is_ok());
+}
+
+fn msi(kind: IrqKind, count: usize, prepare: impl Fn(&VfioBar)) -> Vec<bool> {
+    let device = open(E1000E);
+    device
+        .command(Command::BUS_MASTER, Command::empty())
+        .unwrap();
+    let bar = device.map_bar(0).unwrap();
+    // Those turned on before are off.
+    let intx = device.interrupts(IrqKind::Intx, 1).unwrap();
+    let irqs = device.interrupts(kind, count).unwrap();
+    prepare(&bar);
+    bar.write32(IMS, LSC | OTHER);
+    bar.write32(ICS, LSC);
+    assert!(!fires(&intx[0]));
+    irqs.iter().map(fires).collect()
+}
+
+#[test]
+fn msi_fires() {
+    assert_eq!(msi(IrqKind::Msi, 1, |_| {}), [true]);
+}
+
+#[test]
+fn msi_x_fires_the_vector_that_the_cause_has() {
+    const VALID: u32 = 1 << 3;
+    let vector_1 = |bar: &VfioBar| bar.write32(IVAR, (VALID | 1) << 16);
+    assert_eq!(msi(IrqKind::MsiX, 3, vector_1), [false, true, false]);
+}
+
+#[test]
+fn a_device_resets_where_it_can() {
+    assert!(!open(E1000).reset().unwrap());
+
+    let device = open(ALONE);
+    let bar = device.map_bar(0).unwrap();
+    bar.write32(IMS, LSC);
+    assert_eq!(bar.read32(IMS), LSC);
+    assert!(device.reset().unwrap());
+    assert_eq!(bar.read32(IMS), 0);
+}
