@@ -137,8 +137,10 @@ impl Explainer {
     /// Tells how the card was set up, once it is.
     pub fn started(&mut self, nic: &dyn Nic) {
         self.title(&format!("{} ({}) is set up", nic.name(), nic.model()));
+        self.step("Register writes and reads, with the fields that are set; § is a section of the card's manual");
         self.registers(nic);
         self.look(nic);
+        self.step("What it has come to");
         for ring in &self.rings {
             let Some(slot) = ring.slots.first() else {
                 continue;
@@ -181,8 +183,7 @@ impl Explainer {
             };
             self.send_one(nic, frame, number, progress)?;
         }
-        self.title("From here on frames go unexplained");
-        self.say("try --count 1 to see one frame only");
+        self.title("From here on frames go unexplained (--count 1 shows one only)");
         self.recorder.muted.store(true, Ordering::Relaxed);
         Ok(())
     }
@@ -235,6 +236,7 @@ impl Explainer {
         self.registers(nic);
         self.look(nic);
         progress.add(done.len(), done.iter().map(Frame::len).sum());
+        self.print("\n");
         Ok(())
     }
 
@@ -290,6 +292,7 @@ impl Explainer {
         self.step("The driver took the frame, lends a fresh buffer, and moves the tail");
         self.registers(nic);
         self.changes(nic);
+        self.print("\n");
     }
 
     /// Says that the rest goes unexplained.
@@ -424,20 +427,20 @@ fn run_told(run: &[Access], table: &'static [RegInfo], palette: &Palette) -> Str
         return format!("    {style}{verb}{style:#} {offset:#07x} = {value:#010x}{times}\n");
     };
     let mut name = info.name.to_owned();
+    let mut what = format!("{}, §{}", info.what, info.section);
     if info.array.0 > 1 {
         if run.len() == 1 {
             name += &format!("[{index}]");
         } else {
             name = arrays_told(run, table);
             times = ", each".to_owned();
+            what = format!("{} registers", info.group);
         }
     }
     let (fields, aside) = (palette.fields, palette.aside);
     format!(
-        "    {style}{verb}{style:#} {name:8} = {value:#010x}{times}{fields}{}{fields:#}  {aside}{}, §{}{aside:#}\n",
+        "    {style}{verb}{style:#} {name:8} = {value:#010x}{times}{fields}{}{fields:#}  {aside}{what}{aside:#}\n",
         fields_told(info, value),
-        info.what,
-        info.section
     )
 }
 
@@ -496,7 +499,8 @@ fn changes_told(before: &RingView, now: &RingView, palette: &Palette) -> String 
         let _ = writeln!(text, "      is  {fields}{}{fields:#}", slot_told(is));
     }
     if changed.len() > SLOTS {
-        let _ = writeln!(text, "    ... and {} more", changed.len() - SLOTS);
+        let more = changed.len() - SLOTS;
+        let _ = writeln!(text, "    ... and {more} more descriptors");
     }
     if (before.head, before.tail) != (now.head, now.tail) {
         let _ = writeln!(

@@ -40,7 +40,7 @@ use tracing_subscriber::filter::LevelFilter;
 #[command(version, verbatim_doc_comment, max_term_width = 100, styles = STYLES, after_help = FIRST_STEPS)]
 struct Cli {
     /// Says what it does on the way: -v, -vv and -vvv for more
-    #[arg(short, long, action = ArgAction::Count, global = true)]
+    #[arg(short, long, action = ArgAction::Count, global = true, display_order = 1000)]
     verbose: u8,
 
     #[command(subcommand)]

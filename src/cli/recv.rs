@@ -1,7 +1,7 @@
 //! `pinwire recv`.
 
 use std::fs::File;
-use std::io::{self, BufWriter};
+use std::io::{self, BufWriter, IsTerminal};
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -265,6 +265,10 @@ impl Args {
         let mut nic = self.device.open(&config, watch)?;
         if let Some(explainer) = &mut explainer {
             explainer.started(&*nic);
+        }
+        if io::stderr().is_terminal() {
+            let (name, mac) = (nic.name(), nic.mac());
+            output::aside(format_args!("receiving on {name} ({mac}); Ctrl-C ends it"));
         }
         let responder = self
             .address

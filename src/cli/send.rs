@@ -142,6 +142,12 @@ impl Args {
             && file.metadata().is_ok_and(|metadata| metadata.len() == 0)
         {
             output::aside(format_args!("{} is empty: nothing to send", path.display()));
+            if self.json {
+                let device = self.device.to_string();
+                output::line(
+                    serde_json::json!({ "device": device, "frames": 0, "bytes": 0, "error": null }),
+                )?;
+            }
             return Ok(());
         }
         let mut explainer = self.explain.then(|| Explainer::new(self.json));

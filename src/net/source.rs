@@ -231,8 +231,9 @@ impl FileSource {
         Err(Error::File {
             path: self.path.clone(),
             what: format!(
-                "it was truncated from {len} to {now} bytes while it was being sent; {} bytes of what it \
-                 was have been sent: pages that are pinned stay\n  send it again for what it is now",
+                "it was truncated from {len} to {now} bytes while it was being sent; what was sent are \
+                 {} bytes as they were when it was mapped (pages that are pinned stay)\n  \
+                 send it again for what it is now",
                 self.offset
             ),
         })

@@ -140,19 +140,26 @@ pub fn transmit(
             };
         }
         let sent = nic.send(&mut feed.batch).unwrap_or_else(|error| {
+            // Before what the source may have said of frames that come after.
             feed.batch.clear();
-            end.get_or_insert(Err(error));
+            end = Some(Err(error));
             0
         });
         if feed.batch.is_empty() && nic.in_flight() == 0 && end.is_some() {
             return end.unwrap_or(Ok(()));
         }
-        if reaped > 0 || sent > 0 {
+        let waits = feed.waits_for_clock();
+        let nothing_owed = nic.in_flight() == 0 && (sent > 0 || waits.is_some());
+        if reaped > 0 || nothing_owed {
             idle = Idle::default();
-        } else if let Some(due) = feed.waits_for_clock() {
-            rest(due);
-        } else {
-            idle.round(nic)?;
+        }
+        match waits {
+            Some(due) => {
+                rest(due);
+                idle.look(nic)?;
+            }
+            None if reaped == 0 && sent == 0 => idle.round(nic)?,
+            None => {}
         }
     }
 }
@@ -246,24 +253,29 @@ struct Idle {
 }
 
 impl Idle {
+    /// Counts a round, and looks at the clock every [`LOOK`].
     fn round(&mut self, nic: &dyn Nic) -> Result<()> {
         std::hint::spin_loop();
         self.rounds = self.rounds.wrapping_add(1);
         if !self.rounds.is_multiple_of(LOOK) {
             return Ok(());
         }
-        if self.since.get_or_insert_with(Instant::now).elapsed() > STUCK {
-            nic.check()?;
-            return Err(Error::Timeout {
-                device: nic.name().to_owned(),
-                what: "the sending of what the card was given",
-                bound: STUCK,
-                remedy: "is the link up? look at the ring: pinwire show",
-            });
-        }
         if self.rounds > PATIENCE {
             std::thread::sleep(Duration::from_micros(50));
         }
-        Ok(())
+        self.look(nic)
+    }
+
+    fn look(&mut self, nic: &dyn Nic) -> Result<()> {
+        if self.since.get_or_insert_with(Instant::now).elapsed() <= STUCK {
+            return Ok(());
+        }
+        nic.check()?;
+        Err(Error::Timeout {
+            device: nic.name().to_owned(),
+            what: "the sending of what the card was given",
+            bound: STUCK,
+            remedy: "is the link up? look at the ring: pinwire show",
+        })
     }
 }

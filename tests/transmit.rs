@@ -1,0 +1,283 @@
+//! The loop that sends, through the driver, to a device that the test plays.
+#![cfg(feature = "net")]
+
+mod model;
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
+use std::io::Write;
+use std::net::Ipv4Addr;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use model::{Lie, Model, lock};
+use pinwire::backend::{Fake, FakeMemory};
+use pinwire::dma::{Frame, Pool};
+use pinwire::net::{
+    CpuBytes, FileSource, Limit, Manner, NOBODY, Next, Pace, Progress, Source, SyntheticSource,
+    UdpFlow, resolve, transmit,
+};
+use pinwire::nic::e1000::E1000;
+use pinwire::nic::{Mac, Nic, NicConfig};
+use pinwire::{Error, Result};
+
+/// Counts what the current thread allocates.
+struct Counting;
+
+thread_local! {
+    static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
+}
+
+// SAFETY: all is passed on to the system's allocator.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        ALLOCATIONS.with(|count| count.set(count.get() + 1));
+        // SAFETY: as the caller promised.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, ptr: *mut u8, layout: Layout) {
+        // SAFETY: as the caller promised.
+        unsafe { System.dealloc(ptr, layout) }
+    }
+}
+
+#[global_allocator]
+static COUNTING: Counting = Counting;
+
+const RING: usize = 8;
+static NEVER: AtomicBool = AtomicBool::new(false);
+const FAST: Manner<'static> = Manner {
+    pace: Pace::Max,
+    batch: 5,
+    stop: &NEVER,
+};
+
+/// A card with rings of [`RING`] descriptors.
+fn card() -> (E1000<Fake>, Arc<Mutex<Model>>, Arc<FakeMemory>) {
+    let (fake, model) = Model::fake();
+    let memory = Arc::clone(fake.memory());
+    let config = NicConfig {
+        tx_ring: RING,
+        rx_ring: RING,
+        ..NicConfig::default()
+    };
+    (E1000::start(fake, &config).unwrap(), model, memory)
+}
+
+fn synthetic(nic: &dyn Nic, left: u64) -> Limit<SyntheticSource> {
+    Limit {
+        inner: SyntheticSource::new(nic, NOBODY, 64, 20).unwrap(),
+        left,
+    }
+}
+
+/// The numbers of the frames that the device sent.
+fn numbers(model: &Mutex<Model>) -> Vec<u64> {
+    let sent = std::mem::take(&mut lock(model).sent);
+    let number = |frame: Vec<u8>| u64::from_be_bytes(frame[14..22].try_into().unwrap());
+    sent.into_iter().map(number).collect()
+}
+
+/// Runs `body` while the device works in a thread of its own, a descriptor or two at a time.
+fn with_slow_device<T>(model: &Mutex<Model>, memory: &FakeMemory, body: impl FnOnce() -> T) -> T {
+    lock(model).eager = false;
+    let over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            for step in 0.. {
+                if over.load(Ordering::Relaxed) {
+                    break;
+                }
+                lock(model).step_tx(memory, 1 + step % 2);
+                std::thread::yield_now();
+            }
+        });
+        let result = body();
+        over.store(true, Ordering::Relaxed);
+        result
+    })
+}
+
+#[test]
+fn every_frame_leaves_once_and_in_order() {
+    let (mut card, model, memory) = card();
+    for slow in [false, true] {
+        let progress = Progress::default();
+        let mut source = synthetic(&card, 1000);
+        let mut send = || transmit(&mut card, &mut source, FAST, &progress);
+        match slow {
+            false => send().unwrap(),
+            true => with_slow_device(&model, &memory, send).unwrap(),
+        }
+        assert!(numbers(&model).into_iter().eq(0..1000), "slow: {slow}");
+        assert_eq!((progress.frames(), progress.bytes()), (1000, 64_000));
+        assert_eq!(card.in_flight(), 0);
+    }
+}
+
+#[test]
+fn the_loop_allocates_nothing_per_frame() {
+    let (mut card, model, memory) = card();
+    let mut allocations = |frames: u64| {
+        let mut source = synthetic(&card, frames);
+        let count = with_slow_device(&model, &memory, || {
+            let before = ALLOCATIONS.get();
+            transmit(&mut card, &mut source, FAST, &Progress::default()).unwrap();
+            ALLOCATIONS.get() - before
+        });
+        assert_eq!(numbers(&model).len() as u64, frames);
+        count
+    };
+    let (few, many) = (allocations(100), allocations(20_000));
+    assert_eq!(few, many);
+    assert!(few < 10, "{few}");
+}
+
+#[test]
+fn a_device_that_never_reports_is_an_error_within_a_bound() {
+    let (mut card, model, _) = card();
+    lock(&model).lie = Lie::Silent;
+    for pace in [Pace::Max, Pace::PerSecond(2.0)] {
+        let begin = Instant::now();
+        let manner = Manner { pace, ..FAST };
+        let mut source = synthetic(&card, 100);
+        let sent = transmit(&mut card, &mut source, manner, &Progress::default());
+        assert!(matches!(sent, Err(Error::Timeout { .. })), "{sent:?}");
+        let took = begin.elapsed();
+        assert!((1..6).contains(&took.as_secs()), "{took:?}");
+    }
+}
+
+#[test]
+fn a_device_that_goes_while_sending_is_gone() {
+    let (mut card, model, memory) = card();
+    let progress = Progress::default();
+    let mut source = synthetic(&card, u64::MAX);
+    lock(&model).eager = false;
+    let begin = Instant::now();
+    let sent = std::thread::scope(|scope| {
+        scope.spawn(|| {
+            for _ in 0..100 {
+                lock(&model).step_tx(&memory, RING);
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            lock(&model).lie = Lie::Gone;
+        });
+        transmit(&mut card, &mut source, FAST, &progress)
+    });
+    assert!(matches!(sent, Err(Error::DeviceGone(_))), "{sent:?}");
+    assert!(begin.elapsed() < Duration::from_secs(6));
+    assert!(progress.frames() > 0);
+}
+
+#[test]
+fn stopping_lets_what_was_handed_over_leave() {
+    let (mut card, model, memory) = card();
+    let (progress, stop) = (Progress::default(), AtomicBool::new(false));
+    let manner = Manner {
+        stop: &stop,
+        ..FAST
+    };
+    let mut source = synthetic(&card, u64::MAX);
+    let sent = std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while progress.frames() < 50 {
+                std::thread::yield_now();
+            }
+            stop.store(true, Ordering::Relaxed);
+        });
+        with_slow_device(&model, &memory, || {
+            transmit(&mut card, &mut source, manner, &progress)
+        })
+    });
+    assert!(matches!(sent, Err(Error::Interrupted)), "{sent:?}");
+    assert_eq!(card.in_flight(), 0);
+    assert_eq!(numbers(&model).len() as u64, progress.frames());
+}
+
+/// Frames of these lengths, then an error.
+struct Broken {
+    pool: Pool,
+    lengths: Vec<usize>,
+}
+
+impl Source for Broken {
+    fn next(&mut self, _spent: Option<Frame>) -> Result<Next> {
+        if self.lengths.is_empty() {
+            return Err(Error::Usage("the source broke".to_owned()));
+        }
+        let Some(mut buf) = self.pool.take() else {
+            return Ok(Next::Wait);
+        };
+        buf.fill(&vec![7; self.lengths.remove(0)]);
+        Ok(Next::Frame(buf.into()))
+    }
+
+    fn by_cpu(&self) -> CpuBytes {
+        CpuBytes::default()
+    }
+}
+
+#[test]
+fn what_came_before_an_error_leaves() {
+    let (mut card, model, _) = card();
+    for (lengths, says) in [
+        (vec![60; 13], "the source broke"),
+        (vec![60, 60, 60, 5, 60, 60], "a frame of 5 bytes"),
+    ] {
+        let good = lengths.iter().take_while(|len| **len == 60).count();
+        let pool = Pool::new(card.dma(), 3, 64).unwrap();
+        let progress = Progress::default();
+        let sent = transmit(&mut card, &mut Broken { pool, lengths }, FAST, &progress);
+        let error = sent.unwrap_err().to_string();
+        assert!(error.contains(says), "{error}");
+        assert_eq!(lock(&model).sent.len(), good);
+        assert_eq!(progress.frames(), good as u64);
+        lock(&model).sent.clear();
+    }
+}
+
+#[test]
+fn a_file_leaves_whole_with_fewer_buffers_than_descriptors() {
+    let (mut card, model, memory) = card();
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    let content: Vec<u8> = (0..10_000u32).map(|at| (at * at / 8) as u8).collect();
+    file.write_all(&content).unwrap();
+    let flow = UdpFlow {
+        source_mac: card.mac(),
+        destination_mac: NOBODY,
+        source: "10.0.0.1:1".parse().unwrap(),
+        destination: "10.0.0.2:2".parse().unwrap(),
+    };
+    let mut source = FileSource::new(&card, file.as_file(), file.path(), flow, 333, 2).unwrap();
+    let progress = Progress::default();
+    with_slow_device(&model, &memory, || {
+        transmit(&mut card, &mut source, FAST, &progress)
+    })
+    .unwrap();
+    let sent = std::mem::take(&mut lock(&model).sent);
+    assert_eq!(sent.len(), 10_000usize.div_ceil(333));
+    let payloads: Vec<u8> = sent
+        .iter()
+        .flat_map(|frame| &frame[42..])
+        .copied()
+        .collect();
+    assert!(payloads == content);
+    assert_eq!(source.by_cpu().payload, 0);
+    source.check_length().unwrap();
+    file.as_file().set_len(9999).unwrap();
+    let error = source.check_length().unwrap_err().to_string();
+    assert!(error.contains("from 10000 to 9999"), "{error}");
+}
+
+#[test]
+fn broadcast_and_multicast_need_not_be_asked_for() {
+    let (mut card, model, _) = card();
+    let ours = Ipv4Addr::new(10, 0, 0, 1);
+    let mut of = |address: [u8; 4]| resolve(&mut card, ours, address.into(), &NEVER).unwrap();
+    assert_eq!(of([255; 4]), Mac::BROADCAST);
+    assert_eq!(of([239, 129, 2, 3]), Mac([0x01, 0, 0x5e, 1, 2, 3]));
+    assert!(lock(&model).sent.is_empty());
+}
