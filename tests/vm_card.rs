@@ -3,6 +3,8 @@
 
 mod common;
 
+use std::io::Write;
+
 /// Runs `command` in a VM with two NICs on one hub, the first ours and the second the kernel's.
 fn run_with_twin(options: &[&str], tests: &[&str], command: &str) -> Option<String> {
     if !common::wants_vm() {
@@ -44,7 +46,7 @@ fn the_tests_of_a_card_pass_over_vfio() {
 
 #[test]
 fn the_page_cache_of_tmpfs_and_ext4_is_sent() {
-    let all = "/share/guest --test-threads=1 --skip dma_outside";
+    let all = "/share/guest --test-threads=1 --skip dma_outside --skip killed";
     let Some(out) = run_with_twin(&["--disk", "64M"], &["guest"], all) else {
         return;
     };
@@ -75,4 +77,72 @@ fn the_iommu_stops_what_is_not_mapped_and_says_where() {
             assert!(seen, "no fault at {address} with {write}:\n{faults}");
         }
     }
+}
+
+#[test]
+fn a_program_killed_in_the_middle_leaves_nothing_behind() {
+    // Without hugepages, so that what a dead program had is given to the next that asks.
+    let options = ["--hugepages", "0", "--smp", "2"];
+    let all = "/share/guest --test-threads=1 --nocapture killed";
+    let Some(out) = run_with_twin(&options, &["guest"], all) else {
+        return;
+    };
+    assert!(out.contains("2 passed; 0 failed"), "{out}");
+}
+
+/// What the file holds from `start` on: words that are all different.
+fn content(start: u64, into: &mut [u8]) {
+    for (word, i) in into.chunks_exact_mut(8).zip(start / 8..) {
+        word.copy_from_slice(&i.wrapping_mul(0x9e37_79b9_7f4a_7c15).to_le_bytes());
+    }
+}
+
+#[test]
+fn a_file_of_a_gibibyte_leaves_whole() {
+    const LEN: u64 = 1 << 30;
+    const HEADERS: usize = 42;
+    if !common::wants_vm() {
+        return;
+    }
+    let share = tempfile::tempdir().expect("a directory");
+    let path = share.path().to_str().expect("a UTF-8 path");
+    let file = std::fs::File::create(share.path().join("file")).expect("a file");
+    let mut file = std::io::BufWriter::new(file);
+    let mut page = vec![0; 1 << 20];
+    for start in (0..LEN).step_by(page.len()) {
+        content(start, &mut page);
+        file.write_all(&page).expect("room for the file");
+    }
+    file.flush().expect("room for the file");
+
+    let command = "cp /share/file /tmp/file && pinwire bind 0000:00:03.0 >&2 && pinwire send \
+        0000:00:03.0 --file /tmp/file --to 10.0.0.2:7000 --via 02:00:00:00:00:02 --prove --json";
+    let options = ["--mem", "2900", "--share", path, "--pcap", path];
+    let Some(output) = common::vm(&options, command) else {
+        return;
+    };
+    let out = String::from_utf8_lossy(&output.stdout);
+    assert!(
+        output.status.success(),
+        "{out}\n{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+
+    // What QEMU wrote of the cable, datagram by datagram.
+    let capture = std::fs::File::open(share.path().join("nic0.pcap")).expect("QEMU's capture");
+    let mut capture = pcap_file::pcap::PcapReader::new(capture).expect("a capture");
+    let mut at = 0;
+    while let Some(packet) = capture.next_packet() {
+        let packet = packet.expect("a whole capture");
+        assert!(packet.data.len() > HEADERS, "at {at}");
+        let payload = &packet.data[HEADERS..];
+        content(at, &mut page[..payload.len()]);
+        assert_eq!(
+            payload,
+            &page[..payload.len()],
+            "the datagram from byte {at} on"
+        );
+        at += (packet.data.len() - HEADERS) as u64;
+    }
+    assert_eq!(at, LEN);
 }

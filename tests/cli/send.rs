@@ -432,3 +432,32 @@ fn ctrl_c_ends_it_with_130_a_summary_and_nothing_left_behind() {
         );
     }
 }
+
+#[test]
+fn a_device_that_goes_away_in_the_middle_is_an_error_that_says_so() {
+    if !require_qemu() {
+        return;
+    }
+    let wire = Wire::new();
+    let device = wire.device();
+    let mut sender = spawn(["send", &device, "--synthetic", "64", "--rate", "1000"]);
+    for _ in 0..10 {
+        wire.recv();
+    }
+    for qemu in children(sender.id()) {
+        // SAFETY: no memory is touched; it is our child's child, which runs.
+        assert_eq!(unsafe { libc::kill(qemu as i32, libc::SIGKILL) }, 0);
+    }
+    let begin = Instant::now();
+    let status = sender.wait().unwrap();
+    assert!(begin.elapsed() < BOUND / 6);
+    assert_eq!(status.code(), Some(1));
+    let mut says = String::new();
+    sender
+        .stderr
+        .take()
+        .unwrap()
+        .read_to_string(&mut says)
+        .unwrap();
+    assert!(says.contains("qtest:e1000 is gone"), "{says}");
+}

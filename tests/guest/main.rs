@@ -165,6 +165,98 @@ fn dma_outside_of_what_is_mapped_is_stopped() {
     assert_eq!(after[64..], [0; 64]);
 }
 
+/// Memory filled with a pattern, which is what the kernel gives away of what was freed last.
+fn fill() -> Vec<u64> {
+    (0..(32 << 20) / 8)
+        .map(|i| i ^ 0x5a5a_5a5a_5a5a_5a5a)
+        .collect()
+}
+
+/// The program is killed in the middle, and its memory goes to somebody else at once: the device must
+/// not write there any more, and the next run must find a device that works.
+fn kill_in_the_middle(rounds: u32, args: &[&str], busy: Duration) {
+    for round in 0..rounds {
+        let mut victim = std::process::Command::new("pinwire")
+            .args(args)
+            .stdout(std::process::Stdio::null())
+            .spawn()
+            .unwrap();
+        std::thread::sleep(busy + Duration::from_millis(u64::from(round % 10) * 7));
+        assert!(
+            victim.try_wait().unwrap().is_none(),
+            "round {round}: it ended by itself"
+        );
+        victim.kill().unwrap();
+        victim.wait().unwrap();
+        let memory = fill();
+        std::thread::sleep(Duration::from_millis(20));
+        let intact = memory
+            .iter()
+            .zip(0..)
+            .all(|(word, i): (_, u64)| *word == i ^ 0x5a5a_5a5a_5a5a_5a5a);
+        assert!(
+            intact,
+            "round {round}: memory was written after its owner had been killed"
+        );
+        if round % 10 == 0 {
+            println!("round {round}");
+        }
+    }
+}
+
+#[test]
+fn killed_fifty_times_while_sending() {
+    let device = device();
+    kill_in_the_middle(
+        50,
+        &["send", &device, "--synthetic", "1000"],
+        Duration::from_millis(150),
+    );
+    let mut nic = card();
+    let pool = Pool::new(nic.dma(), 1, 64).unwrap();
+    let mut buf = pool.take().unwrap();
+    buf.fill(&[[0xff; 6], OUR_MAC, [0; 6], [0; 6], [0; 6]].concat());
+    nic.send(&mut vec![buf.into()]).unwrap();
+    until("the card sends", || nic.reap(&mut Vec::new()).unwrap() == 1);
+}
+
+#[test]
+fn killed_while_receiving() {
+    let stop = std::sync::atomic::AtomicBool::new(false);
+    let device = device();
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let wire = wire();
+            let frame = [
+                &[0xff; 6][..],
+                &[2, 0, 0, 0, 0, 2],
+                &[0x88, 0xb5],
+                &[0xee; 1000],
+            ]
+            .concat();
+            while !stop.load(std::sync::atomic::Ordering::Relaxed) {
+                wire.try_send(&frame);
+            }
+        });
+        // The model takes frames in a second after its receiver was set up.
+        let args = [
+            "recv",
+            &device,
+            "--promiscuous",
+            "--write",
+            "/tmp/flood.pcap",
+        ];
+        kill_in_the_middle(8, &args, Duration::from_millis(1600));
+        stop.store(true, std::sync::atomic::Ordering::Relaxed);
+    });
+    let received = std::fs::metadata("/tmp/flood.pcap").unwrap().len();
+    assert!(
+        received > 100_000,
+        "the last one received {received} bytes only: no flood"
+    );
+    std::fs::remove_file("/tmp/flood.pcap").unwrap();
+}
+
 fn card() -> Box<dyn Nic> {
     let spec: pinwire::device::DeviceSpec = device().parse().unwrap();
     spec.open(&NicConfig::default(), None).unwrap()

@@ -76,6 +76,13 @@ impl PacketSocket {
         Ok(socket)
     }
 
+    /// Sends `frame`, or not where the queue is full.
+    #[allow(dead_code, reason = "not every test floods")]
+    pub fn try_send(&self, frame: &[u8]) {
+        // SAFETY: a buffer of that length.
+        let _ = unsafe { libc::send(self.0.as_raw_fd(), frame.as_ptr().cast(), frame.len(), 0) };
+    }
+
     /// Frames as they came in: the kernel would put TCP segments together, and not sum them again.
     fn without_gro(&self, interface: &str) -> io::Result<()> {
         const ETHTOOL_SGRO: u32 = 0x2c;
