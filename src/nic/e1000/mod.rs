@@ -361,8 +361,11 @@ impl<B: Backend> Nic for E1000<B> {
     }
 
     fn post(&mut self, frames: &mut Vec<Frame>) -> Result<usize> {
+        let mut sent = self.tx.push_plain(frames);
+        if frames.is_empty() {
+            return Ok(sent);
+        }
         let fitting = self.tx.fitting(frames);
-        let mut sent = 0;
         let mut refused = None;
         let mut going = frames.drain(..fitting);
         for frame in going.by_ref() {

@@ -6,6 +6,7 @@
 //! of a batch only, so one write-back by the device tells of all of them.
 
 use std::collections::VecDeque;
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -111,21 +112,42 @@ impl<M: Mmio> Tx<M> {
     /// The frame again, where the ring is full or the device cannot send it.
     #[inline]
     pub fn push(&mut self, frame: Frame) -> Result<(), PushError> {
-        match frame.single() {
-            Some(segment)
-                if frame.offload().is_none()
-                    && (MIN_FRAME..=MAX_FRAME).contains(&segment.len()) =>
-            {
-                if self.room() == 0 {
-                    return Err(PushError::Full(frame));
-                }
-                const WHOLE: u64 = LegacyTx::new().with_eop(true).with_ifcs(true).into_bits();
-                self.descs[self.tail].post(segment.iova().0, WHOLE | segment.len() as u64);
+        match plain(&frame) {
+            Some(_) if self.room() == 0 => Err(PushError::Full(frame)),
+            Some((iova, word)) => {
+                self.descs[self.tail].post(iova, word);
                 self.keep(frame);
                 Ok(())
             }
-            _ => self.push_in_pieces(frame),
+            None => self.push_in_pieces(frame),
         }
+    }
+
+    /// As [`Tx::push`] for all [`plain`] frames at the front of `frames` that there is room for; gives
+    /// how many. Descriptors first and frames after, each in one go: nothing is counted, checked or
+    /// dropped in between, which is a third of the instructions.
+    #[inline]
+    pub(super) fn push_plain(&mut self, frames: &mut Vec<Frame>) -> usize {
+        // Up to the ring's end; then `tail` is 0 and the rest goes to its beginning.
+        let most = self.room().min(self.descs.len() - self.tail);
+        let most = most.min(frames.len());
+        let free = &self.descs[self.tail..][..most];
+        let posted = frames[..most].iter().zip(free).take_while(|(frame, desc)| {
+            let plain = plain(frame);
+            if let Some((iova, word)) = plain {
+                desc.post(iova, word);
+            }
+            plain.is_some()
+        });
+        let count = posted.count();
+        let slots = &mut self.frames[self.tail..self.tail + count];
+        for (slot, frame) in slots.iter_mut().zip(frames.drain(..count)) {
+            // Nothing was there: `forget` says so to the compiler.
+            std::mem::forget(slot.replace(frame));
+        }
+        self.tail = (self.tail + count) & self.mask;
+        self.in_flight += count;
+        count
     }
 
     /// The frame that ends at the tail's descriptor belongs to the ring.
@@ -300,21 +322,36 @@ impl<M: Mmio> Tx<M> {
     #[inline]
     pub fn reap(&mut self, done: &mut Vec<Frame>) -> usize {
         let before = self.in_flight;
+        // A frame a descriptor, all along: no slot is empty.
+        let plain = before == self.distance(self.tail);
         while let Some(&last) = self.reports.front() {
             if !self.descs[last].done() {
                 break;
             }
             self.reports.pop_front();
-            let until = (last + 1) & self.mask;
-            while self.head != until {
-                if let Some(frame) = self.frames[self.head].take() {
-                    done.push(frame);
-                    self.in_flight -= 1;
-                }
-                self.head = (self.head + 1) & self.mask;
+            let until = last + 1;
+            if until <= self.head {
+                self.take_back(self.head..self.descs.len(), plain, done);
+                self.head = 0;
             }
+            self.take_back(self.head..until, plain, done);
+            self.head = until & self.mask;
         }
         before - self.in_flight
+    }
+
+    /// The frames of these slots go to `done`; `plain` promises that each has one, so that `done`
+    /// need not grow one by one.
+    #[inline]
+    fn take_back(&mut self, slots: Range<usize>, plain: bool, done: &mut Vec<Frame>) {
+        let before = done.len();
+        let slots = self.frames[slots].iter_mut();
+        if plain {
+            done.extend(slots.map(|slot| slot.take().expect("a frame a descriptor")));
+        } else {
+            done.extend(slots.filter_map(Option::take));
+        }
+        self.in_flight -= done.len() - before;
     }
 
     /// How many of `frames`, from the front, the ring has room for.
@@ -453,6 +490,16 @@ impl<M: Mmio> Tx<M> {
     fn frame_at(&self, index: usize) -> Option<&Frame> {
         (0..self.frames.len()).find_map(|past| self.frames[(index + past) & self.mask].as_ref())
     }
+}
+
+/// Both words of the descriptor of a plain frame: one segment of a length that the device takes, with
+/// nothing to do to it.
+#[inline]
+fn plain(frame: &Frame) -> Option<(u64, u64)> {
+    const WHOLE: u64 = LegacyTx::new().with_eop(true).with_ifcs(true).into_bits();
+    let segment = frame.single()?;
+    let fits = (MIN_FRAME..=MAX_FRAME).contains(&segment.len());
+    (fits && frame.offload().is_none()).then(|| (segment.iova().0, WHOLE | segment.len() as u64))
 }
 
 /// A segment cut into what one descriptor takes: address and length.
