@@ -14,7 +14,6 @@ use std::time::Duration;
 
 use clap::ValueEnum;
 use indicatif::{ProgressBar, ProgressStyle};
-use pinwire::net::NOBODY;
 use pinwire::nic::{Nic, NicConfig};
 use pinwire::{DeviceSpec, Error, Result};
 use serde_json::json;
@@ -24,7 +23,8 @@ use self::measure::{Contender, Run};
 use self::report::{LIMIT, Line, Report};
 use self::rx::{CardSender, Rx, UdpSender};
 use self::tx::Tx;
-use super::{Outcome, output, synthetic};
+use super::synthetic::{self, NOBODY};
+use super::{Outcome, output};
 
 const NOTES: &str = "\
 What is measured:
