@@ -179,11 +179,13 @@ impl Explainer {
         self.forget();
         for number in 1..=FRAMES {
             let Next::Frame(frame) = source.next(None)? else {
+                self.print("\n");
                 return Ok(());
             };
             self.send_one(nic, frame, number, progress)?;
         }
         self.title("From here on frames go unexplained (--count 1 shows one only)");
+        self.print("\n");
         self.recorder.muted.store(true, Ordering::Relaxed);
         Ok(())
     }
@@ -236,7 +238,6 @@ impl Explainer {
         self.registers(nic);
         self.look(nic);
         progress.add(done.len(), done.iter().map(Frame::len).sum());
-        self.print("\n");
         Ok(())
     }
 
