@@ -1,0 +1,223 @@
+//! README.md, CONTRIBUTING.md and the book tell what is: their commands are run, their errors and their
+//! lines of code are ours, their links lead somewhere.
+//!
+//! The first line of a fenced block says what it is; a block of another kind is a failure.
+//!
+//! | kind | what it holds | how it is checked |
+//! |---|---|---|
+//! | `console` | commands after `$ ` on this host, and what they print | run, where QEMU is there |
+//! | `console vm OPTIONS` | commands after `# ` in the VM of `qemu/vm OPTIONS` | run, with `PINWIRE_VM=1` |
+//! | `rust FILE` | lines of that file; `// ...` stands for lines left out | looked up |
+//! | `sh` | commands for the reader's own hand | on the list [`BY_HAND`], with a reason |
+//! | `text` | a figure, or an error of the library | no commands in it |
+//!
+//! The commands of one page are run by one shell, in order. In what they print, `...` stands for the
+//! rest of a line, a line of `...` for any lines, and addresses of this process, times, rates and the
+//! width of columns do not count.
+
+mod common;
+mod docs {
+    pub mod errors;
+    pub mod page;
+    pub mod session;
+}
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use docs::page::{Block, Kind, Page};
+use docs::session::Session;
+
+/// Commands that no test of this file runs, and why.
+const BY_HAND: &[(&str, &str)] = &[
+    ("qemu/demo", "a test of its own runs it"),
+    ("qemu/test", "it runs this test"),
+    ("qemu/vm", "without a command it is a shell, for people"),
+    (
+        "qemu/vm -- 'pinwire list'",
+        "the VM's blocks go the same way",
+    ),
+    ("cargo build --release --bins --examples", "built already"),
+    ("cargo install --path .", "it would change this machine"),
+    (
+        "export PATH=$PWD/target/release:$PWD/target/release/examples:$PATH",
+        "the tests set their own",
+    ),
+    ("cargo test", "it runs this test"),
+    ("cargo test --test docs", "it is this test"),
+    ("PINWIRE_VM=1 cargo test --test docs", "it is this test"),
+    ("cargo test --doc", "cargo test does"),
+    (
+        "cargo fmt && cargo clippy --all-targets -- -D warnings",
+        "qemu/test does",
+    ),
+    (
+        "mdbook serve docs",
+        "mdbook is not needed for anything else",
+    ),
+];
+
+/// Fails with all that is wrong.
+fn report(wrong: &[String]) {
+    assert!(wrong.is_empty(), "\n{}", wrong.join("\n"));
+}
+
+#[test]
+fn every_block_is_of_a_known_kind() {
+    let mut wrong = Vec::new();
+    for page in Page::all() {
+        for block in &page.blocks {
+            match &block.kind {
+                Kind::Unknown(info) => {
+                    wrong.push(format!("{}: a block of kind {info:?}", block.place))
+                }
+                Kind::Text if block.text.lines().any(|line| line.starts_with("$ ")) => {
+                    wrong.push(format!("{}: a command in a text block", block.place));
+                }
+                Kind::ByHand => wrong.extend(
+                    block
+                        .lines_without_comments()
+                        .filter(|line| !BY_HAND.iter().any(|(known, _)| known == line))
+                        .map(|line| format!("{}: nobody runs {line:?}", block.place)),
+                ),
+                Kind::Host | Kind::Vm(_) if block.steps().is_empty() => {
+                    wrong.push(format!("{}: no command in it", block.place));
+                }
+                _ => {}
+            }
+        }
+    }
+    report(&wrong);
+}
+
+#[test]
+fn commands_for_this_host_print_what_is_written() {
+    if !common::require_qemu() {
+        return;
+    }
+    let mut wrong = Vec::new();
+    let mut ran = 0;
+    for page in Page::all() {
+        let blocks: Vec<_> = page
+            .blocks
+            .iter()
+            .filter(|block| block.kind == Kind::Host)
+            .collect();
+        if !blocks.is_empty() {
+            ran += 1;
+            wrong.extend(Session::Host(tempfile::tempdir().unwrap()).run(&blocks));
+        }
+    }
+    assert!(ran > 0, "no command found");
+    report(&wrong);
+}
+
+#[test]
+fn commands_in_the_vm_print_what_is_written() {
+    if !common::wants_vm() {
+        return;
+    }
+    let mut wrong = Vec::new();
+    let mut ran = 0;
+    for page in Page::all() {
+        // One VM for all blocks of a page that want the same one.
+        let mut machines: BTreeMap<&str, Vec<&Block>> = BTreeMap::new();
+        for block in &page.blocks {
+            if let Kind::Vm(options) = &block.kind {
+                machines.entry(options).or_default().push(block);
+            }
+        }
+        for (options, blocks) in machines {
+            ran += 1;
+            wrong.extend(Session::Vm(options.to_owned()).run(&blocks));
+        }
+    }
+    assert!(ran > 0, "no command found");
+    report(&wrong);
+}
+
+#[test]
+fn quoted_code_is_ours() {
+    let mut wrong = Vec::new();
+    let mut quoted = 0;
+    for page in Page::all() {
+        for block in &page.blocks {
+            let Kind::Rust(file) = &block.kind else {
+                continue;
+            };
+            quoted += 1;
+            let source = std::fs::read_to_string(Page::root().join(file));
+            let source = source.unwrap_or_else(|error| panic!("{}: {file}: {error}", block.place));
+            if let Err(line) = block.is_quoted_from(&source) {
+                wrong.push(format!(
+                    "{}: not in {file}, or not in this order: {line:?}",
+                    block.place
+                ));
+            }
+        }
+    }
+    assert!(quoted > 0, "no code found");
+    report(&wrong);
+}
+
+#[test]
+fn every_error_is_explained() {
+    let page = Page::read("docs/src/troubleshooting.md");
+    let mut wrong = Vec::new();
+    let samples = docs::errors::samples();
+    for name in docs::errors::variants() {
+        if !page.text.contains(&format!("\n## `{name}`\n")) {
+            wrong.push(format!("no entry for Error::{name}"));
+        }
+        if !samples.iter().any(|(sample, _)| *sample == name) {
+            wrong.push(format!("tests/docs/errors.rs has no Error::{name}"));
+        }
+    }
+    for (name, error) in samples {
+        let message = format!("error: {error}");
+        let entry = page.section(&format!("## `{name}`"));
+        let shown = entry
+            .iter()
+            .any(|block| block.kind == Kind::Text && block.text.trim_end() == message);
+        if !shown {
+            wrong.push(format!(
+                "the entry of Error::{name} does not show this message:\n{message}"
+            ));
+        }
+    }
+    report(&wrong);
+}
+
+#[test]
+fn links_lead_somewhere() {
+    let link = regex_lite::Regex::new(r#"\]\(([^)#\s]+)|src="([^"]+)""#).unwrap();
+    let mut wrong = Vec::new();
+    let mut checked = 0;
+    for page in Page::all() {
+        let folder = page.path.parent().unwrap_or(Path::new(""));
+        for found in link.captures_iter(&page.prose) {
+            let target = found.get(1).or(found.get(2)).unwrap().as_str();
+            if target.contains("://") {
+                continue;
+            }
+            checked += 1;
+            if !Page::root().join(folder).join(target).exists() {
+                wrong.push(format!("{}: {target} is not there", page.path.display()));
+            }
+        }
+    }
+    assert!(checked > 0, "no link found");
+    report(&wrong);
+}
+
+#[test]
+fn every_page_of_the_book_is_in_its_summary() {
+    let summary = Page::read("docs/src/SUMMARY.md").text;
+    let wrong: Vec<_> = Page::all()
+        .iter()
+        .filter_map(|page| page.path.strip_prefix("docs/src").ok())
+        .map(|path| path.display().to_string())
+        .filter(|name| name != "SUMMARY.md" && !summary.contains(&format!("({name})")))
+        .collect();
+    report(&wrong);
+}
