@@ -338,6 +338,23 @@ fn without_an_iommu_nothing_is_taken() {
 }
 
 #[test]
+fn an_iommu_that_does_not_remap_interrupts_is_not_enough() {
+    let steps = [(
+        "open",
+        "pinwire bind 0000:00:03.0; hello_bar 0000:00:03.0; code
+         echo 1 >/sys/module/vfio_iommu_type1/parameters/allow_unsafe_interrupts
+         hello_bar 0000:00:03.0; code",
+        "error: 0000:00:03.0: the IOMMU does not remap interrupts
+         allow_unsafe_interrupts
+         exit code 1
+         Ethernet address 52:54:00:12:34:56
+         exit code 0",
+    )];
+    let iommu = "-device intel-iommu,intremap=off";
+    let _ = run(&["--no-iommu", "--qemu-args", iommu], &steps);
+}
+
+#[test]
 fn without_modules_or_hugepages_it_says_which_and_goes_on_with_them() {
     let steps = [
         (

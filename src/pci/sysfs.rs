@@ -4,7 +4,7 @@
 //! All paths hang on a root, so that tests can make a tree of their own.
 
 use std::fs;
-use std::io;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
@@ -180,6 +180,14 @@ impl Sysfs {
         }
     }
 
+    /// Does config space read all ones? Then nothing answers at the address any more.
+    pub fn is_gone(&self, address: Address) -> bool {
+        let mut ids = [0; 4];
+        let config = fs::File::open(self.device(address).join("config"));
+        let read = config.and_then(|mut config| config.read_exact(&mut ids));
+        read.is_ok() && ids == [0xff; 4]
+    }
+
     /// Who has the group's file open: program and process id, where we may see that.
     pub fn group_holder(&self, group: u32) -> Option<String> {
         let proc = self.root.join("proc");
@@ -306,6 +314,18 @@ mod tests {
         assert!(error.contains("IOMMU group 7 is not viable"), "{error}");
         assert!(error.contains("0000:00:03.1 is bound to e1000e"), "{error}");
         assert!(error.contains("pinwire bind 0000:00:03.1"), "{error}");
+    }
+
+    #[test]
+    fn a_function_that_reads_all_ones_is_gone() {
+        let (root, sysfs) = machine(&[("0000:00:03.0", None)]);
+        let address = "0000:00:03.0".parse().unwrap();
+        assert!(!sysfs.is_gone(address));
+        let config = root.path().join("sys/bus/pci/devices/0000:00:03.0/config");
+        fs::write(&config, [0x86, 0x80, 0x0e, 0x10]).unwrap();
+        assert!(!sysfs.is_gone(address));
+        fs::write(&config, [0xff; 64]).unwrap();
+        assert!(sysfs.is_gone(address));
     }
 
     #[test]

@@ -45,25 +45,8 @@ pub struct IommuInfo {
 impl Group {
     /// Opens the group of `address`, which sysfs says can be used.
     pub fn open(sysfs: &Sysfs, address: Address, number: u32) -> Result<Self> {
-        let container = open(CONTAINER, |error| match error.raw_os_error() {
-            Some(libc::ENOENT | libc::ENODEV | libc::ENXIO) => Some(Error::KernelLacks {
-                what: format!("there is no {CONTAINER}: the kernel's vfio module is not loaded"),
-                remedy: "sudo modprobe vfio-pci".to_owned(),
-            }),
-            _ => None,
-        })?;
+        let container = new_container()?;
         let os = |what: &'static str| move |source| Error::io(format!("{address}: {what}"), source);
-        let version = ioctl::api_version(&container).map_err(os("asking VFIO for its version"))?;
-        let has_type1 = ioctl::has_extension(&container, VFIO_TYPE1v2_IOMMU);
-        if version != VFIO_API_VERSION as i32
-            || !has_type1.map_err(os("asking VFIO for its IOMMUs"))?
-        {
-            return Err(Error::KernelLacks {
-                what: "the kernel's VFIO has no type 1 IOMMU".to_owned(),
-                remedy: "sudo modprobe vfio_iommu_type1".to_owned(),
-            });
-        }
-
         let busy = || Error::GroupBusy {
             address,
             group: number,
@@ -113,21 +96,8 @@ impl Group {
     /// user: then it says "again".
     pub fn device(&self, address: Address) -> Result<File> {
         let name = CString::new(address.to_string()).expect("an address has no zero byte");
-        let begun = Instant::now();
-        loop {
-            match ioctl::device(&self.group, &name) {
-                Err(error)
-                    if error.raw_os_error() == Some(libc::EAGAIN)
-                        && begun.elapsed() < OPEN_BOUND =>
-                {
-                    std::thread::sleep(Duration::from_millis(10));
-                }
-                Err(error) => {
-                    return Err(Error::io(format!("{address}: opening the device"), error));
-                }
-                Ok(device) => return Ok(device),
-            }
-        }
+        while_busy(OPEN_BOUND, || ioctl::device(&self.group, &name))
+            .map_err(|source| Error::io(format!("{address}: opening the device"), source))
     }
 
     /// What the IOMMU reports.
@@ -172,6 +142,40 @@ impl Group {
     /// Unmaps and unpins what was mapped at `iova`; gives how many bytes that was.
     pub fn unmap(&self, iova: u64, len: usize) -> io::Result<u64> {
         ioctl::unmap_dma(&self.container, iova, len)
+    }
+}
+
+/// An empty container that can have an IOMMU of type 1.
+fn new_container() -> Result<File> {
+    let container = open(CONTAINER, |error| match error.raw_os_error() {
+        Some(libc::ENOENT | libc::ENODEV | libc::ENXIO) => Some(Error::KernelLacks {
+            what: format!("there is no {CONTAINER}: the kernel's vfio module is not loaded"),
+            remedy: "sudo modprobe vfio-pci".to_owned(),
+        }),
+        _ => None,
+    })?;
+    let os = |source| Error::io("asking VFIO what it can do", source);
+    let version = ioctl::api_version(&container).map_err(os)?;
+    let has_type1 = ioctl::has_extension(&container, VFIO_TYPE1v2_IOMMU);
+    if version != VFIO_API_VERSION as i32 || !has_type1.map_err(os)? {
+        return Err(Error::KernelLacks {
+            what: "the kernel's VFIO has no type 1 IOMMU".to_owned(),
+            remedy: "sudo modprobe vfio_iommu_type1".to_owned(),
+        });
+    }
+    Ok(container)
+}
+
+/// Tries again as long as the kernel says "again", at most `bound` long.
+pub fn while_busy<T>(bound: Duration, attempt: impl Fn() -> io::Result<T>) -> io::Result<T> {
+    let begun = Instant::now();
+    loop {
+        match attempt() {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock && begun.elapsed() < bound => {
+                std::thread::sleep(Duration::from_millis(10));
+            }
+            done => return done,
+        }
     }
 }
 

@@ -12,7 +12,6 @@ mod irq;
 mod region;
 
 use std::fs::File;
-use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -27,7 +26,7 @@ use crate::irq::{Irq, IrqKind};
 use crate::pci::config::{BAR0, Command, Config};
 use crate::pci::{Address, Sysfs};
 use dma::Space;
-use group::Group;
+use group::{Group, while_busy};
 use irq::Interrupts;
 use region::Region;
 
@@ -61,8 +60,14 @@ impl Vfio {
         let sysfs = Sysfs::default();
         let group = sysfs.check_usable(&sysfs.function(address)?)?;
         let group = Group::open(&sysfs, address, group)?;
-        let device = Arc::new(group.device(address)?);
         let name = address.to_string();
+        let device = Arc::new(group.device(address).map_err(|error| {
+            // A kernel that cannot wake it up does not say why.
+            match sysfs.is_gone(address) {
+                true => Error::DeviceGone(name.clone()),
+                false => error,
+            }
+        })?);
         let os = |source| Error::io(format!("{name}: asking for its config space"), source);
         let vfio = Self {
             config: Region::of(&device, VFIO_PCI_CONFIG_REGION_INDEX).map_err(os)?,
@@ -145,18 +150,7 @@ impl Backend for Vfio {
         if ioctl::device_flags(&self.device).map_err(os)? & VFIO_DEVICE_FLAGS_RESET == 0 {
             return Ok(false);
         }
-        let begun = Instant::now();
-        loop {
-            match ioctl::reset(&self.device) {
-                Err(error)
-                    if error.kind() == io::ErrorKind::WouldBlock
-                        && begun.elapsed() < RESET_BOUND =>
-                {
-                    std::thread::sleep(Duration::from_millis(10));
-                }
-                done => break done.map_err(os)?,
-            }
-        }
+        while_busy(RESET_BOUND, || ioctl::reset(&self.device)).map_err(os)?;
         self.wait_until_present()?;
         Ok(true)
     }
