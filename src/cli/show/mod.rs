@@ -206,8 +206,7 @@ fn head(nic: &dyn Nic, stats: Stats, paint: Paint) -> String {
     let mut text = paint.ink(Ink::Title, nic.name());
     let _ = write!(
         text,
-        "  {}, {}, link {link}\n{} frames sent ({} bytes on the wire), {} received ({} bytes), \
-         {} with errors, {} missed\n",
+        "  {}, {}, link {link}\nsent {} frames ({} bytes), received {} ({} bytes), bad {}, missed {}\n",
         nic.model(),
         nic.mac(),
         stats.tx_frames,

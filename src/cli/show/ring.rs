@@ -212,10 +212,18 @@ fn story(ring: &RingView, paint: Paint) -> String {
         return paint.ink(Ink::Alarm, &text);
     }
     let last = (tail + n - 1) % n;
+    let posted = ring
+        .slots
+        .iter()
+        .filter(|slot| Stage::of(slot) == Stage::Posted)
+        .count();
     match (ring.name, head == tail) {
         ("receive", true) => "head = tail: no buffer is left for the device to fill".to_owned(),
         ("receive", false) => {
             format!("the device fills {head} next, and so on up to {last}, one before the tail")
+        }
+        (_, true) if posted > 0 => {
+            format!("head = tail: the device will take {posted} once the tail has moved past them")
         }
         (_, true) => format!(
             "head = tail: nothing is left for the device to take; the next frame goes to {tail}"
