@@ -5,11 +5,13 @@
 #![cfg(feature = "cli")]
 
 mod bad_input;
+mod bench;
 #[path = "../common/mod.rs"]
 mod common;
 mod explain;
 mod recv;
 mod send;
+mod show;
 
 use std::net::{Ipv4Addr, UdpSocket};
 use std::path::Path;

@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use clap::ValueEnum;
 use indicatif::{ProgressBar, ProgressStyle};
+use pinwire::net::NOBODY;
 use pinwire::nic::{Nic, NicConfig};
 use pinwire::{DeviceSpec, Error, Result};
 use serde_json::json;
@@ -23,8 +24,7 @@ use self::measure::{Contender, Run};
 use self::report::{LIMIT, Line, Report};
 use self::rx::{CardSender, Rx, UdpSender};
 use self::tx::Tx;
-use super::synthetic::{self, NOBODY};
-use super::{Outcome, output};
+use super::{Outcome, output, synthetic};
 
 const NOTES: &str = "\
 What is measured:

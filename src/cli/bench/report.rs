@@ -143,7 +143,9 @@ impl Report {
             if lossy {
                 let all = line.frames() + line.lost();
                 let percent = 100.0 * line.lost() as f64 / all.max(1) as f64;
-                cells.push(format!("{percent:.2} %"));
+                // Who only sends does not know.
+                let known = line.what == self.ours;
+                cells.push(or_none(known.then(|| format!("{percent:.2} %"))));
             }
             let cells = cells.into_iter().enumerate().map(|(column, text)| {
                 let cell = Cell::new(text);

@@ -14,13 +14,13 @@ use std::time::{Duration, Instant};
 
 use clap::ValueEnum;
 use pinwire::dma::{Frame, Pool};
+use pinwire::net::NOBODY;
 use pinwire::nic::{Nic, NicConfig, RingView, Stats};
 use pinwire::{DeviceSpec, Error};
 use serde_json::Value;
 
 use self::paint::{Ink, Paint};
-use super::synthetic::{self, NOBODY};
-use super::{Outcome, output};
+use super::{Outcome, output, synthetic};
 
 const EXAMPLES: &str = "\
 A ring that has just been armed, and the three stages of one that ten frames go through:

@@ -12,6 +12,9 @@ use super::paint::{Ink, Paint};
 /// Cells between two gaps, so that one can count.
 const GROUP: usize = 8;
 
+/// Columns that the labels of a short ring need.
+const LABELS: usize = 32;
+
 /// Columns from which on the descriptors' own addresses are shown, too.
 const WIDE: u16 = 110;
 
@@ -116,7 +119,7 @@ fn strip(text: &mut String, ring: &RingView, paint: Paint) {
     let n = ring.slots.len();
     let digits = n.to_string().len();
     let cells = cells_in_a_line(n, digits + 5, paint).min(n.max(1));
-    let width = columns(cells);
+    let width = columns(cells).max(LABELS);
     let rail = |rail: &str| paint.ink(Ink::Quiet, rail);
     let lines = n.div_ceil(cells);
     for (line, slots) in ring.slots.chunks(cells).enumerate() {
@@ -339,9 +342,9 @@ mod tests {
         let expected = "\
 transmit ring  24 descriptors at IOVA 0x2000, here at 0x7f0000002000
 
-╭▸ 0 ✓✓✓✓✓✓✓✓ ✓✓DDDDDp p······· ╮
-│       head 10 ▲    ▲ tail 15  │
-╰─── after 23 comes 0 again ────╯
+╭▸ 0 ✓✓✓✓✓✓✓✓ ✓✓DDDDDp p·······       ╮
+│       head 10 ▲    ▲ tail 15        │
+╰────── after 23 comes 0 again ───────╯
   ·     7  the driver's: free for the next frame
   p     2  the driver's: filled, but the tail has not moved past it yet
   D     5  the device's: in flight

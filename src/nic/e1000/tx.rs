@@ -124,11 +124,24 @@ impl<M: Mmio> Tx<M> {
     }
 
     /// As [`Tx::push`] for all [`plain`] frames at the front of `frames` that there is room for; gives
-    /// how many. Descriptors first and frames after, each in one go: nothing is counted, checked or
-    /// dropped in between, which is a third of the instructions.
+    /// how many.
     #[inline]
     pub(super) fn push_plain(&mut self, frames: &mut Vec<Frame>) -> usize {
-        // Up to the ring's end; then `tail` is 0 and the rest goes to its beginning.
+        let mut pushed = 0;
+        loop {
+            let count = self.push_stretch(frames);
+            pushed += count;
+            // A stretch that ended where the ring does is followed by one at its beginning.
+            if count == 0 || self.tail != 0 {
+                return pushed;
+            }
+        }
+    }
+
+    /// As [`Tx::push_plain`], up to the ring's end. Descriptors first and frames after, each in one go:
+    /// nothing is counted, checked or dropped in between.
+    #[inline]
+    fn push_stretch(&mut self, frames: &mut Vec<Frame>) -> usize {
         let most = self.room().min(self.descs.len() - self.tail);
         let most = most.min(frames.len());
         let free = &self.descs[self.tail..][..most];

@@ -1,0 +1,111 @@
+//! `pinwire bench` on QEMU's e1000: that it measures and reports. How fast it is depends on the
+//! machine and is no matter for a test.
+
+use serde_json::Value;
+
+use crate::common::require_qemu;
+use crate::{Wire, json, pinwire};
+
+const SHORT: [&str; 6] = ["--seconds", "0.05", "--rounds", "2", "--size", "60,1514"];
+
+/// The results of one short run.
+fn bench(device: &str, args: &[&str]) -> Vec<Value> {
+    let mut command = pinwire(["bench", device, "--json"]);
+    let output = command.args(SHORT).args(args).assert().success();
+    let report = json(&output.get_output().stdout);
+    assert_eq!(report["model"], "Intel 82540EM");
+    assert_eq!(
+        (&report["rounds"], &report["batch"]),
+        (&2.into(), &64.into())
+    );
+    report["results"].as_array().unwrap().clone()
+}
+
+/// Rows are there, in order, and each says what it must.
+fn check(results: &[Value], expected: &[(u64, &str)]) {
+    let found: Vec<_> = results
+        .iter()
+        .map(|row| (row["size"].as_u64().unwrap(), row["what"].as_str().unwrap()))
+        .collect();
+    assert_eq!(found, expected);
+    for row in results {
+        let number = |value: &Value| value.as_f64().unwrap_or_else(|| panic!("{row}"));
+        let kpps = &row["kpps"];
+        let (min, median, max) = (
+            number(&kpps["min"]),
+            number(&kpps["median"]),
+            number(&kpps["max"]),
+        );
+        assert!(0.0 < min && min <= median && median <= max, "{row}");
+        let mbits = median * number(&row["size"]) * 8.0 / 1e3;
+        assert!((number(&row["mbits"]) / mbits - 1.0).abs() < 1e-9, "{row}");
+        assert!(row["frames"].as_u64() > Some(0), "{row}");
+    }
+}
+
+#[test]
+fn tx_stands_beside_the_limit() {
+    if !require_qemu() {
+        return;
+    }
+    let results = bench("qtest:e1000", &["tx"]);
+    check(
+        &results,
+        &[(60, "limit"), (60, "tx"), (1514, "limit"), (1514, "tx")],
+    );
+    for row in &results {
+        assert!(row["share_of_limit"].as_f64() > Some(0.0), "{row}");
+        assert_eq!(row["lost"], 0);
+    }
+}
+
+#[test]
+fn rx_counts_what_a_socket_sends() {
+    if !require_qemu() {
+        return;
+    }
+    let wire = Wire::new();
+    let from = format!("udp:127.0.0.1:{}", wire.to);
+    let results = bench(&wire.device(), &["rx", "--from", &from]);
+    check(&results, &[(60, "rx"), (1514, "rx")]);
+}
+
+#[test]
+fn rx_counts_what_another_card_sends() {
+    if !require_qemu() {
+        return;
+    }
+    let wire = Wire::new();
+    let (here, there) = (wire.to, wire.socket.local_addr().unwrap().port());
+    // The other card takes this end of the cable.
+    drop(wire);
+    let device = format!("qtest:e1000,net=udp:{here}:{there}");
+    let from = format!("qtest:e1000,net=udp:{there}:{here}");
+    let results = bench(&device, &["rx", "--from", &from]);
+    check(
+        &results,
+        &[(60, "limit"), (60, "rx"), (1514, "limit"), (1514, "rx")],
+    );
+}
+
+#[test]
+fn what_cannot_be_measured_is_refused() {
+    let refused = |args: &[&str], text: &str| {
+        let output = pinwire(["bench", "qtest:e1000"])
+            .args(args)
+            .output()
+            .unwrap();
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        assert!(
+            !output.status.success() && stderr.contains(text),
+            "{stderr}"
+        );
+    };
+    refused(
+        &["tx", "--batch", "48"],
+        "a power of two, at most half of the ring",
+    );
+    refused(&["tx", "--size", "59"], "60..=1514");
+    refused(&["rx"], "--from");
+    refused(&["rx", "--from", "udp:nowhere"], "udp:127.0.0.1:7000");
+}
