@@ -94,6 +94,8 @@ impl Launch {
         command.args(spec.options(SLOT));
         command.stdin(Stdio::null()).stdout(Stdio::null());
         command.stderr(copy(&stderr)?);
+        // Ctrl-C at a terminal is for us: the card is stopped first, and QEMU after.
+        command.process_group(0);
 
         let theirs: Vec<OwnedFd> = vec![
             bios.into(),

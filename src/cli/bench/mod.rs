@@ -28,15 +28,18 @@ use super::{Outcome, output, synthetic};
 
 const NOTES: &str = "\
 What is measured:
-  limit  the device's own speed: the ring is filled once, then only the tail moves
-  tx     frames sent by the driver and taken back from it, beside `limit` in the same run
+  limit  the device's own speed: a ring filled once, only its tail moves
+  tx     frames sent by the driver and taken back, beside `limit`
   rx     frames received; --from says who sends them
 
-In a round all take turns, some milliseconds each, so that what disturbs the machine disturbs them
-alike. A rate is the median of the rounds, and so is a share, which compares within a round. A size counts the bytes in memory, without the frame check sequence that
-the card adds (4 bytes): 60 is the shortest frame on the wire, 1514 the longest without jumbo frames.
-Mbit/s count the same bytes.
+In a round all take turns, some milliseconds each, so that what disturbs the machine disturbs them \
+alike. A rate is the median of the rounds, and so is a share, which compares within a round.
 
+A size counts the bytes in memory, without the 4 of the frame check sequence that the card adds: 60 \
+is the shortest frame on the wire, 1514 the longest without jumbo frames. Mbit/s count the same bytes.
+
+Examples:
+  pinwire bench qtest:e1000 tx
   pinwire bench 0000:00:03.0 tx --size 64 --kernel eth0
   pinwire bench 0000:00:03.0 rx --from 0000:00:04.0";
 

@@ -23,13 +23,13 @@ use self::paint::{Ink, Paint};
 use super::{Outcome, output, synthetic};
 
 const EXAMPLES: &str = "\
-A ring that has just been armed, and the three stages of one that ten frames go through:
+A ring that has just been armed, and the stages that ten frames go through:
   pinwire show qtest:e1000 --ring rx
   pinwire show qtest:e1000 --ring tx --after 10 --stage posted
   pinwire show qtest:e1000 --ring tx --after 10 --stage sent
   pinwire show qtest:e1000 --ring tx --after 10 --stage reaped
 
-The device owns the descriptors from head up to the tail, the driver the others: sending moves the
+The device owns the descriptors from head up to the tail, the driver the others: sending moves the \
 tail, and the device follows with the head.";
 
 /// How long sending them may take.
