@@ -400,7 +400,7 @@ fn without_modules_or_hugepages_it_says_which_and_goes_on_with_them() {
         ),
         (
             "without hugepages",
-            "pinwire bench 0000:00:03.0 tx --seconds 1; code",
+            "pinwire show 0000:00:03.0 >/tmp/show; code",
             "not enough hugepages
              /sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages
              exit code 0",
@@ -408,7 +408,7 @@ fn without_modules_or_hugepages_it_says_which_and_goes_on_with_them() {
         (
             "with hugepages",
             "echo 64 >/sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages
-             pinwire bench 0000:00:03.0 tx --seconds 1; code",
+             pinwire show 0000:00:03.0 >/tmp/show; code",
             "exit code 0",
         ),
     ];
