@@ -203,6 +203,51 @@ fn a_long_frame_comes_in_over_several_descriptors() {
 }
 
 #[test]
+fn what_the_card_says_of_checksums_is_passed_on() {
+    use pinwire::nic::Checksum::{Bad, Good, Unchecked};
+    const IXSM: u8 = 0x04;
+    const TCPCS: u8 = 0x20;
+    const IPCS: u8 = 0x40;
+    const TCPE: u8 = 0x20;
+    const IPE: u8 = 0x40;
+    let cases = [
+        ((0, 0), (Unchecked, Unchecked)),
+        ((IPCS | TCPCS, 0), (Good, Good)),
+        ((IPCS | TCPCS, IPE), (Bad, Good)),
+        ((IPCS | TCPCS, TCPE), (Good, Bad)),
+        ((IPCS, TCPE), (Good, Unchecked)),
+        ((IXSM | IPCS | TCPCS, IPE | TCPE), (Unchecked, Unchecked)),
+    ];
+    let mut b = bench(small());
+    for (rx_word, expected) in cases {
+        lock(&b.model).rx_word = rx_word;
+        lock(&b.model).inbox.push_back(bytes(1, 60));
+        lock(&b.model).step_rx(&b.memory);
+        let mut got = Vec::new();
+        b.card.recv(&mut got, 8).unwrap();
+        assert_eq!(
+            (got[0].ip_checksum, got[0].l4_checksum),
+            expected,
+            "{rx_word:?}"
+        );
+    }
+}
+
+#[test]
+fn a_frame_that_came_in_damaged_is_dropped_and_its_buffer_lent_again() {
+    let mut b = bench(small());
+    for error in [0x01, 0x02, 0x04, 0x10, 0x80] {
+        for rx_word in [(0, error), (0, 0)] {
+            lock(&b.model).rx_word = rx_word;
+            lock(&b.model).inbox.push_back(bytes(u32::from(error), 60));
+            lock(&b.model).step_rx(&b.memory);
+        }
+        let mut got = Vec::new();
+        assert_eq!(b.card.recv(&mut got, 8).unwrap(), 1, "{error:#x}");
+    }
+}
+
+#[test]
 fn an_interrupt_wakes_a_wait_and_none_is_lost() {
     let mut b = bench(small());
     assert!(!b.card.wait(Duration::from_millis(20)).unwrap());

@@ -68,6 +68,8 @@ pub struct Model {
     /// Work as soon as the tail moves; else only in `step`.
     pub eager: bool,
     pub lie: Lie,
+    /// Status and error bits that received descriptors get besides DD and EOP.
+    pub rx_word: (u8, u8),
     /// How often the transmit tail was written.
     pub doorbells: usize,
     /// How often DD was written.
@@ -89,6 +91,7 @@ impl Model {
             inbox: VecDeque::new(),
             eager: true,
             lie: Lie::None,
+            rx_word: (0, 0),
             doorbells: 0,
             write_backs: 0,
         }))
@@ -206,7 +209,8 @@ impl Model {
                 };
                 desc[8..10].copy_from_slice(&length.to_le_bytes());
                 let last = nth + 1 == needed && self.lie != Lie::NoEop;
-                desc[12] = 1 | if last { 2 } else { 0 };
+                desc[12] = 1 | if last { 2 } else { 0 } | self.rx_word.0;
+                desc[13] = self.rx_word.1;
                 memory.write(at, &desc);
                 self.regs[RDH / 4] = (self.reg(RDH) + 1) % count;
             }
