@@ -6,14 +6,14 @@
 //! | kind | what it holds | how it is checked |
 //! |---|---|---|
 //! | `console` | commands after `$ ` on this host, and what they print | run, where QEMU is there |
-//! | `console vm OPTIONS` | commands after `# ` in the VM of `qemu/vm OPTIONS` | run, with `PINWIRE_VM=1` |
+//! | `console vm [figures] OPTIONS` | commands after `# ` in the VM of `qemu/vm OPTIONS` | run, with `PINWIRE_VM=1` |
 //! | `rust FILE` | lines of that file; `// ...` stands for lines left out | looked up |
 //! | `sh` | commands for the reader's own hand | on the list [`BY_HAND`], with a reason |
 //! | `text` | a figure, or an error of the library | no commands in it |
 //!
 //! The commands of one page are run by one shell, in order. In what they print, `...` stands for the
 //! rest of a line, a line of `...` for any lines, and addresses of this process, times, rates and the
-//! width of columns do not count.
+//! width of columns do not count; with `figures`, no number does.
 
 mod common;
 mod docs {
@@ -80,7 +80,7 @@ fn every_block_is_of_a_known_kind() {
                         .filter(|line| !BY_HAND.iter().any(|(known, _)| known == line))
                         .map(|line| format!("{}: nobody runs {line:?}", block.place)),
                 ),
-                Kind::Host | Kind::Vm(_) if block.steps().is_empty() => {
+                Kind::Host | Kind::Vm { .. } if block.steps().is_empty() => {
                     wrong.push(format!("{}: no command in it", block.place));
                 }
                 _ => {}
@@ -123,7 +123,7 @@ fn commands_in_the_vm_print_what_is_written() {
         // One VM for all blocks of a page that want the same one.
         let mut machines: BTreeMap<&str, Vec<&Block>> = BTreeMap::new();
         for block in &page.blocks {
-            if let Kind::Vm(options) = &block.kind {
+            if let Kind::Vm { options, .. } = &block.kind {
                 machines.entry(options).or_default().push(block);
             }
         }

@@ -25,8 +25,11 @@ pub struct Block {
 #[derive(Debug, PartialEq, Eq)]
 pub enum Kind {
     Host,
-    /// With the options of `qemu/vm`.
-    Vm(String),
+    /// In the VM of `qemu/vm` with these options; with `figures`, no number in the output counts.
+    Vm {
+        options: String,
+        figures: bool,
+    },
     /// From this file.
     Rust(String),
     ByHand,
@@ -38,9 +41,13 @@ impl Kind {
     fn of(info: &str) -> Self {
         match info.split_once(' ').unwrap_or((info, "")) {
             ("console", "") => Self::Host,
-            ("console", "vm") => Self::Vm(String::new()),
-            ("console", rest) if rest.starts_with("vm ") => {
-                Self::Vm(rest["vm ".len()..].to_owned())
+            ("console", words) if words.split(' ').next() == Some("vm") => {
+                let mut words: Vec<_> = words.split(' ').skip(1).collect();
+                let figures = words.first() == Some(&"figures");
+                Self::Vm {
+                    options: words.split_off(usize::from(figures)).join(" "),
+                    figures,
+                }
             }
             ("rust", file) if !file.is_empty() => Self::Rust(file.to_owned()),
             ("sh", "") => Self::ByHand,
