@@ -12,7 +12,7 @@ use pinwire::barrier::dma_wmb;
 use pinwire::dma::{DmaArray, DmaRegion};
 use pinwire::mmio::Mmio;
 use pinwire::nic::e1000::desc::{LegacyTx, TxDesc, describe_tx};
-use pinwire::nic::e1000::regs::{IMC, Interrupts, RCTL, Rctl, STATUS, TCTL, Tctl};
+use pinwire::nic::e1000::regs::{CTRL, IMC, Interrupts, RCTL, Rctl, STATUS, TCTL, Tctl};
 use pinwire::nic::e1000::regs::{TDBAH, TDBAL, TDH, TDLEN, TDT};
 use pinwire::pci::config::Command;
 
@@ -34,6 +34,13 @@ fn hello<B: Backend>(device: B) -> Result<(), Box<dyn std::error::Error>> {
     bar.set(IMC, Interrupts::from(u32::MAX));
     bar.set(RCTL, Rctl::new());
     bar.set(TCTL, Tctl::new());
+
+    // The link comes up by itself, §13.4.1; a card without one sends nothing.
+    bar.update(CTRL, |ctrl| ctrl.with_slu(true).with_asde(true));
+    let begin = Instant::now();
+    while !bar.get(STATUS).lu() && begin.elapsed() < Duration::from_secs(5) {
+        std::hint::spin_loop();
+    }
 
     // 3. Memory that the device can reach: a ring of 8 descriptors, and the packet.
     let ring: DmaArray<TxDesc> = DmaArray::alloc(device.dma(), 8)?;
