@@ -57,6 +57,9 @@ const BY_HAND: &[(&str, &str)] = &[
     ),
 ];
 
+/// What the commands for this host use beside QEMU.
+const TOOLS: &[&str] = &["bash", "tcpdump", "python3"];
+
 /// Fails with all that is wrong.
 fn report(wrong: &[String]) {
     assert!(wrong.is_empty(), "\n{}", wrong.join("\n"));
@@ -94,6 +97,13 @@ fn every_block_is_of_a_known_kind() {
 fn commands_for_this_host_print_what_is_written() {
     if !common::require_qemu() {
         return;
+    }
+    for tool in TOOLS {
+        let found = std::process::Command::new(tool).arg("--version").output();
+        if found.is_err() {
+            common::not_run(&format!("{tool} is missing; install it: qemu/setup"));
+            return;
+        }
     }
     let mut wrong = Vec::new();
     let mut ran = 0;
