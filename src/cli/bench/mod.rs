@@ -22,7 +22,7 @@ use serde_json::json;
 use self::kernel::{Interface, Sendmmsg, Sendto, TxRing};
 use self::measure::{Contender, Run};
 use self::report::{LIMIT, Line, Report};
-use self::rx::{CardSender, Rx, UdpSender};
+use self::rx::{CardSender, Rx, Timed, UdpSender};
 use self::tx::Tx;
 use super::{Outcome, output, synthetic};
 
@@ -30,7 +30,8 @@ const NOTES: &str = "\
 What is measured:
   limit  the device's own speed: a ring filled once, only its tail moves
   tx     frames sent by the driver and taken back, beside `limit`
-  rx     frames received; --from says who sends them
+  rx     frames received; --from says who sends them. Where a card does, `limit`
+         is the same without the time that receiving takes
 
 In a round all take turns, some milliseconds each, so that what disturbs the machine disturbs them \
 alike. A rate is the median of the rounds, and so is a share, which compares within a round.
@@ -223,7 +224,7 @@ impl Args {
         Ok(report)
     }
 
-    /// `rx`; where a card sends, beside the sender's limit.
+    /// `rx`; where a card sends, beside what the cards alone do.
     fn receive(&self, nic: &mut dyn Nic, config: &NicConfig) -> Result<Report> {
         let mut report = Report {
             ours: "rx",
@@ -239,7 +240,7 @@ impl Args {
                     let mut rx = Rx::new(self.batch);
                     rx.warm_up(nic, &mut sender)?;
                     let mut contenders = [Contender::new("rx", |frames| {
-                        rx.run(nic, &mut sender, frames)
+                        rx.run(nic, &mut sender, frames, Timed::All)
                     })];
                     report
                         .lines
@@ -252,29 +253,23 @@ impl Args {
                 for size in self.sizes() {
                     let frame = synthetic::frame(card.mac(), nic.mac(), size);
                     let tx = Tx::new(card.as_ref(), &frame, self.batch, self.ring)?;
-                    let sender = RefCell::new(CardSender {
+                    let mut sender = CardSender {
                         nic: card.as_mut(),
                         tx,
                         batch,
-                    });
-                    let receiver = RefCell::new((&mut *nic, Rx::new(self.batch)));
-                    {
-                        let (nic, rx) = &mut *receiver.borrow_mut();
-                        rx.warm_up(*nic, &mut *sender.borrow_mut())?;
-                    }
-                    let mut contenders = [
-                        Contender::new(LIMIT, |frames| {
-                            let run = limit(sender.borrow_mut().nic, size, self.batch, frames);
-                            // What QEMU holds back for a full ring must not count as received later.
-                            let (nic, rx) = &mut *receiver.borrow_mut();
-                            rx.drain(*nic)?;
-                            run
-                        }),
-                        Contender::new("rx", |frames| {
-                            let (nic, rx) = &mut *receiver.borrow_mut();
-                            rx.run(*nic, &mut *sender.borrow_mut(), frames)
-                        }),
-                    ];
+                    };
+                    let mut rx = Rx::new(self.batch);
+                    rx.warm_up(nic, &mut sender)?;
+                    let wire = RefCell::new((&mut *nic, rx, sender));
+                    let contender = |name, timed| {
+                        let wire = &wire;
+                        Contender::new(name, move |frames| {
+                            let (nic, rx, sender) = &mut *wire.borrow_mut();
+                            rx.run(*nic, sender, frames, timed)
+                        })
+                    };
+                    let mut contenders =
+                        [contender(LIMIT, Timed::Sender), contender("rx", Timed::All)];
                     report
                         .lines
                         .extend(self.measure(size, &mut contenders, &progress)?);
