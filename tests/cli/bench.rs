@@ -107,5 +107,10 @@ fn what_cannot_be_measured_is_refused() {
     );
     refused(&["tx", "--size", "59"], "60..=1514");
     refused(&["rx"], "--from");
+    refused(&["limit", "--kernel", "lo"], "--kernel goes with tx");
+    refused(
+        &["tx", "--from", "udp:127.0.0.1:7000"],
+        "--from goes with rx",
+    );
     refused(&["rx", "--from", "udp:nowhere"], "udp:127.0.0.1:7000");
 }

@@ -140,13 +140,7 @@ impl Args {
             rx_ring: self.ring,
             ..NicConfig::default()
         };
-        if !self.batch.is_power_of_two() || self.batch > self.ring / 2 {
-            return Err(Error::Usage(format!(
-                "--batch {}: it must be a power of two, at most half of the ring ({})",
-                self.batch, self.ring
-            ))
-            .into());
-        }
+        self.check()?;
         let mut nic = self.device.open(&config, None)?;
         let report = match self.what {
             What::Tx | What::Limit => self.transmit(nic.as_mut())?,
@@ -180,16 +174,30 @@ impl Args {
         output::line(text)
     }
 
+    fn check(&self) -> Result<()> {
+        let wrong = if !self.batch.is_power_of_two() || self.batch > self.ring / 2 {
+            format!(
+                "--batch {}: it must be a power of two, at most half of the ring ({})",
+                self.batch, self.ring
+            )
+        } else if self.kernel.is_some() && self.what != What::Tx {
+            "--kernel goes with tx: what it measures is sending".to_owned()
+        } else if self.from.is_some() && self.what != What::Rx {
+            "--from goes with rx: it says who sends".to_owned()
+        } else {
+            return Ok(());
+        };
+        Err(Error::Usage(wrong))
+    }
+
     fn sizes(&self) -> impl Iterator<Item = usize> {
         self.size.iter().map(|size| usize::from(*size))
     }
 
     /// `limit`, and `tx` and the kernel beside it.
     fn transmit(&self, nic: &mut dyn Nic) -> Result<Report> {
-        let interface = match (&self.kernel, self.what) {
-            (Some(name), What::Tx) => Some(Interface::up(name, self.force)?),
-            _ => None,
-        };
+        let up = |name: &String| Interface::up(name, self.force);
+        let interface = self.kernel.as_ref().map(up).transpose()?;
         let mut report = Report {
             ours: "tx",
             ..Report::default()

@@ -495,7 +495,8 @@ impl<B: Backend> Nic for E1000<B> {
         let pool = Pool::new(self.backend.dma(), 1, BUFFER)?;
         let mut buf = pool.take().expect("a fresh pool has a buffer");
         let mut content = vec![0; len];
-        content[..6].copy_from_slice(&[0xff; 6]);
+        // To an address that nobody has (locally administered): no receiver shall be kept busy.
+        content[..6].copy_from_slice(&[2, 0, 0, 0, 0, 0]);
         content[6..12].copy_from_slice(&self.mac.0);
         buf.fill(&content);
         let begin = Instant::now();
