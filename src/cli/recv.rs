@@ -364,11 +364,12 @@ impl Run<'_> {
             let came = self.take(&mut batch, most, &mut explained)?;
             if came == 0 {
                 self.sink.flush()?;
+                // What an earlier wait did in vain is no part of the story.
+                if let Some(explainer) = &self.explainer {
+                    explainer.forget();
+                }
                 if !self.nic.wait(left)? {
                     self.nic.check()?;
-                    if let Some(explainer) = &self.explainer {
-                        explainer.forget();
-                    }
                 }
                 continue;
             }

@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use bitfield_struct::bitfield;
 
+use crate::barrier::dma_rmb;
 use crate::mmio::fields;
 
 crate::descriptor! {
@@ -53,8 +54,12 @@ impl TxDesc {
     /// Whether the device has written it back (it does so only where RS was set).
     #[inline]
     pub fn done(&self) -> bool {
-        // Acquire: whoever sees DD may reuse the buffer; no access to it moves before this load.
-        u64::from_le(self.0[1].load(Ordering::Acquire)) & DD != 0
+        let done = u64::from_le(self.0[1].load(Ordering::Acquire)) & DD != 0;
+        if done {
+            // DD before the buffer is used again: no access to it moves before the load.
+            dma_rmb();
+        }
+        done
     }
 
     /// Both words, to be shown.
@@ -74,9 +79,13 @@ impl RxDesc {
     /// What the device says of the buffer it filled; `None` while it has not.
     #[inline]
     pub fn take(&self) -> Option<RxWord> {
-        // Acquire: the frame's bytes were written before DD, and are read after it.
         let word = RxWord::from(u64::from_le(self.0[1].load(Ordering::Acquire)));
-        word.dd().then_some(word)
+        if !word.dd() {
+            return None;
+        }
+        // DD before the frame's bytes: the device wrote them first, and they are read after.
+        dma_rmb();
+        Some(word)
     }
 
     /// Both words, to be shown.
