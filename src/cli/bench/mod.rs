@@ -2,6 +2,9 @@
 
 mod kernel;
 mod measure;
+#[cfg(test)]
+#[path = "../../../tests/model/mod.rs"]
+mod model;
 mod report;
 mod rx;
 mod tx;

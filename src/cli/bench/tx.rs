@@ -18,10 +18,11 @@ const BOUND: Duration = Duration::from_secs(5);
 pub struct Tx {
     /// The batch that is sent next.
     ready: Vec<Frame>,
-    /// Frames taken back.
+    /// The batch taken back last.
     done: Vec<Frame>,
+    /// More batches, for a card that takes its time.
+    stock: Vec<Frame>,
     batch: usize,
-    all: usize,
 }
 
 impl Tx {
@@ -34,17 +35,16 @@ impl Tx {
         // One descriptor of a ring stays empty.
         let all = ((ring - 1) / batch).max(1) * batch;
         let pool = Pool::new(nic.dma(), all, frame.len())?;
-        let mut done = Vec::with_capacity(all);
+        let mut stock = Vec::with_capacity(all);
         while let Some(mut buf) = pool.take() {
             buf.fill(frame);
-            done.push(Frame::from(buf));
+            stock.push(Frame::from(buf));
         }
-        let ready = done.drain(all - batch..).collect();
         Ok(Self {
-            ready,
-            done,
+            ready: stock.drain(all - batch..).collect(),
+            done: Vec::with_capacity(all),
+            stock,
             batch,
-            all,
         })
     }
 
@@ -58,15 +58,17 @@ impl Tx {
         for _ in 0..batches {
             // There is room: no more frames exist than the ring holds.
             nic.send(&mut self.ready)?;
-            self.reap(nic, self.batch)?;
+            nic.reap(&mut self.done)?;
             if self.done.len() == self.batch {
+                // A card that keeps up.
                 std::mem::swap(&mut self.ready, &mut self.done);
             } else {
-                let newest = self.done.len() - self.batch;
-                self.ready.extend(self.done.drain(newest..));
+                self.refill(nic)?;
             }
         }
-        self.reap(nic, self.all - self.batch)?;
+        while nic.in_flight() > 0 {
+            self.reap(nic)?;
+        }
         Ok(Run {
             frames: batches * self.batch as u64,
             lost: 0,
@@ -74,13 +76,23 @@ impl Tx {
         })
     }
 
-    /// Takes frames back until there are at least `least`.
-    fn reap(&mut self, nic: &mut dyn Nic, least: usize) -> Result<()> {
+    /// The next batch comes from the stock, and what was taken back goes there.
+    #[cold]
+    fn refill(&mut self, nic: &mut dyn Nic) -> Result<()> {
+        self.stock.append(&mut self.done);
+        while self.stock.len() < self.batch {
+            self.reap(nic)?;
+        }
+        let newest = self.stock.len() - self.batch;
+        self.ready.extend(self.stock.drain(newest..));
+        Ok(())
+    }
+
+    /// Takes frames back into the stock: at least one.
+    fn reap(&mut self, nic: &mut dyn Nic) -> Result<()> {
         let mut looks = 0;
         let mut since = None;
-        nic.reap(&mut self.done)?;
-        while self.done.len() < least {
-            nic.reap(&mut self.done)?;
+        while nic.reap(&mut self.stock)? == 0 {
             looks += 1;
             if looks == PATIENCE {
                 looks = 0;
@@ -97,5 +109,58 @@ impl Tx {
             std::hint::spin_loop();
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use pinwire::nic::{NicConfig, e1000::E1000};
+
+    use super::*;
+    use crate::cli::bench::model;
+
+    const LENGTH: usize = 60;
+
+    /// Runs 100 batches of 8 on a card that takes `most` descriptors at a time, by itself; 0 is one
+    /// that works as the tail moves.
+    fn run(most: usize) {
+        let (fake, card) = model::Model::fake();
+        model::lock(&card).eager = most == 0;
+        let memory = Arc::clone(fake.memory());
+        let mut nic = E1000::start(fake, &NicConfig::default()).unwrap();
+        let over = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while most > 0 && !over.load(Ordering::Relaxed) {
+                    model::lock(&card).step_tx(&memory, most);
+                    std::thread::yield_now();
+                }
+            });
+            let mut tx = Tx::new(&nic, &[1; LENGTH], 8, 64).unwrap();
+            for _ in 0..2 {
+                let run = tx.run(&mut nic, 795).unwrap();
+                assert_eq!((run.frames, run.lost), (800, 0));
+                assert_eq!(nic.in_flight(), 0);
+            }
+            over.store(true, Ordering::Relaxed);
+        });
+        let sent = &model::lock(&card).sent;
+        assert_eq!(sent.len(), 1600);
+        assert!(sent.iter().all(|frame| *frame == [1; LENGTH]));
+    }
+
+    #[test]
+    fn a_card_that_keeps_up_gets_every_batch() {
+        run(0);
+    }
+
+    #[test]
+    fn a_card_that_is_slow_gets_every_batch() {
+        for most in [1, 3, 8, 13] {
+            run(most);
+        }
     }
 }
