@@ -352,7 +352,7 @@ fn a_link_that_never_comes_is_an_error() {
     start_fails(
         Lie::NoLink,
         Duration::from_secs(2),
-        "the link did not happen within 100 ms",
+        "link-up did not happen within 100 ms",
     );
 }
 

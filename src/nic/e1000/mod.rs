@@ -208,7 +208,7 @@ impl<B: Backend> E1000<B> {
                 self.check()?;
                 return Err(Error::Timeout {
                     device: self.name().to_owned(),
-                    what: "the link",
+                    what: "link-up",
                     bound,
                     remedy: "plug in a cable, or (QEMU) set_link on; then try again",
                 });
