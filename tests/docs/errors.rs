@@ -118,7 +118,7 @@ pub fn samples() -> Vec<(&'static str, Error)> {
             "Timeout",
             Error::Timeout {
                 device: device(),
-                what: "the link",
+                what: "link-up",
                 bound: Duration::from_secs(5),
                 remedy: "plug in a cable, or (QEMU) set_link on; then try again",
             },
