@@ -232,12 +232,6 @@ impl<B: Backend> E1000<B> {
     pub fn bar(&self) -> &B::Bar {
         &self.bar
     }
-
-    /// The frames before the one that was refused went; it and the rest stay in `frames`.
-    #[cold]
-    fn put_back(&mut self, frames: &mut Vec<Frame>, refused: Frame, rest: Vec<Frame>) {
-        frames.splice(0..0, std::iter::once(refused).chain(rest));
-    }
 }
 
 /// What [`Tx`] and [`Rx`] need of a configuration, §13.4.27 and §13.4.38.
@@ -353,7 +347,10 @@ impl<B: Backend> Nic for E1000<B> {
     }
 
     fn offloads(&self) -> OffloadFlags {
-        OffloadFlags::all()
+        match self.bar.get(CTRL).vme() {
+            true => OffloadFlags::all(),
+            false => OffloadFlags::all() - OffloadFlags::VLAN,
+        }
     }
 
     fn dma(&self) -> &Arc<dyn DmaSpace> {
@@ -383,7 +380,8 @@ impl<B: Backend> Nic for E1000<B> {
         }
         let rest = refused.map(|(frame, error)| (frame, error, going.collect::<Vec<_>>()));
         if let Some((frame, error, rest)) = rest {
-            self.put_back(frames, frame, rest);
+            // Those before the refused one went; it and the rest stay.
+            frames.splice(0..0, std::iter::once(frame).chain(rest));
             if let Some(error) = error {
                 return Err(error);
             }
