@@ -481,7 +481,7 @@ fn a_file_of_one_byte_and_an_empty_one() {
     assert_eq!((&sent[..60], &sent[60..]), (&frame(60)[..], &b"x"[..]));
 
     let empty = DmaFile::map(card.qtest.dma(), &file_of(b""), 1).unwrap();
-    assert!(empty.region().is_none());
+    assert!(empty.mapping().is_none());
 }
 
 #[test]

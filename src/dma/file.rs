@@ -11,7 +11,7 @@ use std::ptr::NonNull;
 use std::sync::Arc;
 
 use super::home::Keeper;
-use super::{DmaRegion, DmaSpace, Iova, Segment};
+use super::{DmaRegion, DmaSpace, Iova, Mapping, Segment};
 use crate::error::{Error, Result};
 
 /// A file whose page cache is pinned and mapped for the device to read.
@@ -94,9 +94,9 @@ impl DmaFile {
         }
     }
 
-    /// The mapping, for showing.
-    pub fn region(&self) -> Option<&DmaRegion> {
-        self.keeper.region()
+    /// Where it is mapped, for showing: never to be read through.
+    pub fn mapping(&self) -> Option<Mapping> {
+        self.keeper.region().map(DmaRegion::mapping)
     }
 
     /// `len` bytes from `offset` on; `None` where `in_flight` slices are out already.

@@ -363,7 +363,7 @@ fn the_cpu_is_kept_out_where_the_device_is_not() {
     let path = "/tmp/denied";
     std::fs::write(path, [1; 4096]).unwrap();
     let mapped = DmaFile::map(nic.dma(), &File::open(path).unwrap(), 1).unwrap();
-    let address = mapped.region().unwrap().mapping().ptr.as_ptr();
+    let address = mapped.mapping().unwrap().ptr.as_ptr();
     let readable = || {
         // The kernel reads it for us, and says so where it may not.
         let memory = File::open("/proc/self/maps");
