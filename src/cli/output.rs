@@ -1,6 +1,7 @@
 //! What people see: standard output that may be closed on us, errors, tables, progress, colour only
 //! on a terminal.
 
+use std::fmt;
 use std::fmt::Display;
 use std::io::{self, IsTerminal, Write};
 use std::sync::Arc;
@@ -10,7 +11,7 @@ use std::time::Duration;
 
 use anstyle::{AnsiColor, Style};
 use comfy_table::{CellAlignment, Table, presets};
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::{HumanCount, ProgressBar, ProgressState, ProgressStyle};
 use pinwire::Error;
 use pinwire::net::Progress;
 
@@ -114,15 +115,20 @@ impl Ticker {
 fn draw(progress: &Progress, frames: Option<u64>, done: &AtomicBool) {
     let (bar, style) = match frames {
         Some(frames) => {
-            let style = "{wide_bar:.cyan} {human_pos}/{human_len} frames, {per_sec}, {eta} left";
+            let style = "{wide_bar:.cyan} {human_pos}/{human_len} frames, {rate}, {eta} left";
             (ProgressBar::new(frames), style)
         }
         None => {
-            let style = "{spinner} {human_pos} frames, {per_sec}, {elapsed}";
+            let style = "{spinner} {human_pos} frames, {rate}, {elapsed}";
             (ProgressBar::new_spinner(), style)
         }
     };
-    bar.set_style(ProgressStyle::with_template(style).expect("a template that is right"));
+    let style = ProgressStyle::with_template(style).expect("a template that is right");
+    bar.set_style(
+        style.with_key("rate", |state: &ProgressState, to: &mut dyn fmt::Write| {
+            let _ = write!(to, "{}/s", HumanCount(state.per_sec() as u64));
+        }),
+    );
     while !done.load(Ordering::Acquire) {
         bar.set_position(progress.frames());
         bar.tick();
