@@ -234,6 +234,42 @@ fn what_the_card_says_of_checksums_is_passed_on() {
 }
 
 #[test]
+fn a_frame_without_a_buffer_is_counted_once() {
+    let mut b = bench(small());
+    for i in 0..8 {
+        lock(&b.model).inbox.push_back(bytes(i, 60));
+    }
+    lock(&b.model).step_rx(&b.memory);
+    assert_eq!(b.card.stats().rx_missed, 1);
+    assert_eq!(
+        b.card.stats().rx_missed,
+        1,
+        "reading them again adds nothing"
+    );
+}
+
+#[test]
+fn a_device_that_neither_sends_nor_stops_keeps_the_buffer_that_it_was_given() {
+    let mut b = bench(small());
+    let before = b.memory.mappings();
+    lock(&b.model).lie = Lie::Silent;
+    assert!(b.card.limit(60, 4, 100).is_err());
+    assert_eq!(
+        b.memory.mappings(),
+        before,
+        "it stopped: the buffer is freed"
+    );
+    lock(&b.model).lie = Lie::ResetNeverEnds;
+    lock(&b.model).eager = false;
+    assert!(b.card.limit(60, 4, 100).is_err());
+    assert_eq!(
+        b.memory.mappings(),
+        before + 1,
+        "it may still read the buffer"
+    );
+}
+
+#[test]
 fn a_frame_that_came_in_damaged_is_dropped_and_its_buffer_lent_again() {
     let mut b = bench(small());
     for error in [0x01, 0x02, 0x04, 0x10, 0x80] {

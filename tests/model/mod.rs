@@ -193,7 +193,9 @@ impl Model {
             let free = (self.reg(RDT) + count - self.reg(RDH)) % count;
             let needed = self.inbox[0].len().div_ceil(buffer).max(1);
             if (free as usize) < needed {
+                // MPC and RNBC: this device has no FIFO to keep the frame in.
                 self.regs[0x4010 / 4] += 1;
+                self.regs[0x40a0 / 4] += 1;
                 break;
             }
             let frame = self.inbox.pop_front().unwrap();

@@ -502,8 +502,12 @@ impl<B: Backend> Nic for E1000<B> {
         let measured = self.tx.limit(frame.first(), batch, frames);
         let took = begin.elapsed();
         if let Err(error) = measured {
-            // The buffer is freed below: the device must not be reading it.
-            self.stop()?;
+            // The device must not be reading the buffer when it is freed; where it does not stop, it
+            // never is.
+            if let Err(error) = self.stop() {
+                std::mem::forget(frame);
+                return Err(error);
+            }
             return Err(error);
         }
         Ok(took)
