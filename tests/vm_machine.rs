@@ -84,7 +84,9 @@ fn memory_disk_and_share_are_there() {
 fn what_a_nic_sends_is_in_the_captures_of_its_hub() {
     let captures = tempfile::tempdir().expect("a directory");
     let path = captures.path().to_str().expect("a UTF-8 path");
-    let command = "ip link set eth0 up; ip addr add 10.0.0.1/24 dev eth0; sleep 2; arping -c 1 -I eth0 10.0.0.2; true";
+    let command = "ip link set eth0 up; ip addr add 10.0.0.1/24 dev eth0
+        until [ \"$(cat /sys/class/net/eth0/carrier)\" = 1 ]; do sleep 0.1; done
+        sleep 1; arping -c 1 -I eth0 10.0.0.2; true";
     let options = [
         "--nic",
         "e1000,virtio,e1000",

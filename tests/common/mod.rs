@@ -2,7 +2,8 @@
 
 #![allow(dead_code, reason = "each test uses some of it")]
 
-use std::io::Write;
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
@@ -37,6 +38,42 @@ pub fn not_run(why: &str) {
     let _ = writeln!(std::io::stderr(), "\n{message}");
 }
 
+/// Is this the calling test's second time, in a process that has what `script` makes ready in new namespaces
+/// (`unshare --user OPTIONS`; no root, and nothing is left)? If not, runs it there; the test must return
+/// then. `inside` names a variable of the environment that tells the two apart.
+#[must_use]
+pub fn again(options: &[&str], script: &str, inside: &str) -> bool {
+    if std::env::var_os(inside).is_some() {
+        return true;
+    }
+    let thread = std::thread::current();
+    let script = format!("{script}\necho ready; exec \"$@\"");
+    let output = Command::new("unshare")
+        .args(["--user", "--map-root-user"])
+        .args(options)
+        .args(["sh", "-ec", &script, "sh"])
+        .arg(std::env::current_exe().expect("this test"))
+        .args(["--exact", thread.name().expect("a test"), "--nocapture"])
+        .env(inside, "1")
+        .output();
+    let (said, complaint) = output.map_or_else(
+        |error| (String::new(), error.to_string()),
+        |output| {
+            let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+            (text(&output.stdout), text(&output.stderr))
+        },
+    );
+    if !said.starts_with("ready\n") {
+        not_run(&format!("it needs unshare --user: {script}\n{complaint}"));
+        return false;
+    }
+    assert!(said.contains("1 passed"), "{said}\n{complaint}");
+    if complaint.contains("NOT RUN") {
+        not_run(&complaint);
+    }
+    false
+}
+
 /// Are VMs wanted? `PINWIRE_VM=1` asks for them; `qemu/test` does. Where they are not, says so; the
 /// test must return then.
 #[must_use]
@@ -63,6 +100,29 @@ pub fn vm(options: &[&str], command: &str) -> Option<Output> {
         .output()
         .unwrap_or_else(|error| panic!("{script}: {error}"));
     Some(output)
+}
+
+/// Has the monitor of a VM (`--qmp SOCKET`) run a command, with arguments as JSON; gives its answer.
+pub fn qmp(socket: &Path, command: &str, arguments: &str) -> String {
+    let mut stream = UnixStream::connect(socket).expect("the VM's monitor");
+    let mut lines = BufReader::new(stream.try_clone().expect("a descriptor")).lines();
+    let mut ask = |command: &str, arguments: &str| {
+        writeln!(
+            stream,
+            r#"{{"execute": "{command}", "arguments": {arguments}}}"#
+        )
+        .expect("a VM that listens");
+        // The greeting and events come in between.
+        lines
+            .find_map(|line| {
+                let line = line.expect("a VM that answers");
+                let is_answer = line.contains(r#"{"return""#) || line.contains(r#"{"error""#);
+                is_answer.then_some(line)
+            })
+            .expect("an answer")
+    };
+    ask("qmp_capabilities", "{}");
+    ask(command, arguments)
 }
 
 /// The test `name`, as a program that runs in the VM; put into `share`.
