@@ -1,30 +1,49 @@
 //! One packet by one descriptor, step by step, with no helper hidden: what every driver does.
 //!
-//!     hello_dma 0000:00:03.0                  a card bound to vfio-pci
+//!     hello_dma 0000:00:03.0                  an Intel card bound to vfio-pci
 //!     hello_dma qtest:e1000,pcap=hello.pcap   QEMU's card on this host; look with tcpdump -r
 //!
-//! Sections are those of the Intel 8254x manual.
+//! Sections are those of the Intel 8254x manual. The 82574L (e1000e) has the same registers in the same
+//! places; what it wants besides is in its datasheet's §10.2.6. virtio-net: see hello_virtqueue.
 
+use std::error::Error;
 use std::time::{Duration, Instant};
 
-use pinwire::backend::{Backend, Qtest, Vfio};
+use pinwire::backend::Backend;
 use pinwire::barrier::dma_wmb;
+use pinwire::device::{DeviceSpec, Driver};
 use pinwire::dma::{DmaArray, DmaRegion};
 use pinwire::mmio::Mmio;
 use pinwire::nic::e1000::desc::{LegacyTx, TxDesc, describe_tx};
 use pinwire::nic::e1000::regs::{CTRL, IMC, Interrupts, RCTL, Rctl, STATUS, TCTL, Tctl};
 use pinwire::nic::e1000::regs::{TDBAH, TDBAL, TDH, TDLEN, TDT};
+use pinwire::nic::e1000e::regs::{TARC, TXDCTL};
+use pinwire::nic::{e1000, e1000e};
 use pinwire::pci::config::Command;
 
-fn main() -> Result<(), Box<dyn std::error::Error>> {
+fn main() -> Result<(), Box<dyn Error>> {
     let spec = std::env::args().nth(1).ok_or("usage: hello_dma DEVICE")?;
-    match spec.strip_prefix("qtest:") {
-        Some(model) => hello(Qtest::start(&model.parse()?)?),
-        None => hello(Vfio::open(spec.parse()?)?),
+    spec.parse::<DeviceSpec>()?.open_with(Hello)
+}
+
+/// What to do with the card, whatever reaches it.
+struct Hello;
+
+impl Driver for Hello {
+    type Output = ();
+    type Error = Box<dyn Error>;
+
+    fn start<B: Backend + 'static>(self, device: B) -> Result<(), Box<dyn Error>> {
+        let (vendor, id) = device.ids()?;
+        let is_82574 = e1000e::known().any(|known| known.is(vendor, id));
+        if !is_82574 && !e1000::known().any(|known| known.is(vendor, id)) {
+            return Err("no Intel card of this kind; for virtio-net: hello_virtqueue".into());
+        }
+        hello(&device, is_82574)
     }
 }
 
-fn hello<B: Backend>(device: B) -> Result<(), Box<dyn std::error::Error>> {
+fn hello(device: &impl Backend, is_82574: bool) -> Result<(), Box<dyn Error>> {
     // 1. The registers: BAR 0, mapped into this process.
     device.command(Command::MEMORY, Command::empty())?;
     let bar = device.map_bar(0)?;
@@ -68,6 +87,12 @@ fn hello<B: Backend>(device: B) -> Result<(), Box<dyn std::error::Error>> {
     bar.set(TDLEN, 8 * 16);
     bar.set(TDH, 0);
     bar.set(TDT, 0);
+
+    // The 82574L has two queues, and each its switch (TARC) and its way to count (TXDCTL bit 22: must be 1).
+    if is_82574 {
+        bar.update(TARC.index(0), |tarc| tarc.with_enable(true));
+        bar.update(TXDCTL.index(0), |txdctl| txdctl.with_count_desc(true));
+    }
 
     // 5. The device may use the bus by itself, and the transmitter goes on, §13.4.33.
     device.command(Command::BUS_MASTER, Command::empty())?;

@@ -1,4 +1,7 @@
-//! Which card, in words that are the same everywhere: `0000:00:03.0` or `qtest:e1000`.
+//! Which device, in words that are the same everywhere: `0000:00:03.0` or `qtest:e1000`.
+//!
+//! How a device is reached is decided here and nowhere else: a [`Driver`] gets a
+//! [`Backend`] and does not see which.
 
 use std::fmt;
 use std::str::FromStr;
@@ -9,10 +12,11 @@ use crate::error::{Error, Result};
 use crate::nic::{self, Nic, NicConfig};
 use crate::pci::Address;
 
-/// A network card: how it is reached and where it is.
+/// A device: how it is reached and where it is.
 ///
 /// - `0000:00:03.0`, a PCI function bound to vfio-pci.
-/// - `qtest:MODEL[,net=PEER][,pcap=FILE]`, a device model of QEMU on this host; see [`QtestSpec`].
+/// - `qtest:MODEL[,net=PEER][,KEY=VALUE ...][,pcap=FILE]`, a device model of QEMU on this host; see
+///   [`QtestSpec`].
 #[derive(Debug, Clone)]
 pub struct DeviceSpec {
     text: String,
@@ -25,27 +29,119 @@ enum Reach {
     Qtest(Arc<QtestSpec>),
 }
 
+/// What is done with a device once it is open: a driver, or a program of its own, that is told how
+/// the device is reached by its type alone.
+///
+/// ```no_run
+/// use pinwire::backend::Backend;
+/// use pinwire::device::{DeviceSpec, Driver};
+///
+/// struct Identify;
+///
+/// impl Driver for Identify {
+///     type Output = (u16, u16);
+///     type Error = pinwire::Error;
+///
+///     fn start<B: Backend + 'static>(self, device: B) -> pinwire::Result<(u16, u16)> {
+///         device.ids()
+///     }
+/// }
+///
+/// let spec: DeviceSpec = "qtest:edu".parse()?;
+/// assert_eq!(spec.open_with(Identify)?, (0x1234, 0x11e8));
+/// # Ok::<_, pinwire::Error>(())
+/// ```
+pub trait Driver {
+    /// What comes of it: a started device, or what a program found out.
+    type Output;
+
+    /// How it fails, or the device could not be opened.
+    type Error: From<Error>;
+
+    /// Takes the device, which does no DMA before [`Command::BUS_MASTER`] is on.
+    ///
+    /// [`Command::BUS_MASTER`]: crate::pci::config::Command::BUS_MASTER
+    ///
+    /// # Errors
+    /// The driver's own.
+    fn start<B: Backend + 'static>(self, device: B) -> Result<Self::Output, Self::Error>;
+}
+
 impl DeviceSpec {
-    /// Opens the device and starts the driver that knows it. `watch` sees every register access.
+    /// Opens the device and gives it to `driver`.
+    ///
+    /// # Errors
+    /// What the backend or the driver complains of.
+    pub fn open_with<D: Driver>(&self, driver: D) -> Result<D::Output, D::Error> {
+        match &self.reach {
+            Reach::Vfio(address) => driver.start(Vfio::open(*address)?),
+            Reach::Qtest(spec) => driver.start(Qtest::start(spec)?),
+        }
+    }
+
+    /// Opens the device and starts the network driver that knows it. `watch` sees every register access.
     ///
     /// # Errors
     /// What the backend or the driver complains of.
     pub fn open(&self, config: &NicConfig, watch: Option<Arc<dyn Watch>>) -> Result<Box<dyn Nic>> {
-        match &self.reach {
-            Reach::Vfio(address) => start(Vfio::open(*address)?, config, watch),
-            Reach::Qtest(spec) => start(Qtest::start(spec)?, config, watch),
+        self.open_with(StartNic { config, watch })
+    }
+
+    /// The same for several devices in one I/O address space: they have the same [`Nic::dma`], and each
+    /// reaches the buffers of the others. Device models are in one QEMU, where a hub connects them.
+    ///
+    /// # Errors
+    /// As [`DeviceSpec::open`]; [`Error::Usage`] where some are reached over VFIO and some are models.
+    pub fn open_all(
+        specs: &[Self],
+        config: &NicConfig,
+        watch: Option<Arc<dyn Watch>>,
+    ) -> Result<Vec<Box<dyn Nic>>> {
+        let (mut addresses, mut models) = (Vec::new(), Vec::new());
+        for spec in specs {
+            match &spec.reach {
+                Reach::Vfio(address) => addresses.push(*address),
+                Reach::Qtest(model) => models.push(Arc::clone(model)),
+            }
+        }
+        let start = StartNic { config, watch };
+        match (&addresses[..], &models[..]) {
+            (addresses, []) => start.each(Vfio::open_all(addresses)?),
+            ([], models) => start.each(Qtest::start_all(models)?),
+            _ => {
+                let names: Vec<_> = specs.iter().map(Self::to_string).collect();
+                Err(Error::Usage(format!(
+                    "{} cannot reach the same memory: name PCI functions, or models of QEMU, not both",
+                    names.join(" and ")
+                )))
+            }
         }
     }
 }
 
-fn start<B: Backend + 'static>(
-    backend: B,
-    config: &NicConfig,
+/// Starts a network card.
+#[derive(Clone)]
+struct StartNic<'a> {
+    config: &'a NicConfig,
     watch: Option<Arc<dyn Watch>>,
-) -> Result<Box<dyn Nic>> {
-    match watch {
-        Some(watch) => nic::start(Watched::new(backend, watch), config),
-        None => nic::start(backend, config),
+}
+
+impl StartNic<'_> {
+    fn each<B: Backend + 'static>(self, devices: Vec<B>) -> Result<Vec<Box<dyn Nic>>> {
+        let start = |device| self.clone().start(device);
+        devices.into_iter().map(start).collect()
+    }
+}
+
+impl Driver for StartNic<'_> {
+    type Output = Box<dyn Nic>;
+    type Error = Error;
+
+    fn start<B: Backend + 'static>(self, device: B) -> Result<Box<dyn Nic>> {
+        match self.watch {
+            Some(watch) => nic::start(Watched::new(device, watch), self.config),
+            None => nic::start(device, self.config),
+        }
     }
 }
 
@@ -88,6 +184,14 @@ mod tests {
             assert!(error.contains("0000:00:03.0"), "{nonsense}: {error}");
             assert!(error.contains("qtest:e1000"), "{nonsense}: {error}");
         }
+    }
+
+    #[test]
+    fn a_real_device_and_a_model_cannot_share_memory() {
+        let specs = ["0000:00:03.0", "qtest:e1000"].map(|text| text.parse().unwrap());
+        let opened = DeviceSpec::open_all(&specs, &NicConfig::default(), None);
+        let error = opened.err().unwrap().to_string();
+        assert!(error.contains("0000:00:03.0 and qtest:e1000"), "{error}");
     }
 
     #[test]

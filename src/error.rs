@@ -42,7 +42,7 @@ pub enum Error {
         /// PCI device id.
         id: u16,
         /// What would have been taken.
-        known: &'static str,
+        known: String,
     },
 
     /// The function belongs to another driver, or to none.
@@ -145,9 +145,9 @@ pub enum Error {
         holder: Option<String>,
     },
 
-    /// Config space reads all ones.
+    /// Config space reads all ones, or the kernel takes the function back.
     #[error(
-        "{0} is gone: its config space reads all ones\n  it was unplugged, powered off, or its bridge is down; plug it in again and run: pinwire list"
+        "{0} is gone: its config space reads all ones, or the kernel wants it back\n  it was unplugged, powered off, or its bridge is down; plug it in again and run: pinwire list"
     )]
     DeviceGone(String),
 
@@ -160,6 +160,24 @@ pub enum Error {
         device: String,
         /// What it wrote and what would have been right.
         what: String,
+    },
+
+    /// The device has given up.
+    #[error(
+        "{device} has given up: it asks to be reset (DEVICE_NEEDS_RESET)\n  it found something wrong with a queue and does nothing more; start it again (Nic::restart), and see what its log says (QEMU: on its standard error)"
+    )]
+    NeedsReset {
+        /// Which device.
+        device: String,
+    },
+
+    /// The device was reset behind our back.
+    #[error(
+        "{device} was reset, but not by its driver here: its rings are off\n  another program did it, or whoever runs the machine; start it again (Nic::restart)"
+    )]
+    WasReset {
+        /// Which device.
+        device: String,
     },
 
     /// A wait on the device ran into its bound.

@@ -3,11 +3,15 @@
 //! INTx is level-triggered and may be shared: VFIO masks it as it fires, and it must be unmasked
 //! once the device has been asked for its cause, or there is never a second one. MSI and MSI-X are
 //! messages; they need no unmasking.
+//!
+//! Who sleeps on an interrupt also hears that the device is being taken away ([`Departure`]).
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use vmm_sys_util::eventfd::EventFd;
+use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
 
 use crate::error::{Error, Result};
 
@@ -31,10 +35,88 @@ pub trait IrqLine: Send {
     fn unmask(&self) -> Result<()>;
 }
 
+/// Nothing to unmask.
+struct NoLine;
+
+impl IrqLine for NoLine {
+    fn unmask(&self) -> Result<()> {
+        Ok(())
+    }
+}
+
+/// The news that a device is being taken away: spread by whoever hears it first, to all who wait for
+/// the device. There is no way back.
+#[derive(Debug)]
+pub struct Departure {
+    device: String,
+    announced: AtomicBool,
+    /// The device's interrupts.
+    wakes: Mutex<Vec<EventFd>>,
+}
+
+impl Departure {
+    /// That of `device`, which is there.
+    pub fn of(device: impl Into<String>) -> Arc<Self> {
+        Arc::new(Self {
+            device: device.into(),
+            announced: AtomicBool::new(false),
+            wakes: Mutex::default(),
+        })
+    }
+
+    /// The device goes: wakes all who wait for it.
+    pub fn announce(&self) {
+        // Before they wake: each looks then.
+        self.announced.store(true, Ordering::Release);
+        for event in self.wakes().iter() {
+            // Fails only where the counter is full: then it is readable anyhow.
+            let _ = event.write(1);
+        }
+    }
+
+    /// Does it go? A look at memory only.
+    #[inline]
+    pub fn is_announced(&self) -> bool {
+        self.announced.load(Ordering::Acquire)
+    }
+
+    /// # Errors
+    /// [`Error::DeviceGone`] where it does.
+    #[inline]
+    pub fn check(&self) -> Result<()> {
+        match self.is_announced() {
+            false => Ok(()),
+            true => Err(Error::DeviceGone(self.device.clone())),
+        }
+    }
+
+    /// These are the interrupts of the device now: who sleeps on one is woken, and told why.
+    ///
+    /// # Errors
+    /// Where the system gives no descriptor.
+    pub fn wakes_all(self: &Arc<Self>, irqs: &mut [Irq]) -> Result<()> {
+        let clones = irqs.iter().map(|irq| irq.event.try_clone());
+        let clones = clones.collect::<std::io::Result<Vec<_>>>();
+        *self.wakes() = clones.map_err(|error| Error::io("copying an eventfd", error))?;
+        for irq in irqs {
+            irq.departure = Some(Arc::clone(self));
+        }
+        if self.is_announced() {
+            self.announce();
+        }
+        Ok(())
+    }
+
+    fn wakes(&self) -> std::sync::MutexGuard<'_, Vec<EventFd>> {
+        self.wakes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 /// One interrupt vector. Dropping it leaves the vector to the backend, which turns it off.
 pub struct Irq {
     event: EventFd,
     line: Box<dyn IrqLine>,
+    departure: Option<Arc<Departure>>,
 }
 
 impl std::fmt::Debug for Irq {
@@ -53,29 +135,80 @@ impl AsFd for Irq {
 impl Irq {
     /// A vector that makes `event` (non-blocking) readable, unmasked through `line`.
     pub fn new(event: EventFd, line: Box<dyn IrqLine>) -> Self {
-        Self { event, line }
+        Self {
+            event,
+            line,
+            departure: None,
+        }
+    }
+
+    /// A vector that is a message, which nobody masks.
+    pub fn message(event: EventFd) -> Self {
+        Self::new(event, Box::new(NoLine))
+    }
+
+    /// One that never fires, for who does not want to be interrupted.
+    ///
+    /// # Errors
+    /// Where the system gives no eventfd.
+    pub fn never() -> Result<Self> {
+        let event = EventFd::new(EFD_NONBLOCK | EFD_CLOEXEC);
+        let event = event.map_err(|error| Error::io("making an eventfd", error))?;
+        Ok(Self::message(event))
+    }
+
+    /// Forgets that it fired.
+    pub fn clear(&self) {
+        // Fails where it did not fire.
+        let _ = self.event.read();
     }
 
     /// Waits until it fires: `true`; `false` where `timeout` passed or a signal came first.
     ///
     /// # Errors
-    /// Where the system refuses.
+    /// [`Error::DeviceGone`] where the device is being taken away; where the system refuses.
     pub fn wait(&self, timeout: Duration) -> Result<bool> {
-        let mut poll = libc::pollfd {
+        self.check_departure()?;
+        let came = poll(&mut [self.readable()], timeout)? && self.event.read().is_ok();
+        self.check_departure()?;
+        Ok(came)
+    }
+
+    /// Waits until one of several fires, as [`Irq::wait`] does for one; each stays fired until
+    /// [`Irq::clear`].
+    ///
+    /// # Errors
+    /// [`Error::DeviceGone`] where one of the devices is being taken away; where the system refuses.
+    pub fn wait_any<'a>(
+        irqs: impl IntoIterator<Item = &'a Self, IntoIter: Clone>,
+        timeout: Duration,
+    ) -> Result<bool> {
+        let irqs = irqs.into_iter();
+        let check = || irqs.clone().try_for_each(Self::check_departure);
+        check()?;
+        let mut polls: Vec<_> = irqs.clone().map(Self::readable).collect();
+        let came = poll(&mut polls, timeout)?;
+        check()?;
+        Ok(came)
+    }
+
+    /// Is the device not being taken away, as far as is known?
+    ///
+    /// # Errors
+    /// [`Error::DeviceGone`].
+    pub fn check_departure(&self) -> Result<()> {
+        match &self.departure {
+            Some(departure) => departure.check(),
+            None => Ok(()),
+        }
+    }
+
+    /// What poll(2) shall look for.
+    fn readable(&self) -> libc::pollfd {
+        libc::pollfd {
             fd: self.event.as_raw_fd(),
             events: libc::POLLIN,
             revents: 0,
-        };
-        // Rounded up: a wait of less than a millisecond must not become a busy loop.
-        let millis = timeout.as_micros().div_ceil(1000).min(i32::MAX as u128) as i32;
-        // SAFETY: one valid `pollfd`.
-        match unsafe { libc::poll(&raw mut poll, 1, millis) } {
-            0 => Ok(false),
-            1 => Ok(self.event.read().is_ok()),
-            _ => match std::io::Error::last_os_error() {
-                error if error.kind() == std::io::ErrorKind::Interrupted => Ok(false),
-                error => Err(Error::io("waiting for an interrupt", error)),
-            },
         }
     }
 
@@ -85,5 +218,21 @@ impl Irq {
     /// As [`IrqLine::unmask`].
     pub fn unmask(&self) -> Result<()> {
         self.line.unmask()
+    }
+}
+
+/// Waits until one of `polls` has come about: `true`; `false` where `timeout` passed or a signal came.
+fn poll(polls: &mut [libc::pollfd], timeout: Duration) -> Result<bool> {
+    // Rounded up: a wait of less than a millisecond must not become a busy loop.
+    let millis = timeout.as_micros().div_ceil(1000).min(i32::MAX as u128) as i32;
+    let (first, count) = (polls.as_mut_ptr(), polls.len() as libc::nfds_t);
+    // SAFETY: as many valid `pollfd` as is said.
+    match unsafe { libc::poll(first, count, millis) } {
+        0 => Ok(false),
+        1.. => Ok(true),
+        _ => match std::io::Error::last_os_error() {
+            error if error.kind() == std::io::ErrorKind::Interrupted => Ok(false),
+            error => Err(Error::io("waiting for an interrupt", error)),
+        },
     }
 }

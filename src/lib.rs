@@ -15,8 +15,11 @@
 //! | [`backend`] | how a function is reached: VFIO, QEMU's device models, a fake |
 //! | [`device`] | which card, in words |
 //! | [`irq`] | interrupts as eventfds |
+//! | [`virtio`] | virtqueues, and how a virtio device is reached |
 //! | [`nic`] | network cards: what they share, and the drivers |
 //! | `net` | what rides on a card: packets, captures, a loop that sends |
+//! | `ladder` | every way to move a file to the network, side by side |
+//! | `pagecache` | which pages of a file are in memory, and how to change that |
 //!
 //! # Whom we trust
 //! Nothing that a device writes: ids, lengths and indices are checked, waits are bounded, and the
@@ -28,12 +31,19 @@ pub mod barrier;
 pub mod device;
 pub mod dma;
 pub mod error;
+#[cfg(feature = "ladder")]
+mod errqueue;
 pub mod irq;
+#[cfg(feature = "ladder")]
+pub mod ladder;
 pub mod mmio;
 #[cfg(feature = "net")]
 pub mod net;
 pub mod nic;
+#[cfg(feature = "ladder")]
+pub mod pagecache;
 pub mod pci;
+pub mod virtio;
 
 pub use device::DeviceSpec;
 pub use error::{Error, Result};

@@ -7,6 +7,41 @@
 use std::fmt::Debug;
 use std::marker::PhantomData;
 
+/// How many bytes one access moves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[repr(u8)]
+pub enum Width {
+    /// 8 bits.
+    One = 1,
+    /// 16 bits.
+    Two = 2,
+    /// 32 bits.
+    Four = 4,
+}
+
+impl Width {
+    /// In bytes.
+    pub const fn bytes(self) -> usize {
+        self as usize
+    }
+
+    /// What a device that is gone reads.
+    pub const fn ones(self) -> u32 {
+        u32::MAX >> (32 - 8 * self.bytes())
+    }
+}
+
+/// Where an access goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Place {
+    /// Which BAR.
+    pub bar: u8,
+    /// Offset in bytes.
+    pub offset: usize,
+    /// How many bytes.
+    pub width: Width,
+}
+
 /// A mapped BAR, whatever reaches it.
 ///
 /// A read of a device that is gone gives all ones, as the PCI bus does.
@@ -14,28 +49,46 @@ pub trait Mmio: Clone + Send {
     /// Length in bytes.
     fn size(&self) -> usize;
 
+    /// Reads `width` bytes at `offset` (bytes, a multiple of the width).
+    ///
+    /// # Panics
+    /// As [`Mmio::read32`].
+    fn read(&self, offset: usize, width: Width) -> u32;
+
+    /// Writes `width` bytes at `offset` (bytes, a multiple of the width); the rest of `value` is cut.
+    ///
+    /// # Panics
+    /// As [`Mmio::read32`].
+    fn write(&self, offset: usize, width: Width, value: u32);
+
     /// Reads 4 bytes at `offset` (bytes, a multiple of 4).
     ///
     /// # Panics
     /// Where `offset` is outside the BAR: a driver's bug, never the device's doing.
-    fn read32(&self, offset: usize) -> u32;
+    #[inline]
+    fn read32(&self, offset: usize) -> u32 {
+        self.read(offset, Width::Four)
+    }
 
     /// Writes 4 bytes at `offset` (bytes, a multiple of 4).
     ///
     /// # Panics
     /// As [`Mmio::read32`].
-    fn write32(&self, offset: usize, value: u32);
+    #[inline]
+    fn write32(&self, offset: usize, value: u32) {
+        self.write(offset, Width::Four, value);
+    }
 
     /// Reads a register.
     #[inline]
     fn get<T: From<u32>, A: Readable>(&self, reg: Reg<T, A>) -> T {
-        T::from(self.read32(reg.offset))
+        T::from(self.read(reg.offset, reg.width))
     }
 
     /// Writes a register.
     #[inline]
     fn set<T: Into<u32>, A: Writable>(&self, reg: Reg<T, A>, value: T) {
-        self.write32(reg.offset, value.into());
+        self.write(reg.offset, reg.width, value.into());
     }
 
     /// Reads a register, changes it, writes it back.
@@ -86,9 +139,10 @@ pub enum Access {
     ReadClear,
 }
 
-/// One register: 32 bits of type `T` at an offset of a BAR.
+/// One register: a `T` of at most 32 bits at an offset of a BAR.
 pub struct Reg<T, A> {
     offset: usize,
+    width: Width,
     kind: PhantomData<fn() -> (T, A)>,
 }
 
@@ -107,13 +161,29 @@ impl<T, A> Debug for Reg<T, A> {
 }
 
 impl<T, A> Reg<T, A> {
-    /// The register at `offset` bytes.
+    /// The register of 32 bits at `offset` bytes.
     pub const fn at(offset: usize) -> Self {
-        assert!(offset.is_multiple_of(4));
+        Self::of_width(offset, Width::Four)
+    }
+
+    /// The register of `width` at `offset` bytes.
+    pub const fn of_width(offset: usize, width: Width) -> Self {
+        assert!(offset.is_multiple_of(width.bytes()));
         Self {
             offset,
+            width,
             kind: PhantomData,
         }
+    }
+
+    /// The same register of a structure that begins `base` bytes further on.
+    pub const fn past(self, base: usize) -> Self {
+        Self::of_width(base + self.offset, self.width)
+    }
+
+    /// How many bytes it has.
+    pub const fn width(self) -> Width {
+        self.width
     }
 
     /// Its offset in bytes.
@@ -131,11 +201,16 @@ pub struct RegArray<T, A> {
 }
 
 impl<T, A> RegArray<T, A> {
-    /// `count` registers from `offset` on, `stride` bytes apart.
+    /// `count` registers of 32 bits from `offset` on, `stride` bytes apart.
     pub const fn at(offset: usize, count: usize, stride: usize) -> Self {
-        assert!(stride.is_multiple_of(4));
+        Self::of_width(offset, Width::Four, count, stride)
+    }
+
+    /// `count` registers of `width` from `offset` on, `stride` bytes apart.
+    pub const fn of_width(offset: usize, width: Width, count: usize, stride: usize) -> Self {
+        assert!(stride.is_multiple_of(width.bytes()));
         Self {
-            first: Reg::at(offset),
+            first: Reg::of_width(offset, width),
             count,
             stride,
         }
@@ -152,7 +227,7 @@ impl<T, A> RegArray<T, A> {
     /// Where there is none.
     pub const fn index(&self, index: usize) -> Reg<T, A> {
         assert!(index < self.count);
-        Reg::at(self.first.offset + index * self.stride)
+        Reg::of_width(self.first.offset + index * self.stride, self.first.width)
     }
 }
 
@@ -163,6 +238,8 @@ pub struct RegInfo {
     pub name: &'static str,
     /// Offset in bytes of the first (or only) one.
     pub offset: usize,
+    /// How many bytes it has.
+    pub width: Width,
     /// How many there are, and how many bytes apart; `(1, 4)` for a lone one.
     pub array: (usize, usize),
     /// What may be done with it.
@@ -183,7 +260,8 @@ impl RegInfo {
         table.iter().find_map(|info| {
             let (count, stride) = info.array;
             let past = offset.checked_sub(info.offset)?;
-            (past.is_multiple_of(stride) && past / stride < count).then_some((info, past / stride))
+            let index = past.checked_div(stride)?;
+            (past.is_multiple_of(stride) && index < count).then_some((info, index))
         })
     }
 }
@@ -224,6 +302,20 @@ pub fn fields<T: Debug>(value: T) -> Vec<(String, String)> {
 /// assert_eq!((TABLE[1].name, TABLE[1].group), ("STATUS", "general"));
 /// ```
 ///
+/// One of less than 32 bits says its width; its value is a `T` of 32 bits all the same:
+///
+/// ```
+/// use pinwire::mmio::{Width, ReadWrite};
+/// pinwire::registers! {
+///     /// Common configuration.
+///     pub TABLE;
+///     in "device";
+///     /// device status
+///     STATUS: u32 as One, ReadWrite, 0x14, "4.1.4.3";
+/// }
+/// assert_eq!(STATUS.width(), Width::One);
+/// ```
+///
 /// A register can only be used as it was declared:
 ///
 /// ```compile_fail
@@ -237,13 +329,14 @@ pub fn fields<T: Debug>(value: T) -> Vec<(String, String)> {
 macro_rules! registers {
     ($(#[$table_doc:meta])* pub $table:ident;
      $(in $group:literal;
-       $(#[doc = $what:literal] $name:ident $([$count:literal, $stride:literal])?: $type:ty, $access:ident, $offset:literal, $section:literal;)*)*) => {
-        $($($crate::registers!(@one $what, $name $([$count, $stride])?, $type, $access, $offset, $section);)*)*
+       $(#[doc = $what:literal] $name:ident $([$count:literal, $stride:literal])?: $type:ident $(as $width:ident)?, $access:ident, $offset:literal, $section:literal;)*)*) => {
+        $($($crate::registers!(@one $what, $name $([$count, $stride])?, $type $(as $width)?, $access, $offset, $section);)*)*
 
         $(#[$table_doc])*
         pub const $table: &[$crate::mmio::RegInfo] = &[$($($crate::mmio::RegInfo {
             name: stringify!($name),
             offset: $offset,
+            width: $crate::registers!(@width $($width)?),
             array: $crate::registers!(@array $([$count, $stride])?),
             access: $crate::mmio::Access::$access,
             section: $section,
@@ -252,15 +345,18 @@ macro_rules! registers {
             fields: |value| $crate::mmio::fields(<$type>::from(value)),
         },)*)*];
     };
-    (@one $what:literal, $name:ident, $type:ty, $access:ident, $offset:literal, $section:literal) => {
+    (@one $what:literal, $name:ident, $type:ident $(as $width:ident)?, $access:ident, $offset:literal, $section:literal) => {
         #[doc = concat!($what, ", §", $section)]
-        pub const $name: $crate::mmio::Reg<$type, $crate::mmio::$access> = $crate::mmio::Reg::at($offset);
+        pub const $name: $crate::mmio::Reg<$type, $crate::mmio::$access> =
+            $crate::mmio::Reg::of_width($offset, $crate::registers!(@width $($width)?));
     };
-    (@one $what:literal, $name:ident [$count:literal, $stride:literal], $type:ty, $access:ident, $offset:literal, $section:literal) => {
+    (@one $what:literal, $name:ident [$count:literal, $stride:literal], $type:ident $(as $width:ident)?, $access:ident, $offset:literal, $section:literal) => {
         #[doc = concat!($what, ", §", $section)]
         pub const $name: $crate::mmio::RegArray<$type, $crate::mmio::$access> =
-            $crate::mmio::RegArray::at($offset, $count, $stride);
+            $crate::mmio::RegArray::of_width($offset, $crate::registers!(@width $($width)?), $count, $stride);
     };
+    (@width) => { $crate::mmio::Width::Four };
+    (@width $width:ident) => { $crate::mmio::Width::$width };
     (@array) => { (1, 4) };
     (@array [$count:literal, $stride:literal]) => { ($count, $stride) };
 }

@@ -4,15 +4,17 @@
 mod model;
 
 use std::collections::VecDeque;
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use model::{Lie, MAC, Model, lock};
 use pinwire::Error;
 use pinwire::backend::FakeMemory;
-use pinwire::dma::{DmaFile, Frame, Offload, Pool};
+use pinwire::dma::{DmaArray, DmaFile, DmaRegion, Frame, Offload, OffloadFlags, Pool};
+use pinwire::mmio::{Place, Width};
 use pinwire::nic::e1000::E1000;
-use pinwire::nic::{Nic, NicConfig, Owner};
+use pinwire::nic::{Marks, Nic, NicConfig, Owner};
 use proptest::prelude::*;
 
 type Card = E1000<pinwire::backend::Fake>;
@@ -249,6 +251,43 @@ fn a_frame_without_a_buffer_is_counted_once() {
 }
 
 #[test]
+fn what_was_counted_before_a_restart_counts() {
+    let mut b = bench(small());
+    for i in 0..8 {
+        lock(&b.model).inbox.push_back(bytes(i, 60));
+    }
+    lock(&b.model).step_rx(&b.memory);
+    b.card.restart().unwrap();
+    assert_eq!(b.card.stats().rx_missed, 1);
+}
+
+#[test]
+fn a_segment_that_is_too_long_is_named_with_its_headers() {
+    let mut b = bench(small());
+    let pool = Pool::new(b.card.dma(), 1, 16_000).unwrap();
+    let mut cut = frame(&pool, &bytes(1, 15_000));
+    cut.set_offload(Offload {
+        flags: OffloadFlags::TSO | OffloadFlags::TCP_CHECKSUM,
+        l2_len: 14,
+        l3_len: 20,
+        l4_len: 20,
+        mss: 16_288,
+        vlan: 0,
+    });
+    let error = b.card.send(&mut vec![cut]).unwrap_err().to_string();
+    let says = "a frame of 16342 bytes cannot be sent: fake takes 55 to 16288 bytes";
+    assert!(error.contains(says), "{error}");
+}
+
+#[test]
+fn what_a_card_offers_does_not_change_as_it_goes() {
+    let b = bench(small());
+    let before = b.card.offloads();
+    lock(&b.model).lie = Lie::Gone;
+    assert_eq!(b.card.offloads(), before);
+}
+
+#[test]
 fn a_device_that_neither_sends_nor_stops_keeps_the_buffer_that_it_was_given() {
     let mut b = bench(small());
     let before = b.memory.mappings();
@@ -317,7 +356,7 @@ fn show_sees_who_owns_what() {
         [Owner::Device, Owner::Device, Owner::Device, Owner::Driver]
     );
     assert_eq!(tx.slots[0].buffer.unwrap().0, iova);
-    assert_eq!((tx.head, tx.tail), (0, 3));
+    assert_eq!(tx.marks, Marks::Registers { head: 0, tail: 3 });
     assert_eq!(
         rx.slots
             .iter()
@@ -338,9 +377,45 @@ fn dropping_the_card_stops_it_and_unmaps_all() {
     assert_eq!(b.memory.mappings(), 0);
     let mut model = lock(&b.model);
     use pinwire::backend::FakeDevice;
-    assert_eq!(model.read32(0x0400) & 2, 0, "the transmitter is on");
-    assert_eq!(model.read32(0x0100) & 2, 0, "the receiver is on");
+    let mut reads = |offset| {
+        model.read(Place {
+            bar: 0,
+            offset,
+            width: Width::Four,
+        })
+    };
+    assert_eq!(reads(0x0400) & 2, 0, "the transmitter is on");
+    assert_eq!(reads(0x0100) & 2, 0, "the receiver is on");
     assert_eq!(model.config()[4] & 4, 0, "bus mastering is on");
+}
+
+#[test]
+fn buffers_that_came_home_are_lent_before_the_sleep() {
+    let mut b = bench(small());
+    let mut held = Vec::new();
+    for i in 0..17 {
+        lock(&b.model).inbox.push_back(bytes(i, 60));
+        lock(&b.model).step_rx(&b.memory);
+        b.card.recv(&mut held, 8).unwrap();
+    }
+    assert_eq!(held.len(), 16, "all buffers that there are");
+    drop(held);
+    assert!(b.card.wait(Duration::from_millis(1)).unwrap());
+    lock(&b.model).step_rx(&b.memory);
+    assert_eq!(b.card.recv(&mut Vec::new(), 8).unwrap(), 1);
+}
+
+#[test]
+fn a_card_that_cannot_be_started_again_is_stopped() {
+    use pinwire::backend::FakeDevice;
+    let mut b = bench(NicConfig {
+        link_wait: Duration::from_millis(20),
+        ..small()
+    });
+    lock(&b.model).lie = Lie::NoLink;
+    let error = b.card.restart().unwrap_err().to_string();
+    assert!(error.contains("link-up did not happen"), "{error}");
+    assert_eq!(lock(&b.model).config()[4] & 4, 0, "bus mastering is on");
 }
 
 #[test]
@@ -370,6 +445,26 @@ fn frames_outlive_their_pool_and_their_card() {
     assert_eq!(kept.to_vec(), bytes(5, 60));
     std::thread::spawn(move || drop(kept)).join().unwrap();
     assert_eq!(b.memory.mappings(), 0);
+}
+
+#[test]
+fn memory_beyond_all_addresses_is_refused_with_its_size() {
+    let b = bench(small());
+    let dma = b.card.dma();
+    let refused = [
+        // 2 to the power of 64 bytes: none, to who counts no further.
+        DmaArray::<AtomicU64>::alloc(dma, 1 << 61).map(|_| ()),
+        DmaRegion::alloc(dma, usize::MAX).map(|_| ()),
+        Pool::new(dma, 512, 1 << 55).map(|_| ()),
+        Pool::new(dma, 1 << 32, 64).map(|_| ()),
+        Pool::new(dma, 1, usize::MAX).map(|_| ()),
+    ];
+    let sizes = [1 << 61, usize::MAX, 1 << 55, 1 << 32, usize::MAX];
+    for (refused, size) in refused.into_iter().zip(sizes) {
+        let error = refused.expect_err("no such memory");
+        assert!(matches!(error, Error::Usage(_)), "{error}");
+        assert!(error.to_string().contains(&size.to_string()), "{error}");
+    }
 }
 
 // A device that lies.
@@ -447,6 +542,20 @@ fn a_frame_that_never_ends_stops_the_device() {
 }
 
 #[test]
+fn a_frame_that_never_ends_does_not_get_all_buffers_byte_by_byte() {
+    let mut b = bench(NicConfig {
+        rx_ring: 32,
+        ..small()
+    });
+    lock(&b.model).lie = Lie::NoEop;
+    lock(&b.model).inbox.extend((0..20).map(|i| bytes(i, 1)));
+    lock(&b.model).step_rx(&b.memory);
+    let error = b.card.recv(&mut Vec::new(), 8).unwrap_err();
+    assert!(matches!(error, Error::DeviceLied { .. }), "{error}");
+    assert!(error.to_string().contains("9 buffers"), "{error}");
+}
+
+#[test]
 fn done_on_descriptors_never_sent_is_not_believed() {
     let mut b = bench(small());
     let pool = Pool::new(b.card.dma(), 4, 2048).unwrap();
@@ -469,7 +578,14 @@ fn a_head_outside_the_ring_is_only_shown() {
     let mut b = bench(small());
     let pool = Pool::new(b.card.dma(), 4, 2048).unwrap();
     lock(&b.model).lie = Lie::Head(0xdead_beef);
-    assert_eq!(b.card.rings()[0].head, 0xdead_beef);
+    let marks = &b.card.rings()[0].marks;
+    assert!(matches!(
+        marks,
+        Marks::Registers {
+            head: 0xdead_beef,
+            ..
+        }
+    ));
     b.card.send(&mut vec![frame(&pool, &bytes(1, 60))]).unwrap();
     assert_eq!(b.card.reap(&mut Vec::new()).unwrap(), 1);
     assert_eq!(b.card.recv(&mut Vec::new(), 8).unwrap(), 0);

@@ -10,8 +10,9 @@ use std::time::{Duration, Instant};
 
 use pinwire::backend::{Peer, Qtest, QtestSpec, Watch, Watched};
 use pinwire::dma::{Frame, Pool};
+use pinwire::mmio::Place;
 use pinwire::net::{Manner, Pace, Progress, SyntheticSource, transmit};
-use pinwire::nic::{self, Mac, Nic, NicConfig};
+use pinwire::nic::{self, Mac, Marks, Nic, NicConfig};
 use pinwire::{Error, Result};
 
 const CTRL: usize = 0x0000;
@@ -28,16 +29,16 @@ struct Fault {
 }
 
 impl Watch for Fault {
-    fn read32(&self, offset: usize, value: u32) -> u32 {
+    fn read(&self, place: Place, value: u32) -> u32 {
         match self.on.load(Ordering::Relaxed) {
-            true => (self.read)(offset, value),
+            true => (self.read)(place.offset, value),
             false => value,
         }
     }
 
-    fn write32(&self, offset: usize, value: u32) -> Option<u32> {
+    fn write(&self, place: Place, value: u32) -> Option<u32> {
         match self.on.load(Ordering::Relaxed) {
-            true => (self.write)(offset, value),
+            true => (self.write)(place.offset, value),
             false => Some(value),
         }
     }
@@ -143,7 +144,14 @@ fn heads_outside_of_the_rings_are_only_shown() {
     });
     let Some(mut nic) = card(&fault) else { return };
     on(&fault);
-    assert_eq!(nic.rings()[0].head, 0xdead_beef);
+    let marks = &nic.rings()[0].marks;
+    assert!(matches!(
+        marks,
+        Marks::Registers {
+            head: 0xdead_beef,
+            ..
+        }
+    ));
     assert_eq!(one_frame(&mut *nic).unwrap(), 1);
     let begin = Instant::now();
     while nic.reap(&mut Vec::new()).unwrap() == 0 {

@@ -9,18 +9,24 @@ use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::os::unix::net::UnixDatagram;
 use std::path::Path;
 use std::process::{Command as Process, Output, Stdio};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use common::require_qemu;
 use pinwire::Error;
 use pinwire::backend::{Backend, Peer, Qtest, QtestBar, QtestSpec};
 use pinwire::barrier::dma_wmb;
+use pinwire::device::DeviceSpec;
 use pinwire::dma::{DmaArray, DmaFile, DmaRegion, Frame};
-use pinwire::irq::IrqKind;
-use pinwire::mmio::Mmio;
+use pinwire::irq::{Irq, IrqKind};
+use pinwire::mmio::{Mmio, Width};
 use pinwire::nic::e1000::desc::{LegacyTx, RxDesc, TxDesc};
 use pinwire::nic::e1000::regs::{self, Ctrl, Interrupts, Rctl, Tctl};
+use pinwire::nic::virtio::VirtioNet;
+use pinwire::nic::{Nic, NicConfig};
 use pinwire::pci::config::{Command, Config};
+use pinwire::virtio::Transport;
+use pinwire::virtio::pci::PciTransport;
 
 /// Descriptors a ring; QEMU wants a multiple of 8.
 const RING: usize = 8;
@@ -173,11 +179,11 @@ fn a_received_frame_lands_in_memory_and_interrupts() {
 }
 
 #[test]
-fn every_model_sends() {
+fn every_model_of_the_8254x_sends() {
     if !require_qemu() {
         return;
     }
-    for model in QtestSpec::MODELS {
+    for model in ["e1000", "e1000-82544gc", "e1000-82545em"] {
         let (peer, wire) = Peer::socket().unwrap();
         wire.set_read_timeout(Some(BOUND)).unwrap();
         let qtest = Qtest::start(&QtestSpec::new(model, peer).unwrap()).unwrap();
@@ -186,6 +192,131 @@ fn every_model_sends() {
         let mut card = Card::up(qtest);
         card.send_bytes(&frame(100));
         assert_eq!(next_frame(&wire), frame(100), "{model}");
+    }
+}
+
+#[test]
+fn every_model_answers_with_its_ids_and_bars() {
+    if !require_qemu() {
+        return;
+    }
+    let properties = "mac=52:54:00:00:00:77,packed=on";
+    let specs = [
+        ("e1000e".to_owned(), (0x8086, 0x10d3), vec![0, 1, 3]),
+        (
+            format!("virtio-net,{properties}"),
+            (0x1af4, 0x1041),
+            vec![1, 4],
+        ),
+        ("edu".to_owned(), (0x1234, 0x11e8), vec![0]),
+    ];
+    for (spec, ids, bars) in specs {
+        let qtest = Qtest::start(&spec.parse().unwrap()).unwrap();
+        let model = spec.split(',').next().unwrap();
+        assert_eq!(qtest.name(), format!("qtest:{model}"));
+        assert_eq!(qtest.ids().unwrap(), ids, "{spec}");
+        let there = (0..6).filter(|index| qtest.map_bar(*index).is_ok());
+        assert_eq!(there.collect::<Vec<_>>(), bars, "{spec}");
+    }
+}
+
+/// Of all that a cable of QEMU's can be plugged into, a tap alone has several queues.
+#[test]
+fn a_tap_gives_virtio_net_several_queue_pairs() {
+    if !require_qemu() {
+        return;
+    }
+    // The namespace is this test's own: no root, and no tap is left.
+    let tap = "ip tuntap add tap0 mode tap multi_queue && exec \"$@\"";
+    let helper = run_helper(None, "virtio-net,net=tap:tap0,queues=4");
+    let output = Process::new("unshare")
+        .args(["--user", "--map-root-user", "--net", "sh", "-c", tap, "sh"])
+        .arg(helper.get_program())
+        .args(helper.get_args())
+        .envs(
+            helper
+                .get_envs()
+                .filter_map(|(key, value)| Some((key, value?))),
+        )
+        .output()
+        .unwrap();
+    let said = text(output);
+    if said.is_empty() {
+        common::not_run("it needs a namespace with a tap: unshare --user --net, /dev/net/tun");
+        return;
+    }
+    assert!(said.contains("max_virtqueue_pairs 4"), "{said}");
+}
+
+#[test]
+fn one_queue_of_virtio_net_is_reset_alone_and_is_back_after_a_restart() {
+    if !require_qemu() {
+        return;
+    }
+    for packed in ["off", "on"] {
+        let (peer, wire) = Peer::socket().unwrap();
+        wire.set_read_timeout(Some(BOUND)).unwrap();
+        let spec = QtestSpec::new("virtio-net", peer).unwrap();
+        let qtest = Qtest::start(&spec.with("packed", packed).unwrap()).unwrap();
+        let transport = PciTransport::open(qtest).unwrap();
+        let mut nic = VirtioNet::start(transport, &NicConfig::default()).unwrap();
+        let on = |nic: &VirtioNet<_>| -> Vec<usize> {
+            let registers = nic.registers().into_iter();
+            let enable = registers.filter(|view| view.info.name == "QUEUE_ENABLE");
+            enable.map(|view| view.index).collect()
+        };
+        assert_eq!(on(&nic), [0, 1, 2]);
+        nic.transport().reset_queue(1).unwrap();
+        assert_eq!(on(&nic), [0, 2], "packed={packed}");
+        // The other goes on.
+        wire.send(&frame(100)).unwrap();
+        let mut got = Vec::new();
+        wait("a frame", || nic.recv(&mut got, 1).unwrap() == 1);
+        assert_eq!(got[0].frame.to_vec(), frame(100));
+        nic.restart().unwrap();
+        assert_eq!(on(&nic), [0, 1, 2]);
+    }
+}
+
+/// QEMU tells the network by itself, and so does a driver that it asks.
+#[test]
+fn a_virtio_net_card_that_qemu_asks_to_be_announced_is_and_the_request_is_gone() {
+    if !require_qemu() {
+        return;
+    }
+    const GUEST_ANNOUNCE: u64 = 1 << 21;
+    for (packed, refuse_features, expected) in
+        [("off", 0, 2), ("on", 0, 2), ("off", GUEST_ANNOUNCE, 1)]
+    {
+        let (peer, wire) = Peer::socket().unwrap();
+        wire.set_read_timeout(Some(Duration::from_millis(500)))
+            .unwrap();
+        let spec = QtestSpec::new("virtio-net", peer).unwrap();
+        let qtest = Qtest::start(&spec.with("packed", packed).unwrap()).unwrap();
+        let control = qtest.control();
+        let config = NicConfig {
+            refuse_features,
+            ..NicConfig::default()
+        };
+        let mut nic = pinwire::nic::start(qtest, &config).unwrap();
+        control.announce().unwrap();
+        let begin = Instant::now();
+        while begin.elapsed() < Duration::from_secs(1) {
+            nic.wait(Duration::from_millis(100)).unwrap();
+        }
+        let mut frames = Vec::new();
+        let mut bytes = [0; 2048];
+        while let Ok(len) = wire.recv(&mut bytes) {
+            frames.push(bytes[..len].to_vec());
+        }
+        assert_eq!(frames.len(), expected, "packed={packed}");
+        // Without padding, a reverse ARP request has 42 bytes.
+        let same = |frame: &Vec<u8>| frame[..42] == frames[0][..42];
+        assert!(frames.iter().all(same), "as QEMU's: {frames:02x?}");
+        assert_eq!(frames[0][6..12], nic.mac().0);
+        let registers = nic.registers();
+        let status = registers.iter().find(|view| view.info.name == "STATUS");
+        assert_eq!(status.unwrap().value, 1, "link, and nothing asked for");
     }
 }
 
@@ -239,15 +370,168 @@ fn intx_masks_itself_and_fires_again_while_the_line_is_high() {
     assert!(!fires(&again[0]));
 }
 
+/// Which vector a cause of the 82574's has (data sheet, §10.2.4.9), and what its queues do not cause.
+const IVAR: usize = 0x00e4;
+const OTHER: u32 = 1 << 24;
+
+fn e1000e() -> (Qtest, QtestBar) {
+    let qtest = Qtest::start(&"e1000e".parse().unwrap()).unwrap();
+    qtest
+        .command(Command::BUS_MASTER, Command::empty())
+        .unwrap();
+    let bar = qtest.map_bar(0).unwrap();
+    (qtest, bar)
+}
+
+/// Makes the 82574 say that its link has changed.
+fn cause(bar: &QtestBar) {
+    bar.write32(regs::IMS.offset(), 1 << 2 | OTHER);
+    bar.write32(regs::ICS.offset(), 1 << 2);
+}
+
+/// With MSI-X on, the 82574 does not clear the causes as they are read.
+fn answered(bar: &QtestBar) {
+    bar.write32(regs::ICR.offset(), u32::MAX);
+}
+
+/// Which of them fire, within a time that is long enough for all.
+fn which_fire(irqs: &[Irq]) -> Vec<bool> {
+    let fires = |irq: &Irq| irq.wait(Duration::from_millis(100)).unwrap();
+    irqs.iter().map(fires).collect()
+}
+
+#[test]
+fn msi_fires_instead_of_intx() {
+    if !require_qemu() {
+        return;
+    }
+    let (qtest, bar) = e1000e();
+    let intx = qtest.interrupts(IrqKind::Intx, 1).unwrap();
+    let msi = qtest.interrupts(IrqKind::Msi, 1).unwrap();
+    for irq in intx.iter().chain(&msi) {
+        use std::os::fd::{AsFd, AsRawFd};
+        let fd = irq.as_fd().as_raw_fd();
+        let info = std::fs::read_to_string(format!("/proc/self/fdinfo/{fd}")).unwrap();
+        let flags = info.lines().find_map(|line| line.strip_prefix("flags:"));
+        let flags = u32::from_str_radix(flags.unwrap().trim(), 8).unwrap();
+        assert_ne!(
+            flags & 0o2_000_000,
+            0,
+            "no program that is started inherits it"
+        );
+    }
+    for _ in 0..3 {
+        cause(&bar);
+        assert_eq!(which_fire(&msi), [true]);
+        bar.read32(regs::ICR.offset());
+    }
+    assert_eq!(which_fire(&intx), [false]);
+    qtest.interrupts(IrqKind::Msi, 0).unwrap();
+    cause(&bar);
+    assert_eq!(which_fire(&msi), [false], "it is off");
+    let error = qtest.interrupts(IrqKind::Msi, 2).unwrap_err().to_string();
+    assert!(error.contains("2 Msi interrupts: it has 1"), "{error}");
+}
+
+#[test]
+fn msi_x_fires_the_vector_that_the_cause_has_and_others_are_masked() {
+    if !require_qemu() {
+        return;
+    }
+    let (qtest, bar) = e1000e();
+    let route = |vector: u32| bar.write32(IVAR, (1 << 3 | vector) << 16);
+    let irqs = qtest.interrupts(IrqKind::MsiX, 3).unwrap();
+    for vector in [1, 2, 0, 2, 4] {
+        route(vector as u32);
+        cause(&bar);
+        let expected: Vec<bool> = (0..3).map(|irq| irq == vector).collect();
+        assert_eq!(which_fire(&irqs), expected, "vector {vector}");
+        answered(&bar);
+    }
+    // Those turned on before are off, and nobody's vector is lost: 32 for all.
+    for _ in 0..10 {
+        let again = qtest.interrupts(IrqKind::MsiX, 5).unwrap();
+        route(4);
+        cause(&bar);
+        assert_eq!(which_fire(&again[3..]), [false, true]);
+        answered(&bar);
+    }
+    assert_eq!(which_fire(&irqs), [false; 3]);
+    let error = qtest.interrupts(IrqKind::MsiX, 6).unwrap_err().to_string();
+    assert!(error.contains("6 MsiX interrupts: it has 5"), "{error}");
+}
+
+#[test]
+fn no_message_of_many_is_lost() {
+    if !require_qemu() {
+        return;
+    }
+    let (qtest, bar) = e1000e();
+    let irqs = qtest.interrupts(IrqKind::MsiX, 1).unwrap();
+    bar.write32(IVAR, (1 << 3) << 16);
+    for round in 0..500 {
+        cause(&bar);
+        assert!(irqs[0].wait(BOUND).unwrap(), "round {round}");
+        answered(&bar);
+    }
+}
+
+#[test]
+fn a_change_of_virtios_configuration_is_a_message() {
+    if !require_qemu() {
+        return;
+    }
+    let spec = "virtio-net,net=hub:0".parse().unwrap();
+    let qtest = Qtest::start(&spec).unwrap();
+    qtest
+        .command(Command::BUS_MASTER, Command::empty())
+        .unwrap();
+    let irqs = qtest.interrupts(IrqKind::MsiX, 3).unwrap();
+    // The common configuration is where QEMU's BAR 4 begins (virtio 1.2, §4.1.4.3).
+    let common = qtest.map_bar(4).unwrap();
+    let (config_vector, status) = (0x10, 0x14);
+    common.write(config_vector, Width::Two, 2);
+    // ACKNOWLEDGE, DRIVER, and as good as it gets: DRIVER_OK.
+    common.write(status, Width::One, 1 | 2 | 4);
+    for up in [false, true] {
+        qtest.control().set_link(up).unwrap();
+        assert_eq!(which_fire(&irqs), [false, false, true], "link up: {up}");
+        // VIRTIO_NET_S_LINK_UP of the device's configuration (§5.1.4).
+        assert_eq!(common.read(0x2006, Width::Two), u32::from(up));
+    }
+}
+
+#[test]
+fn a_dead_qemu_wakes_who_waits_for_a_message() {
+    if !require_qemu() {
+        return;
+    }
+    let (qtest, _bar) = e1000e();
+    let irqs = qtest.interrupts(IrqKind::MsiX, 2).unwrap();
+    let pid = qtest.pid();
+    let killed = Process::new("kill").args(["-9", &pid.to_string()]).status();
+    assert!(killed.unwrap().success());
+    for irq in &irqs {
+        assert!(irq.wait(BOUND).unwrap());
+    }
+    let late = qtest.interrupts(IrqKind::MsiX, 1);
+    assert!(late.is_err(), "it has none any more");
+}
+
 #[test]
 fn interrupts_and_bars_that_are_not_there_are_refused() {
     if !require_qemu() {
         return;
     }
     let qtest = Qtest::start(&"e1000".parse().unwrap()).unwrap();
-    for (kind, count) in [(IrqKind::Intx, 2), (IrqKind::Msi, 1), (IrqKind::MsiX, 3)] {
+    for (kind, count, has) in [
+        (IrqKind::Intx, 2, 1),
+        (IrqKind::Msi, 1, 0),
+        (IrqKind::MsiX, 3, 0),
+    ] {
         let error = qtest.interrupts(kind, count).unwrap_err().to_string();
-        assert!(error.contains("there is one INTx"), "{error}");
+        let why = format!("{count} {kind:?} interrupts: it has {has}");
+        assert!(error.contains(&why), "{error}");
     }
     for index in [1, 2, 9] {
         let error = qtest.map_bar(index).err().unwrap().to_string();
@@ -371,6 +655,186 @@ fn two_cards_talk_over_udp_and_a_capture_sees_it() {
     drop(left);
     let capture = std::fs::read(capture).unwrap();
     assert!(capture.ends_with(&frame(777)), "{} bytes", capture.len());
+}
+
+/// Cards of one QEMU.
+fn cards<const N: usize>(specs: [&str; N]) -> [Card; N] {
+    let specs = specs.map(|spec| spec.parse::<QtestSpec>().unwrap());
+    let all = Qtest::start_all(&specs).unwrap();
+    let cards: Vec<_> = all.into_iter().map(Card::up).collect();
+    cards.try_into().ok().unwrap()
+}
+
+#[test]
+fn cards_of_one_qemu_meet_on_a_hub_and_reach_the_same_memory() {
+    if !require_qemu() {
+        return;
+    }
+    let [mut left, right] = cards(["e1000,net=hub:0", "e1000-82545em,net=hub:0"]);
+    let names = (left.qtest.name(), right.qtest.name());
+    assert_eq!(names, ("qtest:e1000#1", "qtest:e1000-82545em#2"));
+    assert!(Arc::ptr_eq(left.qtest.dma(), right.qtest.dma()));
+    right.listen(right.buffer.iova().0);
+    left.send_bytes(&frame(500));
+    assert_eq!(right.received(), frame(500));
+    // What one card wrote, the other reads: the frame never passes through our hands.
+    left.listen(left.buffer.iova().0);
+    let (mut right, from) = (right, left.buffer.iova().0 + 2048);
+    left.buffer.write(2048, &frame(300));
+    right.send(from, 300);
+    assert_eq!(left.received(), frame(300));
+}
+
+#[test]
+fn each_card_of_one_qemu_has_its_own_line_and_memory_window() {
+    if !require_qemu() {
+        return;
+    }
+    let cards = cards(["e1000"; 5]);
+    let irqs: Vec<Irq> = cards
+        .iter()
+        .map(|card| card.qtest.interrupts(IrqKind::Intx, 1).unwrap().remove(0))
+        .collect();
+    let link = Interrupts::new().with_lsc(true);
+    for (number, card) in cards.iter().enumerate() {
+        card.bar.set(regs::IMS, link);
+        card.bar.set(regs::ICS, link);
+        let fired = which_fire(&irqs);
+        // Slots 3 and 7 share a wire, as four wires for all are what PCI has.
+        let expected: Vec<bool> = (0..5).map(|irq| irq % 4 == number % 4).collect();
+        assert_eq!(fired, expected, "{number}");
+        card.bar.get(regs::ICR);
+        for irq in &irqs {
+            irq.unmask().unwrap();
+        }
+        assert_eq!(which_fire(&irqs), [false; 5], "{number} is quiet");
+    }
+}
+
+#[test]
+fn a_card_that_is_pulled_out_in_traffic_is_gone_and_its_neighbour_is_not() {
+    if !require_qemu() {
+        return;
+    }
+    let [mut pulled, mut stays] = cards(["e1000,net=hub:0,hotplug=on", "e1000,net=hub:0"]);
+    let irqs = pulled.qtest.interrupts(IrqKind::Intx, 1).unwrap();
+    pulled.bar.set(regs::IMS, Interrupts::new().with_rxt0(true));
+    pulled.listen(pulled.buffer.iova().0);
+    stays.send_bytes(&frame(200));
+    assert_eq!(
+        pulled.received(),
+        frame(200),
+        "below a port it works as elsewhere"
+    );
+    assert!(irqs[0].wait(BOUND).unwrap(), "its interrupt, too");
+    for _ in 0..20 {
+        pulled.send_bytes(&frame(100));
+    }
+    let word = LegacyTx::new().with_length(1514).with_eop(true);
+    for desc in pulled.tx.iter() {
+        desc.post(pulled.buffer.iova().0, word.into());
+    }
+    pulled
+        .bar
+        .set(regs::TDT, (pulled.tail + 5) as u32 % RING as u32);
+    let control = pulled.qtest.control();
+    control.unplug().unwrap();
+    assert_eq!(pulled.bar.read32(8), u32::MAX);
+    assert_eq!(pulled.qtest.ids().unwrap(), (0xffff, 0xffff));
+    let gone = |done: Result<(), Error>| matches!(done, Err(Error::DeviceGone(name)) if name == "qtest:e1000#1");
+    assert!(gone(pulled.qtest.check_present()));
+    assert!(gone(control.unplug()) && gone(control.set_link(true)));
+    drop(pulled);
+    stays.qtest.check_present().unwrap();
+    stays.send_bytes(&frame(100));
+    let error = stays.qtest.control().unplug().unwrap_err().to_string();
+    assert!(error.contains("hotplug=on"), "{error}");
+}
+
+#[test]
+fn every_model_can_be_pulled_out() {
+    if !require_qemu() {
+        return;
+    }
+    for model in QtestSpec::MODELS {
+        let spec = format!("{model},hotplug=on");
+        let qtest = Qtest::start(&spec.parse().unwrap()).unwrap();
+        let control = qtest.control();
+        qtest.check_present().unwrap();
+        control.unplug().unwrap();
+        qtest.check_present().unwrap_err();
+        drop(qtest);
+        assert!(
+            matches!(control.unplug(), Err(Error::DeviceGone(_))),
+            "{model}"
+        );
+    }
+}
+
+#[test]
+fn a_link_goes_down_and_up() {
+    if !require_qemu() {
+        return;
+    }
+    let (mut card, wire) = Card::wired();
+    let control = card.qtest.control();
+    control.set_link(false).unwrap();
+    wait("no link", || !card.bar.get(regs::STATUS).lu());
+    control.set_link(true).unwrap();
+    wait("a link", || card.bar.get(regs::STATUS).lu());
+    card.send_bytes(&frame(60));
+    assert_eq!(next_frame(&wire), frame(60));
+    let edu = Qtest::start(&"edu".parse().unwrap()).unwrap();
+    let error = edu.control().set_link(true).unwrap_err().to_string();
+    assert!(error.contains("qtest:edu"), "{error}");
+}
+
+#[test]
+fn qemu_ends_with_the_last_of_its_cards() {
+    if !require_qemu() {
+        return;
+    }
+    let [left, right] = cards(["e1000"; 2]);
+    let (pid, bar) = (left.qtest.pid(), left.bar.clone());
+    drop(left);
+    assert!(!ended(pid));
+    assert_ne!(bar.read32(8), u32::MAX);
+    right.qtest.check_present().unwrap();
+    drop(right);
+    assert!(ended(pid));
+    assert_eq!(bar.read32(8), u32::MAX);
+    let none: [QtestSpec; 0] = [];
+    let error = Qtest::start_all(&none).unwrap_err().to_string();
+    assert!(error.contains("0 devices in one QEMU"), "{error}");
+}
+
+#[test]
+fn vectors_are_shared_out_among_the_cards_of_one_qemu() {
+    if !require_qemu() {
+        return;
+    }
+    let specs = ["virtio-net,vectors=20"; 2].map(|spec| spec.parse::<QtestSpec>().unwrap());
+    let all = Qtest::start_all(&specs).unwrap();
+    let first = all[0].interrupts(IrqKind::MsiX, 20).unwrap();
+    let error = all[1]
+        .interrupts(IrqKind::MsiX, 13)
+        .unwrap_err()
+        .to_string();
+    assert!(error.contains("32 for all devices of one QEMU"), "{error}");
+    all[1].interrupts(IrqKind::MsiX, 12).unwrap();
+    drop(first);
+    all[0].interrupts(IrqKind::MsiX, 0).unwrap();
+    all[1].interrupts(IrqKind::MsiX, 20).unwrap();
+}
+
+#[test]
+fn started_cards_of_one_qemu_share_their_memory() {
+    if !require_qemu() {
+        return;
+    }
+    let specs = ["qtest:e1000,net=hub:0"; 2].map(|spec| spec.parse().unwrap());
+    let nics = DeviceSpec::open_all(&specs, &NicConfig::default(), None).unwrap();
+    assert!(Arc::ptr_eq(nics[0].dma(), nics[1].dma()));
 }
 
 #[test]
@@ -580,7 +1044,14 @@ fn a_file_that_is_truncated_takes_the_device_along_and_nobody_hangs() {
 #[test]
 #[ignore = "the helper of other tests"]
 fn helper() {
-    match Qtest::start(&"e1000".parse().unwrap()) {
+    let spec: QtestSpec = std::env::var("HELPER_SPEC").unwrap().parse().unwrap();
+    match Qtest::start(&spec) {
+        Ok(qtest) if spec.model == "virtio-net" => {
+            // `max_virtqueue_pairs` of the device's configuration (virtio 1.2, §5.1.4), which is 8 KiB
+            // into QEMU's BAR 4.
+            let pairs = qtest.map_bar(4).unwrap().read(0x2008, Width::Two);
+            println!("max_virtqueue_pairs {pairs}");
+        }
         Ok(qtest) => {
             println!("started {}", qtest.pid());
             std::thread::sleep(Duration::from_secs(600));
@@ -589,9 +1060,10 @@ fn helper() {
     }
 }
 
-fn run_helper(qemu: Option<&Path>) -> Process {
+fn run_helper(qemu: Option<&Path>, spec: &str) -> Process {
     let mut helper = Process::new(std::env::current_exe().unwrap());
     helper.args(["--exact", "helper", "--ignored", "--nocapture"]);
+    helper.env("HELPER_SPEC", spec);
     if let Some(qemu) = qemu {
         helper.env("PINWIRE_QEMU", qemu);
     }
@@ -608,7 +1080,7 @@ fn a_killed_program_leaves_no_qemu() {
     if !require_qemu() {
         return;
     }
-    let mut helper = run_helper(None).spawn().unwrap();
+    let mut helper = run_helper(None, "e1000").spawn().unwrap();
     let lines = BufReader::new(helper.stdout.take().unwrap()).lines();
     let pid: u32 = lines
         .map_while(Result::ok)
@@ -622,7 +1094,7 @@ fn a_killed_program_leaves_no_qemu() {
 
 #[test]
 fn a_missing_qemu_says_what_to_install() {
-    let output = run_helper(Some(Path::new("/nonexistent/qemu"))).output();
+    let output = run_helper(Some(Path::new("/nonexistent/qemu")), "e1000").output();
     let said = text(output.unwrap());
     assert!(said.contains("there is no /nonexistent/qemu"), "{said}");
     assert!(said.contains("qemu/setup"), "{said}");
@@ -638,7 +1110,7 @@ fn a_qemu_that_does_not_start_is_quoted() {
         echo 'qemu: Invalid netdev' >&2; exit 3\n";
     std::fs::write(&qemu, script).unwrap();
     std::fs::set_permissions(&qemu, PermissionsExt::from_mode(0o755)).unwrap();
-    let said = text(run_helper(Some(&qemu)).output().unwrap());
+    let said = text(run_helper(Some(&qemu), "e1000").output().unwrap());
     assert!(
         said.contains("exit status: 3\n  qemu: Invalid netdev"),
         "{said}"
@@ -663,6 +1135,14 @@ fn a_peer_that_cannot_be_had_is_said_in_qemus_words() {
         (
             "e1000,pcap=/nonexistent/a.pcap".to_owned(),
             "/nonexistent/a.pcap",
+        ),
+        (
+            "virtio-net,packt=on".to_owned(),
+            "Property 'virtio-net-pci.packt' not found",
+        ),
+        (
+            "e1000,mac=here".to_owned(),
+            "'e1000.mac' doesn't take value",
         ),
     ] {
         let error = Qtest::start(&spec.parse().unwrap())

@@ -1,16 +1,22 @@
 //! What a packet costs once all is set up: no allocation, counted here; and instructions, which
 //! callgrind counts (see the last test).
+#![cfg(feature = "net")]
 
 mod model;
+mod virtio_model;
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::sync::{Arc, Mutex};
 
 use model::Model;
+use model::pcie::Pcie;
 use pinwire::backend::{Fake, FakeDevice, FakeMemory};
 use pinwire::dma::{Frame, Offload, Pool};
-use pinwire::nic::{Nic, NicConfig, Received, e1000::E1000};
+use pinwire::mmio::Place;
+use pinwire::net::{Forward, Rewrite, Side};
+use pinwire::nic::{self, Mac, Nic, NicConfig, Received};
+use virtio_model::net::{CSUM, Card, EVENT_IDX, INDIRECT, MRG_RXBUF, PACKED, PLAIN, SIZE};
 
 /// The system's allocator; it counts what this thread allocates while nobody plays the device.
 struct Counting;
@@ -62,37 +68,67 @@ fn allocations(work: impl FnOnce()) -> u64 {
     ALLOCATIONS.get() - before
 }
 
+/// What [`Device`] asks of a model.
+trait Played: FakeDevice {
+    /// Forgets what was sent.
+    fn forget(&mut self);
+
+    /// These are to come in, and nothing else.
+    fn set_inbox(&mut self, frames: impl Iterator<Item = Vec<u8>>);
+}
+
+impl Played for Model {
+    fn forget(&mut self) {
+        self.sent.clear();
+    }
+
+    fn set_inbox(&mut self, frames: impl Iterator<Item = Vec<u8>>) {
+        self.inbox.clear();
+        self.inbox.extend(frames);
+    }
+}
+
+impl Played for Pcie {
+    fn forget(&mut self) {
+        self.sent.clear();
+    }
+
+    fn set_inbox(&mut self, frames: impl Iterator<Item = Vec<u8>>) {
+        self.inbox[0].clear();
+        self.inbox[0].extend(frames);
+    }
+}
+
 /// The device: what it allocates does not count, and what it sent is forgotten.
-struct Device {
-    model: Model,
+struct Device<M> {
+    model: M,
     /// Frames that come in whenever the driver gives buffers.
     incoming: usize,
 }
 
-impl Device {
-    fn play<T>(&mut self, play: impl FnOnce(&mut Model) -> T) -> T {
+impl<M: Played> Device<M> {
+    fn play<T>(&mut self, play: impl FnOnce(&mut M) -> T) -> T {
         DEVICE_AT_WORK.set(true);
         let result = play(&mut self.model);
-        self.model.sent.clear();
+        self.model.forget();
         DEVICE_AT_WORK.set(false);
         result
     }
 }
 
-impl FakeDevice for Device {
-    fn read32(&mut self, offset: usize) -> u32 {
-        self.play(|model| model.read32(offset))
+impl<M: Played> FakeDevice for Device<M> {
+    fn read(&mut self, place: Place) -> u32 {
+        self.play(|model| model.read(place))
     }
 
-    fn write32(&mut self, offset: usize, value: u32, memory: &FakeMemory) {
+    fn write(&mut self, place: Place, value: u32, memory: &FakeMemory) {
         const RDT: usize = 0x2818;
         let incoming = self.incoming;
         self.play(|model| {
-            if offset == RDT {
-                model.inbox.clear();
-                model.inbox.extend((0..incoming).map(|_| vec![7; 60]));
+            if place.offset == RDT {
+                model.set_inbox((0..incoming).map(|_| vec![7; 60]));
             }
-            model.write32(offset, value, memory);
+            model.write(place, value, memory);
         });
     }
 
@@ -101,13 +137,76 @@ impl FakeDevice for Device {
     }
 }
 
-/// A card to whom `incoming` frames come whenever it has buffers.
-fn card(incoming: usize) -> E1000<Fake> {
+/// The same with a virtio card.
+struct VirtioDevice {
+    card: Card,
+    incoming: usize,
+}
+
+impl FakeDevice for VirtioDevice {
+    fn read(&mut self, place: Place) -> u32 {
+        self.card.read(place)
+    }
+
+    fn write(&mut self, place: Place, value: u32, memory: &FakeMemory) {
+        const DOORBELLS: usize = 0x3000;
+        DEVICE_AT_WORK.set(true);
+        self.card.write(place, value, memory);
+        self.card.forget();
+        // Queue 0: buffers to receive into.
+        if place.offset >= DOORBELLS && value == 0 {
+            for _ in 0..self.incoming {
+                self.card.receive(memory, 0, [0; 12], &[7; 60]);
+            }
+        }
+        DEVICE_AT_WORK.set(false);
+    }
+
+    fn config(&mut self) -> &mut [u8; 256] {
+        self.card.config()
+    }
+}
+
+/// A device to which `incoming` frames come whenever it has buffers.
+fn device(incoming: usize) -> Arc<Mutex<Device<Model>>> {
     let model = Arc::into_inner(Model::new(0x100e)).expect("nobody else has it");
     let model = model.into_inner().expect("nobody panicked with it");
-    let device = Device { model, incoming };
-    let fake = Fake::new(Arc::new(Mutex::new(device)), 0x20000);
-    E1000::start(fake, &NicConfig::default()).expect("a card that behaves starts")
+    Arc::new(Mutex::new(Device { model, incoming }))
+}
+
+/// The cards, each of which gets `incoming` frames whenever it has buffers.
+const CARDS: [&str; 5] = [
+    "e1000",
+    "e1000e",
+    "e1000e, headers apart",
+    "split",
+    "packed",
+];
+
+fn card(which: &str, incoming: usize) -> Box<dyn Nic> {
+    let ring = match which {
+        "e1000" => return start(Fake::new(device(incoming), 0x20000)),
+        "e1000e" | "e1000e, headers apart" => {
+            let model = Pcie::new();
+            let fake = Fake::new(Arc::new(Mutex::new(Device { model, incoming })), 0x20000);
+            let config = NicConfig {
+                split_headers: which != "e1000e",
+                ..NicConfig::default()
+            };
+            return nic::start(fake, &config).expect("a card that behaves starts");
+        }
+        "split" => 0,
+        _ => PACKED,
+    };
+    // With EVENT_IDX a card that has buffers left would not be told of more.
+    let event_idx = if incoming > 0 { 0 } else { EVENT_IDX };
+    let card = Card::new(PLAIN | MRG_RXBUF | INDIRECT | CSUM | event_idx | ring);
+    let device = VirtioDevice { card, incoming };
+    start(Fake::new(Arc::new(Mutex::new(device)), SIZE))
+}
+
+fn start(fake: Fake) -> Box<dyn Nic> {
+    nic::start(fake, &NicConfig::default()).expect("a card that behaves starts")
 }
 
 const BATCH: usize = 64;
@@ -135,13 +234,15 @@ fn receive_batches(nic: &mut dyn Nic, got: &mut Vec<Received>, batches: usize) {
 }
 
 fn sending_allocates_nothing(frame: impl Fn(&Pool) -> Frame) {
-    let mut card = card(0);
-    let pool = Pool::new(card.dma(), 2 * BATCH, 2048).expect("memory");
-    let mut ready: Vec<Frame> = (0..BATCH).map(|_| frame(&pool)).collect();
-    let mut done = Vec::with_capacity(BATCH);
-    let mut send = |batches| send_batches(&mut card, &mut ready, &mut done, batches);
-    send(10);
-    assert_eq!(allocations(|| send(1000)), 0);
+    for which in CARDS {
+        let mut card = card(which, 0);
+        let pool = Pool::new(card.dma(), 2 * BATCH, 2048).expect("memory");
+        let mut ready: Vec<Frame> = (0..BATCH).map(|_| frame(&pool)).collect();
+        let mut done = Vec::with_capacity(BATCH);
+        let mut send = |batches| send_batches(&mut *card, &mut ready, &mut done, batches);
+        send(10);
+        assert_eq!(allocations(|| send(1000)), 0, "{which}");
+    }
 }
 
 fn buffer(pool: &Pool, length: usize) -> Frame {
@@ -172,43 +273,94 @@ fn sending_frames_of_two_segments_with_checksums_allocates_nothing() {
 
 #[test]
 fn receiving_allocates_nothing() {
-    let mut card = card(BATCH);
-    let mut got = Vec::with_capacity(BATCH);
-    receive_batches(&mut card, &mut got, 10);
-    assert_eq!(
-        allocations(|| receive_batches(&mut card, &mut got, 1000)),
-        0
-    );
+    for which in CARDS {
+        let mut card = card(which, BATCH);
+        let mut got = Vec::with_capacity(BATCH);
+        receive_batches(&mut *card, &mut got, 10);
+        let allocated = allocations(|| receive_batches(&mut *card, &mut got, 1000));
+        assert_eq!(allocated, 0, "{which}");
+    }
 }
 
-/// Counts the instructions of 640 000 packets each way, without what the device does; for `sending`:
+#[test]
+fn forwarding_allocates_nothing() {
+    let first = Fake::new(device(BATCH), 0x20000);
+    let second = Fake::beside(device(BATCH), 0x20000, first.memory());
+    let (mut a, mut b) = (start(first), start(second));
+    let mut forward = Forward::new(&mut *a, &mut *b, BATCH).expect("one domain");
+    let rewrite = Rewrite {
+        source: true,
+        destination: Some(Mac([2, 0, 0, 0, 0, 1])),
+    };
+    forward.rewrite(Side::A, rewrite);
+    let mut rounds = |rounds| {
+        for _ in 0..rounds {
+            let moved = forward.round(u64::MAX, None).expect("cards that behave");
+            // Came in, handed over, and back, each way.
+            assert!(moved >= 4 * BATCH);
+        }
+    };
+    rounds(10);
+    assert_eq!(allocations(|| rounds(1000)), 0);
+}
+
+/// Counts the instructions of 640 000 packets each way, without what the device does; for sending over
+/// a split queue:
 ///
 /// ```text
 /// cargo test --release --test steady_state --no-run
 /// valgrind --tool=callgrind --collect-atstart=no --toggle-collect='*_batches*' \
-///     --toggle-collect='*Device*write32*' target/release/deps/steady_state-... --ignored sending
+///     --toggle-collect='*Device*write*' target/release/deps/steady_state-... --ignored sending_split
 /// ```
 mod instructions {
     use super::*;
 
-    #[test]
-    #[ignore = "for callgrind"]
-    fn sending() {
-        let mut card = card(0);
+    fn sending(which: &str) {
+        let mut card = card(which, 0);
         let pool = Pool::new(card.dma(), BATCH, 2048).expect("memory");
         let mut ready: Vec<Frame> = (0..BATCH).map(|_| buffer(&pool, 64)).collect();
-        send_batches(
-            &mut card,
-            &mut ready,
-            &mut Vec::with_capacity(BATCH),
-            10_000,
-        );
+        let mut done = Vec::with_capacity(BATCH);
+        send_batches(&mut *card, &mut ready, &mut done, 10_000);
+    }
+
+    fn receiving(which: &str) {
+        let mut got = Vec::with_capacity(BATCH);
+        receive_batches(&mut *card(which, BATCH), &mut got, 10_000);
     }
 
     #[test]
     #[ignore = "for callgrind"]
-    fn receiving() {
-        let mut got = Vec::with_capacity(BATCH);
-        receive_batches(&mut card(BATCH), &mut got, 10_000);
+    fn sending_e1000() {
+        sending("e1000");
+    }
+
+    #[test]
+    #[ignore = "for callgrind"]
+    fn sending_split() {
+        sending("split");
+    }
+
+    #[test]
+    #[ignore = "for callgrind"]
+    fn sending_packed() {
+        sending("packed");
+    }
+
+    #[test]
+    #[ignore = "for callgrind"]
+    fn receiving_e1000() {
+        receiving("e1000");
+    }
+
+    #[test]
+    #[ignore = "for callgrind"]
+    fn receiving_split() {
+        receiving("split");
+    }
+
+    #[test]
+    #[ignore = "for callgrind"]
+    fn receiving_packed() {
+        receiving("packed");
     }
 }

@@ -16,8 +16,8 @@ use model::{Lie, Model, lock};
 use pinwire::backend::{Fake, FakeMemory};
 use pinwire::dma::{Frame, Pool};
 use pinwire::net::{
-    CpuBytes, FileSource, Limit, Manner, NOBODY, Next, Pace, Progress, Source, SyntheticSource,
-    UdpFlow, resolve, transmit,
+    CopySource, CpuBytes, FileSource, Limit, Manner, NOBODY, Next, Pace, Progress, Source,
+    SyntheticSource, UdpFlow, resolve, transmit,
 };
 use pinwire::nic::e1000::E1000;
 use pinwire::nic::{Mac, Nic, NicConfig};
@@ -244,19 +244,24 @@ fn what_came_before_an_error_leaves() {
     }
 }
 
+fn flow(source_mac: Mac) -> UdpFlow {
+    UdpFlow {
+        source_mac,
+        destination_mac: NOBODY,
+        source: "10.0.0.1:1".parse().unwrap(),
+        destination: "10.0.0.2:2".parse().unwrap(),
+    }
+}
+
 #[test]
 fn a_file_leaves_whole_with_fewer_buffers_than_descriptors() {
     let (mut card, model, memory) = card();
     let mut file = tempfile::NamedTempFile::new().unwrap();
     let content: Vec<u8> = (0..10_000u32).map(|at| (at * at / 8) as u8).collect();
     file.write_all(&content).unwrap();
-    let flow = UdpFlow {
-        source_mac: card.mac(),
-        destination_mac: NOBODY,
-        source: "10.0.0.1:1".parse().unwrap(),
-        destination: "10.0.0.2:2".parse().unwrap(),
-    };
-    let mut source = FileSource::new(&card, file.as_file(), file.path(), flow, 333, 2).unwrap();
+    let flow = flow(card.mac());
+    let named = (file.as_file(), file.path());
+    let mut source = FileSource::new(&card, named, 0..10_000, flow, 333, 2).unwrap();
     let progress = Progress::default();
     with_slow_device(&model, &memory, || {
         transmit(&mut card, &mut source, FAST, &progress)
@@ -285,4 +290,21 @@ fn broadcast_and_multicast_need_not_be_asked_for() {
     assert_eq!(of([255; 4]), Mac::BROADCAST);
     assert_eq!(of([239, 129, 2, 3]), Mac([0x01, 0, 0x5e, 1, 2, 3]));
     assert!(lock(&model).sent.is_empty());
+}
+
+#[test]
+fn a_file_whose_length_is_made_up_ends_a_copy() {
+    let (card, _model, _memory) = card();
+    // The kernel says one page, whatever there is.
+    let path = std::path::Path::new("/sys/devices/system/cpu/online");
+    let file = std::fs::File::open(path).unwrap();
+    let len = file.metadata().unwrap().len();
+    assert_eq!(len, 4096);
+    let mut source =
+        CopySource::new(&card, (&file, path), 0..len, flow(card.mac()), 1000, 4).unwrap();
+    let error = source.next(None).map(|_| ()).unwrap_err();
+    assert!(matches!(error, Error::File { .. }), "{error}");
+    for words in ["/sys/devices", "4096 bytes", "cp"] {
+        assert!(error.to_string().contains(words), "{error}");
+    }
 }

@@ -4,6 +4,8 @@
 mod common;
 
 use std::collections::BTreeMap;
+use std::path::Path;
+use std::time::Duration;
 
 use serde_json::Value;
 
@@ -79,7 +81,7 @@ fn functions_are_listed_bound_used_and_given_back() {
         (
             "not bound",
             "hello_bar 0000:00:03.0; code",
-            "error: 0000:00:03.0 is bound to e1000, not to vfio-pci
+            "Error: 0000:00:03.0 is bound to e1000, not to vfio-pci
              try: pinwire bind 0000:00:03.0
              exit code 1",
         ),
@@ -170,7 +172,7 @@ fn functions_are_listed_bound_used_and_given_back() {
             "pinwire bind 0000:00:10.0; code; hello_bar 0000:00:10.0; code; pinwire list",
             "0000:00:10.0: e1000 -> vfio-pci
              exit code 0
-             error: 0000:00:10.0 cannot be used: IOMMU group
+             Error: 0000:00:10.0 cannot be used: IOMMU group
              is not viable
              0000:00:10.1 is bound to e1000; try: pinwire bind 0000:00:10.1
              exit code 1
@@ -195,7 +197,7 @@ fn functions_are_listed_bound_used_and_given_back() {
               hello_bar 0000:01:00.0; code",
             "Ethernet address
              exit code 0
-             error: 0000:01:00.0 is gone: its config space reads all ones
+             Error: 0000:01:00.0 is gone: its config space reads all ones
              exit code 1",
         ),
     ];
@@ -239,7 +241,7 @@ fn a_group_has_one_owner_who_may_open_it_and_pin_memory() {
                while [ "$(cat /proc/$holder/comm)" != sleep ]; do sleep 0.1; done
                hello_bar 0000:00:03.0; code; pinwire list; pinwire unbind 0000:00:03.0; code
                echo "holder $holder"; kill $holder; wait $holder; hello_bar 0000:00:03.0; code"#,
-            "error: 0000:00:03.0: IOMMU group
+            "Error: 0000:00:03.0: IOMMU group
              is in use by sleep (process
              end that program first
              exit code 1
@@ -255,7 +257,7 @@ fn a_group_has_one_owner_who_may_open_it_and_pin_memory() {
         (
             "not permitted",
             "su nobody -s /bin/sh -c 'hello_bar 0000:00:03.0'; code",
-            "error: /dev/vfio/
+            "Error: /dev/vfio/
              permission denied
              it belongs to root (mode 600)
              sudo chown
@@ -270,7 +272,7 @@ fn a_group_has_one_owner_who_may_open_it_and_pin_memory() {
         (
             "without the container file",
             "mv /dev/vfio/vfio /tmp/; hello_bar 0000:00:03.0; code; mv /tmp/vfio /dev/vfio/",
-            "error: there is no /dev/vfio/vfio
+            "Error: there is no /dev/vfio/vfio
              try: sudo modprobe vfio-pci
              exit code 1",
         ),
@@ -329,7 +331,7 @@ fn without_an_iommu_nothing_is_taken() {
         (
             "open",
             "hello_bar 0000:00:03.0; code",
-            "error: 0000:00:03.0: no IOMMU is active
+            "Error: 0000:00:03.0: no IOMMU is active
              intel_iommu=on
              exit code 1",
         ),
@@ -344,7 +346,7 @@ fn an_iommu_that_does_not_remap_interrupts_is_not_enough() {
         "pinwire bind 0000:00:03.0; hello_bar 0000:00:03.0; code
          echo 1 >/sys/module/vfio_iommu_type1/parameters/allow_unsafe_interrupts
          hello_bar 0000:00:03.0; code",
-        "error: 0000:00:03.0: the IOMMU does not remap interrupts
+        "Error: 0000:00:03.0: the IOMMU does not remap interrupts
          allow_unsafe_interrupts
          exit code 1
          Ethernet address 52:54:00:12:34:56
@@ -367,7 +369,7 @@ fn without_modules_or_hugepages_it_says_which_and_goes_on_with_them() {
              try: sudo modprobe vfio-pci
              exit code 1
              /e1000
-             error: the kernel's vfio-pci driver is not loaded
+             Error: the kernel's vfio-pci driver is not loaded
              try: sudo modprobe vfio-pci
              exit code 1",
         ),
@@ -376,7 +378,7 @@ fn without_modules_or_hugepages_it_says_which_and_goes_on_with_them() {
             "modprobe vfio-pci; pinwire bind 0000:00:03.0; code; hello_bar 0000:00:03.0; code",
             "0000:00:03.0: e1000 -> vfio-pci
              exit code 0
-             error: the kernel's VFIO has no type 1 IOMMU
+             Error: the kernel's VFIO has no type 1 IOMMU
              try: sudo modprobe vfio_iommu_type1
              exit code 1",
         ),
@@ -428,15 +430,75 @@ fn the_backend_works_on_real_devices() {
     let share = tempfile::tempdir().unwrap();
     common::put_test("vfio", share.path());
     let share = share.path().to_str().unwrap();
-    let alone = "-device pcie-root-port,id=below,addr=0x11,chassis=1 -device e1000,bus=below";
-    let nics = ["--nic", "e1000,e1000e", "--qemu-args", alone];
+    let others = "-device e1000,addr=0x10.0,multifunction=on -device e1000,addr=0x10.1 \
+        -device pcie-root-port,id=below,addr=0x11,chassis=1 \
+        -netdev hubport,hubid=0,id=alone -device e1000,bus=below,netdev=alone";
+    let nics = ["--nic", "e1000,e1000e,e1000", "--net", "hub:0"];
+    let nics = [&nics[..], &["--qemu-args", others]].concat();
     let options = [&nics[..], &["--share", share]].concat();
-    let inside = "pinwire bind 0000:00:03.0 0000:00:04.0 0000:01:00.0; code
+    let inside =
+        "pinwire bind 0000:00:03.0 0000:00:04.0 0000:00:10.0 0000:00:10.1 0000:01:00.0; code
         /share/vfio --test-threads=1; code";
     let steps = [(
         "inside",
         inside,
-        "exit code 0\n13 passed; 0 failed\nexit code 0",
+        "exit code 0\n16 passed; 0 failed\nexit code 0",
     )];
     let _ = run(&options, &steps);
+}
+
+/// Does `what` once the script has made the file `ready` in the share.
+fn when_ready<T: Send>(share: &Path, what: impl FnOnce() -> T + Send) -> impl FnOnce() -> T + Send {
+    let ready = share.join("ready");
+    move || {
+        while !ready.exists() {
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        what()
+    }
+}
+
+#[test]
+fn a_card_that_is_unplugged_is_let_go_and_another_knows_its_link() {
+    if !common::wants_vm() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let (share, socket) = (folder.path().join("share"), folder.path().join("qmp"));
+    std::fs::create_dir(&share).unwrap();
+    let steps = [
+        (
+            "unplugged",
+            "pinwire bind 0000:01:00.0 0000:00:04.0; code
+             pinwire recv 0000:01:00.0 & sleep 2; touch /share/ready; wait $!; code
+             while [ -e $sys/0000:01:00.0 ]; do sleep 0.1; done; echo out",
+            "exit code 0
+             0000:01:00.0 is gone
+             exit code 1
+             out",
+        ),
+        (
+            "link down",
+            "until [ -e /share/down ]; do sleep 0.1; done; hello_bar 0000:00:04.0",
+            "lu: false",
+        ),
+    ];
+    let qmp = |command: &str, arguments: &str| {
+        let answer = common::qmp(&socket, command, arguments);
+        assert!(answer.contains("return"), "{answer}");
+    };
+    std::thread::scope(|scope| {
+        let monitor = scope.spawn(when_ready(&share, || {
+            qmp("device_del", r#"{"id": "nic0"}"#);
+            qmp("set_link", r#"{"name": "nic1", "up": false}"#);
+            std::fs::write(share.join("down"), "").unwrap();
+        }));
+        let options = [
+            ["--nic", "e1000+hotplug,e1000"],
+            ["--share", share.to_str().unwrap()],
+            ["--qmp", socket.to_str().unwrap()],
+        ];
+        let _ = run(options.as_flattened(), &steps);
+        monitor.join().unwrap();
+    });
 }

@@ -17,24 +17,24 @@ use super::Backend;
 use crate::dma::{DmaSpace, Iova, IovaAllocator, Mapping};
 use crate::error::{Error, Result};
 use crate::irq::{Irq, IrqKind, IrqLine};
-use crate::mmio::Mmio;
+use crate::mmio::{Mmio, Place, Width};
 use crate::pci::config::Config;
 
 const PAGE: usize = 4096;
 
-/// What the test plays: one BAR and config space.
+/// What the test plays: BARs and config space.
 pub trait FakeDevice: Send {
     /// A register is read.
-    fn read32(&mut self, offset: usize) -> u32;
+    fn read(&mut self, place: Place) -> u32;
 
     /// A register is written.
-    fn write32(&mut self, offset: usize, value: u32, memory: &FakeMemory);
+    fn write(&mut self, place: Place, value: u32, memory: &FakeMemory);
 
     /// The function's 256 bytes of config space.
     fn config(&mut self) -> &mut [u8; 256];
 
-    /// Keeps the eventfd that interrupts the driver.
-    fn connect_irq(&mut self, _event: EventFd) {}
+    /// Keeps the eventfd of a vector that interrupts the driver.
+    fn connect_irq(&mut self, _vector: usize, _event: EventFd) {}
 
     /// The driver has unmasked the interrupt: a level-triggered one still pending fires again.
     fn unmask_irq(&mut self) {}
@@ -43,28 +43,35 @@ pub trait FakeDevice: Send {
 /// A [`Backend`] whose device is a [`FakeDevice`].
 pub struct Fake {
     bar: FakeBar,
-    memory: Arc<FakeMemory>,
     dma: Arc<dyn DmaSpace>,
 }
 
 impl Fake {
-    /// A function whose BAR 0 is `size` bytes of `device`.
+    /// A function whose BARs are `size` bytes of `device` each.
     pub fn new(device: Arc<Mutex<dyn FakeDevice>>, size: usize) -> Self {
-        let memory = Arc::new(FakeMemory::new());
+        Self::beside(device, size, &Arc::new(FakeMemory::new()))
+    }
+
+    /// The same, reaching the `memory` of another function: both in one IOMMU domain.
+    pub fn beside(
+        device: Arc<Mutex<dyn FakeDevice>>,
+        size: usize,
+        memory: &Arc<FakeMemory>,
+    ) -> Self {
         Self {
             bar: FakeBar {
                 device,
+                index: 0,
                 size,
-                memory: Arc::clone(&memory),
+                memory: Arc::clone(memory),
             },
             dma: memory.clone(),
-            memory,
         }
     }
 
     /// The memory that is mapped for the device.
     pub fn memory(&self) -> &Arc<FakeMemory> {
-        &self.memory
+        &self.bar.memory
     }
 }
 
@@ -89,8 +96,11 @@ impl Backend for Fake {
         "fake"
     }
 
-    fn map_bar(&self, _index: u8) -> Result<FakeBar> {
-        Ok(self.bar.clone())
+    fn map_bar(&self, index: u8) -> Result<FakeBar> {
+        Ok(FakeBar {
+            index,
+            ..self.bar.clone()
+        })
     }
 
     fn dma(&self) -> &Arc<dyn DmaSpace> {
@@ -100,10 +110,10 @@ impl Backend for Fake {
     fn interrupts(&self, _kind: IrqKind, count: usize) -> Result<Vec<Irq>> {
         let os = |error| Error::io("making an eventfd", error);
         (0..count)
-            .map(|_| {
+            .map(|vector| {
                 let event = EventFd::new(EFD_NONBLOCK).map_err(os)?;
                 let theirs = event.try_clone().map_err(os)?;
-                self.bar.device().connect_irq(theirs);
+                self.bar.device().connect_irq(vector, theirs);
                 Ok(Irq::new(event, Box::new(FakeLine(self.bar.clone()))))
             })
             .collect()
@@ -127,10 +137,11 @@ impl IrqLine for FakeLine {
     }
 }
 
-/// The BAR of a [`Fake`].
+/// A BAR of a [`Fake`].
 #[derive(Clone)]
 pub struct FakeBar {
     device: Arc<Mutex<dyn FakeDevice>>,
+    index: u8,
     size: usize,
     memory: Arc<FakeMemory>,
 }
@@ -139,6 +150,15 @@ impl FakeBar {
     fn device(&self) -> MutexGuard<'_, dyn FakeDevice + 'static> {
         self.device.lock().unwrap_or_else(PoisonError::into_inner)
     }
+
+    fn place(&self, offset: usize, width: Width) -> Place {
+        assert!(offset.is_multiple_of(width.bytes()) && offset + width.bytes() <= self.size);
+        Place {
+            bar: self.index,
+            offset,
+            width,
+        }
+    }
 }
 
 impl Mmio for FakeBar {
@@ -146,14 +166,15 @@ impl Mmio for FakeBar {
         self.size
     }
 
-    fn read32(&self, offset: usize) -> u32 {
-        assert!(offset + 4 <= self.size);
-        self.device().read32(offset)
+    fn read(&self, offset: usize, width: Width) -> u32 {
+        let place = self.place(offset, width);
+        self.device().read(place) & width.ones()
     }
 
-    fn write32(&self, offset: usize, value: u32) {
-        assert!(offset + 4 <= self.size);
-        self.device().write32(offset, value, &self.memory);
+    fn write(&self, offset: usize, width: Width, value: u32) {
+        let place = self.place(offset, width);
+        let value = value & width.ones();
+        self.device().write(place, value, &self.memory);
     }
 }
 

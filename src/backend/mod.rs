@@ -12,7 +12,7 @@ mod watch;
 use std::sync::Arc;
 
 pub use fake::{Fake, FakeBar, FakeDevice, FakeMemory};
-pub use qtest::{Peer, Qtest, QtestBar, QtestSpec};
+pub use qtest::{Peer, Qtest, QtestBar, QtestControl, QtestSpec};
 pub use vfio::{Vfio, VfioBar};
 pub use watch::{Watch, Watched, WatchedBar};
 
@@ -58,18 +58,28 @@ pub trait Backend: Config + Send {
     /// made to stop, its memory is leaked rather than freed.
     fn has_iommu(&self) -> bool;
 
+    /// Is it known already that the function is being taken away? A look at memory only, where
+    /// [`Backend::check_present`] asks the system.
+    fn is_leaving(&self) -> bool {
+        false
+    }
+
     /// Is the function still there?
     ///
     /// # Errors
-    /// [`Error::DeviceGone`] where config space reads all ones.
+    /// [`Error::DeviceGone`] where config space reads all ones, or the system wants the function back.
     fn check_present(&self) -> Result<()> {
-        // VFIO answers for the ids by itself, so the class and revision are asked for, too.
-        for offset in [config::VENDOR_ID, config::REVISION] {
-            match self.read32(offset) {
-                Ok(u32::MAX) | Err(_) => return Err(Error::DeviceGone(self.name().to_owned())),
-                Ok(_) => {}
-            }
+        match answers(self) {
+            true => Ok(()),
+            false => Err(Error::DeviceGone(self.name().to_owned())),
         }
-        Ok(())
     }
+}
+
+/// Does config space read anything but all ones?
+fn answers(config: &(impl Config + ?Sized)) -> bool {
+    // VFIO answers for the ids by itself, so the class and revision are asked for, too.
+    [config::VENDOR_ID, config::REVISION]
+        .iter()
+        .all(|offset| config.read32(*offset).is_ok_and(|word| word != u32::MAX))
 }

@@ -9,20 +9,20 @@ use super::Backend;
 use crate::dma::DmaSpace;
 use crate::error::Result;
 use crate::irq::{Irq, IrqKind};
-use crate::mmio::Mmio;
+use crate::mmio::{Mmio, Place, Width};
 use crate::pci::config::Config;
 
 /// Sees every register access, and may change it.
 pub trait Watch: Send + Sync {
     /// The device gave `value`; what the driver shall see instead.
-    fn read32(&self, offset: usize, value: u32) -> u32 {
-        let _ = offset;
+    fn read(&self, place: Place, value: u32) -> u32 {
+        let _ = place;
         value
     }
 
     /// The driver writes `value`; what the device shall see instead, or nothing.
-    fn write32(&self, offset: usize, value: u32) -> Option<u32> {
-        let _ = offset;
+    fn write(&self, place: Place, value: u32) -> Option<u32> {
+        let _ = place;
         Some(value)
     }
 }
@@ -61,6 +61,7 @@ impl<B: Backend> Backend for Watched<B> {
         Ok(WatchedBar {
             inner: self.inner.map_bar(index)?,
             watch: Arc::clone(&self.watch),
+            bar: index,
         })
     }
 
@@ -79,6 +80,14 @@ impl<B: Backend> Backend for Watched<B> {
     fn has_iommu(&self) -> bool {
         self.inner.has_iommu()
     }
+
+    fn is_leaving(&self) -> bool {
+        self.inner.is_leaving()
+    }
+
+    fn check_present(&self) -> Result<()> {
+        self.inner.check_present()
+    }
 }
 
 /// The BAR of a [`Watched`].
@@ -86,6 +95,17 @@ impl<B: Backend> Backend for Watched<B> {
 pub struct WatchedBar<M> {
     inner: M,
     watch: Arc<dyn Watch>,
+    bar: u8,
+}
+
+impl<M> WatchedBar<M> {
+    fn place(&self, offset: usize, width: Width) -> Place {
+        Place {
+            bar: self.bar,
+            offset,
+            width,
+        }
+    }
 }
 
 impl<M: Mmio> Mmio for WatchedBar<M> {
@@ -93,13 +113,14 @@ impl<M: Mmio> Mmio for WatchedBar<M> {
         self.inner.size()
     }
 
-    fn read32(&self, offset: usize) -> u32 {
-        self.watch.read32(offset, self.inner.read32(offset))
+    fn read(&self, offset: usize, width: Width) -> u32 {
+        let value = self.inner.read(offset, width);
+        self.watch.read(self.place(offset, width), value)
     }
 
-    fn write32(&self, offset: usize, value: u32) {
-        if let Some(value) = self.watch.write32(offset, value) {
-            self.inner.write32(offset, value);
+    fn write(&self, offset: usize, width: Width, value: u32) {
+        if let Some(value) = self.watch.write(self.place(offset, width), value) {
+            self.inner.write(offset, width, value);
         }
     }
 }

@@ -14,9 +14,9 @@ use pinwire::Error;
 use pinwire::backend::Watch;
 use pinwire::dma::Frame;
 use pinwire::mmio::Access::ReadClear;
-use pinwire::mmio::RegInfo;
+use pinwire::mmio::{Place, RegInfo};
 use pinwire::net::{Next, Progress, Source};
-use pinwire::nic::{Nic, Owner, RingView, SlotView};
+use pinwire::nic::{Marks, Nic, Owner, PackedMarks, RingView, SlotView, SplitMarks};
 
 use super::{interrupted, output};
 
@@ -42,9 +42,12 @@ struct Recorder {
 #[derive(Debug, Clone, Copy)]
 struct Access {
     write: bool,
-    offset: usize,
+    place: Place,
     value: u32,
 }
+
+/// The register that an access went to, and which one of an array.
+type Register = Option<(&'static RegInfo, usize)>;
 
 impl Recorder {
     fn note(&self, access: Access) {
@@ -61,19 +64,19 @@ impl Recorder {
 }
 
 impl Watch for Recorder {
-    fn read32(&self, offset: usize, value: u32) -> u32 {
+    fn read(&self, place: Place, value: u32) -> u32 {
         self.note(Access {
             write: false,
-            offset,
+            place,
             value,
         });
         value
     }
 
-    fn write32(&self, offset: usize, value: u32) -> Option<u32> {
+    fn write(&self, place: Place, value: u32) -> Option<u32> {
         self.note(Access {
             write: true,
-            offset,
+            place,
             value,
         });
         Some(value)
@@ -162,10 +165,7 @@ impl Explainer {
         }
         let mac = nic.mac();
         let link = nic.link();
-        let (state, mbps) = (if link.up { "up" } else { "down" }, link.mbps);
-        self.say(&format!(
-            "its address is {mac}; the link is {state}, {mbps} Mbit/s"
-        ));
+        self.say(&format!("its address is {mac}; the link is {link}"));
         self.recorder.take();
     }
 
@@ -206,14 +206,12 @@ impl Explainer {
         nic.post(&mut frames)?;
         self.changes(nic);
 
-        self.step(
-            "The doorbell: one register write hands them to the card \
-             (the driver asks for a report, RS, in the last one just before)",
-        );
+        let words = Words::of(&self.rings);
+        self.step(words.doorbell);
         nic.doorbell();
         self.registers(nic);
 
-        self.step("The card reads descriptors and frame by DMA, sends, and writes DD back");
+        self.step(words.sent);
         let begin = Instant::now();
         while !self.is_done(nic) {
             if interrupted() {
@@ -232,7 +230,7 @@ impl Explainer {
         }
         self.changes(nic);
 
-        self.step("The driver sees DD in memory, without asking the card, and has the frame back");
+        self.step(words.taken_back);
         let mut done = Vec::new();
         nic.reap(&mut done)?;
         self.registers(nic);
@@ -284,13 +282,13 @@ impl Explainer {
         self.title(&format!("Frame {number} comes in"));
         self.step("Before: the driver waits; interrupts are on only while it sleeps");
         self.registers(nic);
-        self.step("The card wrote the frame by DMA, then its descriptor, with DD");
+        self.step(Words::of(&self.rings).arrived);
         self.changes(nic);
     }
 
     /// Tells what the driver did once it had taken frames.
     pub fn taken(&mut self, nic: &dyn Nic) {
-        self.step("The driver took the frame, lends a fresh buffer, and moves the tail");
+        self.step(Words::of(&self.rings).lent);
         self.registers(nic);
         self.changes(nic);
         self.print("\n");
@@ -323,11 +321,9 @@ impl Explainer {
     /// Tells the register accesses since the last time.
     fn registers(&self, nic: &dyn Nic) {
         let accesses = self.recorder.take();
-        self.print(&accesses_told(
-            &accesses,
-            nic.register_table(),
-            &self.palette,
-        ));
+        let found = |access: &Access| (*access, nic.register_at(access.place));
+        let accesses: Vec<_> = accesses.iter().map(found).collect();
+        self.print(&accesses_told(&accesses, &self.palette));
     }
 
     /// Tells which descriptors are not what they were when they were looked at last.
@@ -361,17 +357,55 @@ impl Explainer {
     }
 }
 
+/// What the steps are called, which differs with how driver and card tell each other how far they are.
+struct Words {
+    doorbell: &'static str,
+    sent: &'static str,
+    taken_back: &'static str,
+    arrived: &'static str,
+    lent: &'static str,
+}
+
+impl Words {
+    fn of(rings: &[RingView]) -> &'static Self {
+        match rings.first().map(|ring| &ring.marks) {
+            Some(Marks::Split(_)) => &Self {
+                doorbell: "The driver moves the available index, and rings the doorbell where the card wants it",
+                sent: "The card reads the available ring, descriptors and frame by DMA, sends, and writes the used ring",
+                taken_back: "The driver sees the used index in memory, without asking the card, and has the frame back",
+                arrived: "The card wrote header and frame by DMA, then an entry of the used ring and its index",
+                lent: "The driver took the frame, makes a fresh buffer available, and moves the available index",
+            },
+            Some(Marks::Packed(_)) => &Self {
+                doorbell: "The driver flips the flags of the first descriptor last, and rings the doorbell where the card wants it",
+                sent: "The card reads descriptors and frame by DMA, sends, and writes a used descriptor over the first",
+                taken_back: "The driver sees AVAIL and USED alike in memory, without asking the card, and has the frame back",
+                arrived: "The card wrote header and frame by DMA, then a used descriptor over the available one",
+                lent: "The driver took the frame, and makes a fresh buffer available in the next descriptor",
+            },
+            Some(Marks::Registers { .. }) | None => &Self {
+                doorbell: "The doorbell: one register write hands them to the card \
+                    (the driver asks for a report, RS, in the last one just before)",
+                sent: "The card reads descriptors and frame by DMA, sends, and writes DD back",
+                taken_back: "The driver sees DD in memory, without asking the card, and has the frame back",
+                arrived: "The card wrote the frame by DMA, then its descriptor, with DD",
+                lent: "The driver took the frame, lends a fresh buffer, and moves the tail",
+            },
+        }
+    }
+}
+
 /// Accesses as lines; the same thing many times is told once.
-fn accesses_told(accesses: &[Access], table: &'static [RegInfo], palette: &Palette) -> String {
-    let found = |access: &Access| RegInfo::find(table, access.offset).map(|(info, _)| info);
+fn accesses_told(accesses: &[(Access, Register)], palette: &Palette) -> String {
+    let found = |(_, register): &(Access, Register)| register.map(|(info, _)| info);
     let mut text = String::new();
     for stretch in accesses.chunk_by(|a, b| are_alike(found(a), found(b))) {
         let runs: Vec<_> = stretch
             .chunk_by(|a, b| {
                 let arrays =
                     [a, b].map(|access| found(access).is_some_and(|info| info.array.0 > 1));
-                let same_place = a.offset == b.offset || arrays == [true, true];
-                same_place && (a.write, a.value) == (b.write, b.value)
+                let same_place = a.0.place == b.0.place || arrays == [true, true];
+                same_place && (a.0.write, a.0.value) == (b.0.write, b.0.value)
             })
             .collect();
         let shown = if runs.len() > REPEATS {
@@ -380,7 +414,7 @@ fn accesses_told(accesses: &[Access], table: &'static [RegInfo], palette: &Palet
             runs.len()
         };
         for run in &runs[..shown] {
-            text += &run_told(run, table, palette);
+            text += &run_told(run, palette);
         }
         let rest: usize = runs[shown..].iter().map(|run| run.len()).sum();
         if rest > 0 {
@@ -410,12 +444,13 @@ fn are_alike(a: Option<&RegInfo>, b: Option<&RegInfo>) -> bool {
 }
 
 /// The same access of one register, or of arrays.
-fn run_told(run: &[Access], table: &'static [RegInfo], palette: &Palette) -> String {
+fn run_told(run: &[(Access, Register)], palette: &Palette) -> String {
+    let (access, register) = run[0];
     let Access {
         write,
-        offset,
+        place,
         value,
-    } = run[0];
+    } = access;
     let (style, verb) = match write {
         true => (palette.write, "write"),
         false => (palette.read, "read "),
@@ -424,8 +459,10 @@ fn run_told(run: &[Access], table: &'static [RegInfo], palette: &Palette) -> Str
         1 => String::new(),
         times => format!(", {times} times"),
     };
-    let Some((info, index)) = RegInfo::find(table, offset) else {
-        return format!("    {style}{verb}{style:#} {offset:#07x} = {value:#010x}{times}\n");
+    let digits = 2 + 2 * place.width.bytes();
+    let Some((info, index)) = register else {
+        let offset = place.offset;
+        return format!("    {style}{verb}{style:#} {offset:#07x} = {value:#0digits$x}{times}\n");
     };
     let mut name = info.name.to_owned();
     let mut what = format!("{}, §{}", info.what, info.section);
@@ -433,25 +470,22 @@ fn run_told(run: &[Access], table: &'static [RegInfo], palette: &Palette) -> Str
         if run.len() == 1 {
             name += &format!("[{index}]");
         } else {
-            name = arrays_told(run, table);
+            name = arrays_told(run);
             times = ", each".to_owned();
             what = format!("{} registers", info.group);
         }
     }
     let (fields, aside) = (palette.fields, palette.aside);
     format!(
-        "    {style}{verb}{style:#} {name:8} = {value:#010x}{times}{fields}{}{fields:#}  {aside}{what}{aside:#}\n",
+        "    {style}{verb}{style:#} {name:8} = {value:#0digits$x}{times}{fields}{}{fields:#}  {aside}{what}{aside:#}\n",
         fields_told(info, value),
     )
 }
 
 /// Elements of arrays: `RAH[1..15], RAL[1..15]`.
-fn arrays_told(run: &[Access], table: &'static [RegInfo]) -> String {
+fn arrays_told(run: &[(Access, Register)]) -> String {
     let mut spans: Vec<(&str, usize, usize)> = Vec::new();
-    for access in run {
-        let Some((info, index)) = RegInfo::find(table, access.offset) else {
-            continue;
-        };
+    for (info, index) in run.iter().filter_map(|(_, register)| *register) {
         match spans.iter_mut().find(|(name, ..)| *name == info.name) {
             Some((_, first, last)) => (*first, *last) = ((*first).min(index), (*last).max(index)),
             None => spans.push((info.name, index, index)),
@@ -503,14 +537,95 @@ fn changes_told(before: &RingView, now: &RingView, palette: &Palette) -> String 
         let more = changed.len() - SLOTS;
         let _ = writeln!(text, "    ... and {more} more descriptors");
     }
-    if (before.head, before.tail) != (now.head, now.tail) {
-        let _ = writeln!(
-            text,
-            "    {} ring: head {} -> {}, tail {} -> {}",
-            now.name, before.head, now.head, before.tail, now.tail
-        );
+    if before.marks != now.marks {
+        for marks in marks_told(&before.marks, &now.marks) {
+            let _ = writeln!(text, "    {} {marks}", now.name);
+        }
     }
     text
+}
+
+/// How far driver and device are, before and now: what changed, a line each.
+fn marks_told(before: &Marks, now: &Marks) -> Vec<String> {
+    match (before, now) {
+        (
+            Marks::Registers { head, tail },
+            Marks::Registers {
+                head: head_now,
+                tail: tail_now,
+            },
+        ) => vec![format!(
+            "ring: head {head} -> {head_now}, tail {tail} -> {tail_now}"
+        )],
+        (Marks::Split(before), Marks::Split(now)) => split_told(before, now),
+        (Marks::Packed(before), Marks::Packed(now)) => packed_told(before, now),
+        _ => Vec::new(),
+    }
+}
+
+fn split_told(before: &SplitMarks, now: &SplitMarks) -> Vec<String> {
+    let mut lines = Vec::new();
+    if before.avail_idx != now.avail_idx {
+        let last = usize::from(now.avail_idx.wrapping_sub(1)) % now.avail.len().max(1);
+        lines.push(format!(
+            "available ring: idx {} -> {}, entry {last} = chain {}",
+            before.avail_idx, now.avail_idx, now.avail[last]
+        ));
+    }
+    if before.used_idx != now.used_idx {
+        let last = usize::from(now.used_idx.wrapping_sub(1)) % now.used.len().max(1);
+        let (id, written) = now.used[last];
+        lines.push(format!(
+            "used ring: idx {} -> {}, entry {last} = chain {id}, {written} bytes written",
+            before.used_idx, now.used_idx
+        ));
+    }
+    if before.used_event != now.used_event {
+        lines.push(format!(
+            "available ring: used_event {} -> {}, when the driver wants an interrupt",
+            before.used_event, now.used_event
+        ));
+    }
+    if before.avail_event != now.avail_event {
+        lines.push(format!(
+            "used ring: avail_event {} -> {}, when the card wants a notification",
+            before.avail_event, now.avail_event
+        ));
+    }
+    lines
+}
+
+fn packed_told(before: &PackedMarks, now: &PackedMarks) -> Vec<String> {
+    let mut lines = Vec::new();
+    let wrap = u8::from;
+    if (before.next_avail, before.avail_wrap) != (now.next_avail, now.avail_wrap) {
+        lines.push(format!(
+            "ring: next to make available {} -> {}, wrap counter {}",
+            before.next_avail,
+            now.next_avail,
+            wrap(now.avail_wrap)
+        ));
+    }
+    if (before.next_used, before.used_wrap) != (now.next_used, now.used_wrap) {
+        lines.push(format!(
+            "ring: next to be used {} -> {}, wrap counter {}",
+            before.next_used,
+            now.next_used,
+            wrap(now.used_wrap)
+        ));
+    }
+    for (name, before, now) in [
+        ("driver", before.driver_event, now.driver_event),
+        ("device", before.device_event, now.device_event),
+    ] {
+        if before != now {
+            lines.push(format!(
+                "{name} event: {:#06x} {:#06x} -> {:#06x} {:#06x}",
+                before[0], before[1], now[0], now[1]
+            ));
+        }
+    }
+    lines
 }
 
 fn slot_told(slot: &SlotView) -> String {
@@ -531,18 +646,25 @@ fn slot_told(slot: &SlotView) -> String {
 mod tests {
     use super::*;
     use pinwire::dma::Iova;
+    use pinwire::mmio::Width;
     use pinwire::nic::e1000::regs::TABLE;
 
     fn write(offset: usize, value: u32) -> Access {
         Access {
             write: true,
-            offset,
+            place: Place {
+                bar: 0,
+                offset,
+                width: Width::Four,
+            },
             value,
         }
     }
 
     fn told(accesses: &[Access]) -> String {
-        accesses_told(accesses, TABLE, &Palette::default())
+        let found = |access: &Access| (*access, RegInfo::find(TABLE, access.place.offset));
+        let accesses: Vec<_> = accesses.iter().map(found).collect();
+        accesses_told(&accesses, &Palette::default())
     }
 
     #[test]
@@ -592,9 +714,9 @@ mod tests {
         };
         let ring = |tail, slots| RingView {
             name: "transmit",
+            pair: 0,
             address: 0,
-            head: 0,
-            tail,
+            marks: Marks::Registers { head: 0, tail },
             slots,
         };
         let same = slot(0, [1, 2], Owner::Driver);

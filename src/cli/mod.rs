@@ -4,15 +4,24 @@
 //! the card is stopped and its memory unmapped by the drops on the way, as they are when it fails or
 //! panics. Exit codes: 0 done, 1 failed, 2 not understood, 130 interrupted.
 
+mod args;
 mod bench;
 mod bind;
+mod echo;
 mod explain;
+mod forward;
+mod ladder;
 mod list;
-
 mod output;
+mod pagecache;
+mod paint;
+mod picture;
+mod ping;
 mod recv;
 mod send;
 mod show;
+mod spread;
+mod stats;
 mod synthetic;
 mod syscalls;
 
@@ -36,6 +45,8 @@ use tracing_subscriber::filter::LevelFilter;
 ///   qtest:e1000                          QEMU's e1000, its cable not plugged in anywhere
 ///   qtest:e1000,pcap=FILE                all that passes through its cable goes to a capture
 ///   qtest:e1000,net=udp:LOCAL:REMOTE     its cable is UDP on 127.0.0.1, one frame a datagram
+///   qtest:virtio-net,packed=on           QEMU's virtio-net, with a property of its model
+///   qtest:virtio-net,net=tap:IF,queues=4 its cable is a tap with so many queue pairs
 #[derive(Parser)]
 #[command(version, verbatim_doc_comment, max_term_width = 100, styles = STYLES, after_help = FIRST_STEPS)]
 struct Cli {
@@ -68,8 +79,16 @@ enum Command {
     Unbind(bind::Unbind),
     Send(send::Args),
     Recv(recv::Args),
+    Forward(forward::Args),
+    Echo(echo::Args),
+    Ping(ping::Args),
+    Stats(stats::Args),
     Show(show::Args),
     Bench(bench::Args),
+    Ladder(ladder::Args),
+    #[command(hide = true)]
+    LadderHelper(ladder::child::Args),
+    Pagecache(pagecache::Args),
 }
 
 /// Why a command ends before its end.
@@ -78,6 +97,8 @@ enum Failure {
     Error(Error),
     /// Who reads our standard output has had enough: no failure.
     ReaderGone,
+    /// It was said already, where people look for it.
+    Told,
 }
 
 impl From<Error> for Failure {
@@ -130,11 +151,19 @@ pub fn main() -> ExitCode {
             Command::Unbind(args) => args.run(),
             Command::Send(args) => args.run(),
             Command::Recv(args) => args.run(),
+            Command::Forward(args) => args.run(),
+            Command::Echo(args) => args.run(),
+            Command::Ping(args) => args.run(),
+            Command::Stats(args) => args.run(),
             Command::Show(args) => args.run(),
             Command::Bench(args) => args.run(),
+            Command::Ladder(args) => args.run(),
+            Command::LadderHelper(args) => args.run(),
+            Command::Pagecache(args) => args.run(),
         });
     match outcome {
         Ok(()) | Err(Failure::ReaderGone) => ExitCode::SUCCESS,
+        Err(Failure::Told) => ExitCode::FAILURE,
         Err(Failure::Error(Error::Interrupted)) => ExitCode::from(130),
         Err(Failure::Error(error)) => {
             output::error(&error);

@@ -7,12 +7,12 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use pinwire::dma::Pool;
-use pinwire::net::{CaptureWriter, Packet, Progress};
+use pinwire::net::{CaptureWriter, Packet, Progress, Responder};
 use pinwire::nic::{Checksum, Nic, NicConfig, Received, Stats};
 use pinwire::{DeviceSpec, Error};
 use serde::Serialize;
 
+use super::args::{self, Wait};
 use super::explain::{self, Explainer};
 use super::output::{self, Ticker, grouped};
 use super::{Failure, Outcome, interrupted};
@@ -25,8 +25,8 @@ const NAP: Duration = Duration::from_millis(100);
 /// Receives packets into pinned memory, past the kernel: prints them, or writes a capture
 ///
 /// Without --write it prints a line for each frame, with what the card says of its checksums. It
-/// sleeps until the card interrupts, and polls as long as frames keep coming. It ends at --count,
-/// after --seconds, or with Ctrl-C.
+/// polls as long as frames keep coming, and then sleeps until the card interrupts (or see --wait). It
+/// ends at --count, after --seconds, or with Ctrl-C.
 ///
 /// Examples:
 ///
@@ -54,7 +54,7 @@ pub struct Args {
     count: Option<u64>,
 
     /// Stop after this many seconds
-    #[arg(short, long, value_name = "S", value_parser = seconds)]
+    #[arg(short, long, value_name = "S", value_parser = args::seconds)]
     seconds: Option<Duration>,
 
     /// Only frames that carry this, past VLAN tags: 0x0800 (IPv4), 0x0806 (ARP), 0x86dd (IPv6)
@@ -77,6 +77,10 @@ pub struct Args {
     #[arg(long, value_name = "IP")]
     address: Option<Ipv4Addr>,
 
+    /// How to wait for frames
+    #[arg(long, value_enum, default_value_t, value_name = "HOW")]
+    wait: Wait,
+
     /// Tell each step as it happens: registers and their fields, descriptors before and after; for
     /// the first few frames
     #[arg(long)]
@@ -85,13 +89,6 @@ pub struct Args {
     /// Print a JSON object for each frame and one for the summary, for programs
     #[arg(long)]
     json: bool,
-}
-
-fn seconds(text: &str) -> Result<Duration, String> {
-    let seconds = text.parse().ok().filter(|seconds: &f64| *seconds > 0.0);
-    seconds
-        .and_then(|seconds| Duration::try_from_secs_f64(seconds).ok())
-        .ok_or_else(|| "write a number of seconds above 0".to_owned())
 }
 
 fn ethertype(text: &str) -> Result<u16, String> {
@@ -259,6 +256,7 @@ impl Args {
         let config = NicConfig {
             promiscuous: self.promiscuous,
             max_frame: self.max_frame,
+            waiting: self.wait.into(),
             ..NicConfig::default()
         };
         let watch = explainer.as_ref().map(Explainer::watch);
@@ -293,35 +291,6 @@ impl Args {
         let ended = run.go();
         drop(ticker);
         run.report(ended)
-    }
-}
-
-/// Answers ARP for an address.
-struct Responder {
-    address: Ipv4Addr,
-    pool: Pool,
-}
-
-impl Responder {
-    fn new(nic: &dyn Nic, address: Ipv4Addr) -> Result<Self, Error> {
-        let pool = Pool::new(nic.dma(), 16, pinwire::net::Arp::FRAME)?;
-        Ok(Self { address, pool })
-    }
-
-    fn answer(&self, nic: &mut dyn Nic, packet: &Packet<'_>) -> Result<(), Error> {
-        let mut back = Vec::new();
-        nic.reap(&mut back)?;
-        drop(back);
-        let asked = packet.arp();
-        let Some(question) = asked.filter(|arp| arp.request && arp.target.1 == self.address) else {
-            return Ok(());
-        };
-        // Where all buffers are under way, the one who asks will ask again.
-        if let Some(mut buf) = self.pool.take() {
-            buf.fill(&question.answer(nic.mac()).frame());
-            nic.send(&mut vec![buf.into()])?;
-        }
-        Ok(())
     }
 }
 
@@ -364,6 +333,8 @@ impl Run<'_> {
             let came = self.take(&mut batch, most, &mut explained)?;
             if came == 0 {
                 self.sink.flush()?;
+                // Answers that have left: else the wait would end for them.
+                self.nic.reap(&mut Vec::new())?;
                 // What an earlier wait did in vain is no part of the story.
                 if let Some(explainer) = &self.explainer {
                     explainer.forget();
@@ -421,7 +392,7 @@ impl Run<'_> {
             self.other += 1;
             return Ok(());
         };
-        if let Some(responder) = &self.responder {
+        if let Some(responder) = &mut self.responder {
             responder.answer(self.nic, &packet)?;
         }
         let (ethertype, udp_port) = (self.args.ethertype, self.args.udp_port);
@@ -527,14 +498,6 @@ mod tests {
         assert_eq!(ethertype("2054"), Ok(0x0806));
         for bad in ["", "0x", "ip", "0x10000", "65536", "-1"] {
             assert!(ethertype(bad).is_err(), "{bad}");
-        }
-    }
-
-    #[test]
-    fn seconds_are_above_zero() {
-        assert_eq!(seconds("0.5"), Ok(Duration::from_millis(500)));
-        for bad in ["", "0", "-1", "inf", "NaN", "ten", "1e300"] {
-            assert!(seconds(bad).is_err(), "{bad}");
         }
     }
 }

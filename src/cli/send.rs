@@ -130,7 +130,8 @@ impl FromStr for Rate {
 /// What is to be sent, opened before the card is touched.
 enum What {
     Capture(CaptureReader),
-    File(PathBuf, File),
+    /// With its length.
+    File(PathBuf, File, u64),
     Synthetic(usize),
 }
 
@@ -138,9 +139,7 @@ impl Args {
     /// Runs it.
     pub fn run(self) -> Outcome {
         let what = self.open()?;
-        if let What::File(path, file) = &what
-            && file.metadata().is_ok_and(|metadata| metadata.len() == 0)
-        {
+        if let What::File(path, _, 0) = &what {
             output::aside(format_args!("{} is empty: nothing to send", path.display()));
             if self.json {
                 let device = self.device.to_string();
@@ -166,8 +165,9 @@ impl Args {
             (_, Some(path)) => {
                 let cannot = |source| Error::io(format!("cannot read {}", path.display()), source);
                 let file = File::open(path).map_err(cannot)?;
-                if file.metadata().map_err(cannot)?.is_file() {
-                    return Ok(What::File(path.clone(), file));
+                let metadata = file.metadata().map_err(cannot)?;
+                if metadata.is_file() {
+                    return Ok(What::File(path.clone(), file, metadata.len()));
                 }
                 Err(Error::File {
                     path: path.clone(),
@@ -208,14 +208,16 @@ impl Args {
                 }
                 run.report(sent)
             }
-            What::File(path, file) => {
+            What::File(path, file, len) => {
                 let flow = self.flow(nic)?;
                 let payload = self.payload as usize;
-                let source = FileSource::new(nic, &file, &path, flow, payload, buffers)?;
+                let bytes = 0..len;
+                let mut source =
+                    FileSource::new(nic, (&file, &path), bytes, flow, payload, buffers)?;
                 if self.prove {
-                    source.file().deny_cpu()?;
+                    source.deny_cpu()?;
                 }
-                let frames = source.file().len().div_ceil(payload as u64);
+                let frames = len.div_ceil(payload as u64);
                 let mut run = Run::new(nic, self, pace, source, Some(frames));
                 let sent = run.go(explainer);
                 let whole = run.source.inner.check_length();

@@ -1,15 +1,27 @@
-//! How many system calls this thread makes: the kernel's own count, not our belief.
+//! How many system calls are made: the kernel's own count, not our belief.
 //!
 //! A perf counter on the tracepoint `raw_syscalls:sys_enter`; it needs tracefs and the right to read
 //! it (root has it).
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use perf_event::events::Tracepoint;
 use perf_event::{Builder, Counter};
 
 /// Where tracefs is mounted.
-const TRACEFS: [&str; 2] = ["/sys/kernel/tracing", "/sys/kernel/debug/tracing"];
+///
+/// # Errors
+/// What to do where it is not, or is not for us.
+pub fn tracefs() -> Result<PathBuf, String> {
+    ["/sys/kernel/tracing", "/sys/kernel/debug/tracing"]
+        .map(Path::new)
+        .into_iter()
+        .find(|path| path.join("events").exists())
+        .map(Path::to_owned)
+        .ok_or_else(|| {
+            "it takes root and tracefs: mount -t tracefs nodev /sys/kernel/tracing".to_owned()
+        })
+}
 
 /// Counts between [`SyscallCounter::start`] and [`SyscallCounter::stop`].
 pub struct SyscallCounter {
@@ -21,14 +33,25 @@ pub struct SyscallCounter {
 impl SyscallCounter {
     /// A counter of the calling thread's calls, or why there is none.
     pub fn new() -> Result<Self, String> {
-        let id = TRACEFS.iter().find_map(|tracefs| {
-            let id = Path::new(tracefs).join("events/raw_syscalls/sys_enter/id");
-            std::fs::read_to_string(id).ok()?.trim().parse().ok()
-        });
-        let id =
-            id.ok_or("it takes root and tracefs: mount -t tracefs nodev /sys/kernel/tracing")?;
+        Self::build(false)
+    }
+
+    /// A counter of the calling thread's calls and of those of all threads that it begins from now on.
+    pub fn with_threads() -> Result<Self, String> {
+        Self::build(true)
+    }
+
+    fn build(threads: bool) -> Result<Self, String> {
+        let id = tracefs()?.join("events/raw_syscalls/sys_enter/id");
+        let id = std::fs::read_to_string(&id).map_err(|error| format!("{}: {error}", id.display()));
+        let id = id?
+            .trim()
+            .parse()
+            .map_err(|_| "no number of it".to_owned())?;
         let mut counter = Builder::new(Tracepoint::with_id(id))
             .include_kernel()
+            .inherit(threads)
+            .inherit_thread(threads)
             .build()
             .map_err(|error| format!("perf_event_open: {error}"))?;
         let failed = |error| format!("perf counter: {error}");

@@ -14,10 +14,12 @@ use super::home::Keeper;
 use super::{DmaRegion, DmaSpace, Iova, Mapping, Segment};
 use crate::error::{Error, Result};
 
-/// A file whose page cache is pinned and mapped for the device to read.
+/// A file, or a part of one, whose page cache is pinned and mapped for the device to read.
 pub struct DmaFile {
     keeper: Keeper,
     file: File,
+    /// Where in the file it begins, in bytes.
+    offset: u64,
     len: u64,
 }
 
@@ -28,18 +30,40 @@ impl std::fmt::Debug for DmaFile {
 }
 
 impl DmaFile {
+    /// What the beginning of a part is a multiple of, in bytes: no system has larger base pages.
+    pub const ALIGN: u64 = 64 << 10;
+
     /// Maps all of `file`; at most `in_flight` slices of it can be out at a time. An empty file has
     /// nothing to map and gives no slices.
     ///
     /// # Errors
     /// As [`DmaSpace::map_file`].
     pub fn map(space: &Arc<dyn DmaSpace>, file: &File, in_flight: usize) -> Result<Self> {
-        let os = |source| Error::io("reading the file's length", source);
-        let len = file.metadata().map_err(os)?.len();
+        Self::map_part(space, file, (0, file_len(file)?), in_flight)
+    }
+
+    /// Maps `len` bytes from `offset` on, which is a multiple of [`DmaFile::ALIGN`], for a file of which
+    /// not all can be pinned at once. What is in flight of a part stays pinned when the part is dropped.
+    ///
+    /// # Errors
+    /// As [`DmaSpace::map_file`].
+    ///
+    /// # Panics
+    /// At another `offset`.
+    pub fn map_part(
+        space: &Arc<dyn DmaSpace>,
+        file: &File,
+        (offset, len): (u64, u64),
+        in_flight: usize,
+    ) -> Result<Self> {
+        assert!(
+            offset.is_multiple_of(Self::ALIGN),
+            "a part begins at {offset}"
+        );
         let size = usize::try_from(len)
             .map_err(|_| Error::Usage(format!("a file of {len} bytes is too long to map")))?;
         let region = (len > 0)
-            .then(|| DmaRegion::map_file(space, file, 0, size))
+            .then(|| DmaRegion::map_file(space, file, offset, size))
             .transpose()?;
         let count = if len > 0 { in_flight as u32 } else { 0 };
         let keeper = Keeper::new(region, count, |region, _| {
@@ -53,11 +77,12 @@ impl DmaFile {
         Ok(Self {
             keeper,
             file: file.into(),
+            offset,
             len,
         })
     }
 
-    /// Length of the file in bytes when it was mapped.
+    /// Bytes that are mapped: of a whole file, its length when it was.
     #[allow(clippy::len_without_is_empty)]
     pub fn len(&self) -> u64 {
         self.len
@@ -69,9 +94,7 @@ impl DmaFile {
     /// # Errors
     /// Where the system cannot tell.
     pub fn len_now(&self) -> Result<u64> {
-        let metadata = self.file.metadata();
-        let os = |source| Error::io("reading the file's length", source);
-        Ok(metadata.map_err(os)?.len())
+        file_len(&self.file)
     }
 
     /// Takes this process's access to the mapping away (`mprotect(PROT_NONE)`): from here on a copy
@@ -99,12 +122,15 @@ impl DmaFile {
         self.keeper.region().map(DmaRegion::mapping)
     }
 
-    /// `len` bytes from `offset` on; `None` where `in_flight` slices are out already.
+    /// `len` bytes from byte `offset` of the file on; `None` where `in_flight` slices are out already.
     ///
     /// # Panics
-    /// Where that is not inside the file as it was mapped, or is empty.
+    /// Where that is not inside what was mapped, or is empty.
     #[inline]
     pub fn slice(&self, offset: u64, len: usize) -> Option<FileSlice> {
+        let offset = offset
+            .checked_sub(self.offset)
+            .expect("a place in this part");
         let past = offset.checked_add(len as u64);
         assert!(len > 0 && past.is_some_and(|past| past <= self.len));
         let mapping = self.keeper.region()?.mapping();
@@ -117,6 +143,13 @@ impl DmaFile {
         meta.len = u32::try_from(len).expect("a slice of at most 4 GiB");
         Some(FileSlice(segment))
     }
+}
+
+/// Length in bytes.
+fn file_len(file: &File) -> Result<u64> {
+    let metadata = file.metadata();
+    let os = |source| Error::io("reading the file's length", source);
+    Ok(metadata.map_err(os)?.len())
 }
 
 /// A stretch of a [`DmaFile`]; the CPU cannot read or write it.

@@ -25,6 +25,8 @@ bitflags::bitflags! {
         const VLAN = 1 << 4;
         /// The network header is IPv6.
         const IPV6 = 1 << 5;
+        /// Cut the UDP payload into datagrams of `mss` bytes.
+        const USO = 1 << 6;
     }
 }
 
@@ -122,6 +124,13 @@ impl Segment {
         self.meta().len as usize
     }
 
+    /// The pages of memory behind it have 2 to the power of this many bytes. What lies in one, by its
+    /// IOVA, lies side by side in the machine's memory.
+    #[inline]
+    pub fn page_shift(&self) -> u32 {
+        self.meta().page_shift.into()
+    }
+
     /// Where this process sees it: for showing, not for touching.
     pub fn address(&self) -> usize {
         self.meta().ptr.as_ptr() as usize
@@ -185,10 +194,26 @@ impl Frame {
         &self.0
     }
 
+    /// The first segment, to put a header before it.
+    #[inline]
+    pub fn first_mut(&mut self) -> &mut Segment {
+        &mut self.0
+    }
+
     /// Length in bytes, all segments together.
     #[allow(clippy::len_without_is_empty)]
     pub fn len(&self) -> usize {
         self.segments().map(Segment::len).sum()
+    }
+
+    /// The EtherType of a frame whose first 14 bytes lie in a packet buffer.
+    pub fn ethertype(&self) -> Option<u16> {
+        if !self.0.is_buffer() || self.0.len() < 14 {
+            return None;
+        }
+        let mut bytes = [0; 2];
+        super::pool::copy_out(&self.0, 12, &mut bytes);
+        Some(u16::from_be_bytes(bytes))
     }
 
     /// What the NIC shall do.

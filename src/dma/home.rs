@@ -12,6 +12,9 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use super::{DmaRegion, Iova, Offload, Segment};
 
+/// The most buffers of a home, and the most bytes of each: half of what counts them.
+pub(super) const MOST: usize = (1 << 31) - 1;
+
 /// No buffer.
 const NIL: u32 = u32::MAX;
 
@@ -22,6 +25,8 @@ pub(super) struct Meta {
     pub(super) ptr: NonNull<u8>,
     pub(super) len: u32,
     pub(super) capacity: u32,
+    /// Bytes of its headroom that are a part of it.
+    pub(super) early: u32,
     /// The next buffer of the same frame.
     pub(super) next: Option<Segment>,
     /// What the NIC shall do for the frame that begins here.
@@ -30,9 +35,23 @@ pub(super) struct Meta {
     index: u32,
     /// The next one of the list of returned buffers.
     returned_after: AtomicU32,
+    /// The pages behind it have 2 to the power of this many bytes.
+    pub(super) page_shift: u8,
 }
 
 const _: () = assert!(size_of::<Meta>() == 64);
+
+impl Meta {
+    /// Begins where the buffer does: undoes [`DmaBuf::begin_early`](super::DmaBuf::begin_early).
+    #[cold]
+    fn begin_later(&mut self) {
+        let early = std::mem::take(&mut self.early);
+        // SAFETY: so many bytes were added in front.
+        self.ptr = unsafe { self.ptr.add(early as usize) };
+        self.iova.0 += u64::from(early);
+        self.capacity -= early;
+    }
+}
 
 /// The head of the list of returned buffers, in one word.
 #[derive(Clone, Copy)]
@@ -140,13 +159,15 @@ impl Keeper {
         count: u32,
         place: impl Fn(&DmaRegion, u32) -> (NonNull<u8>, Iova, u32),
     ) -> Self {
-        assert!(count < 1 << 31);
+        assert!(count as usize <= MOST);
         let mut home = Box::new(Home {
             region,
             metas: Box::new([]),
             returned: AtomicU64::new(Returned::NONE.0),
         });
         let whose = NonNull::from(home.as_mut());
+        let region = home.region.as_ref();
+        let page_shift = region.map_or(0, |region| region.mapping().page.ilog2() as u8);
         home.metas = (0..count)
             .map(|index| {
                 let nowhere = (NonNull::dangling(), Iova(0), 0);
@@ -157,11 +178,13 @@ impl Keeper {
                     ptr,
                     len: 0,
                     capacity,
+                    early: 0,
                     next: None,
                     offload: Offload::NONE,
                     home: whose,
                     index,
                     returned_after: AtomicU32::new(if index + 1 < count { index + 1 } else { NIL }),
+                    page_shift,
                 })
             })
             .collect();
@@ -204,7 +227,11 @@ impl Keeper {
         self.at_hand.set(after);
         // The index was on the list, so nobody owns this buffer: now the segment does.
         let mut segment = Segment(NonNull::new(home.metas[index as usize].get())?);
-        segment.meta_mut().len = 0;
+        let meta = segment.meta_mut();
+        meta.len = 0;
+        if meta.early != 0 {
+            meta.begin_later();
+        }
         Some(segment)
     }
 }

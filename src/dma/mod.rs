@@ -15,5 +15,5 @@ mod region;
 pub use file::{DmaFile, FileSlice};
 pub use frame::{Frame, Offload, OffloadFlags, Segment};
 pub use iova::{Iova, IovaAllocator};
-pub use pool::{DmaBuf, Pool};
+pub use pool::{DmaBuf, HEADROOM, Pool};
 pub use region::{DmaArray, DmaRegion, DmaSpace, Mapping, Shared};

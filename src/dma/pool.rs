@@ -47,12 +47,19 @@
 //! }
 //! ```
 
-use std::ptr::NonNull;
+use std::fs::File;
+use std::io;
+use std::os::fd::AsRawFd;
 use std::sync::Arc;
 
-use super::home::Keeper;
+use super::home::{Keeper, MOST};
+use super::region::bytes_of;
 use super::{DmaRegion, DmaSpace, Iova, Segment};
-use crate::error::Result;
+use crate::error::{Error, Result};
+
+/// Bytes before each packet buffer that belong to it: room for what a device wants in front of a
+/// frame, in one piece with it (virtio-net's header).
+pub const HEADROOM: usize = 64;
 
 /// Packet buffers of one size in pinned, mapped memory.
 ///
@@ -73,13 +80,19 @@ impl Pool {
     /// `count` buffers of `capacity` bytes each.
     ///
     /// # Errors
-    /// As [`DmaRegion::alloc`].
+    /// As [`DmaRegion::alloc`]; [`Error::Usage`] for more buffers, or longer ones, than can be counted.
     pub fn new(space: &Arc<dyn DmaSpace>, count: usize, capacity: usize) -> Result<Self> {
+        if count > MOST || capacity > MOST {
+            return Err(Error::Usage(format!(
+                "a pool of {count} buffers of {capacity} bytes: it has up to {MOST} of up to {MOST} bytes\n  \
+                 take fewer, or shorter ones"
+            )));
+        }
         // Whole cache lines, so that two owners do not share one.
-        let stride = capacity.next_multiple_of(64);
-        let region = DmaRegion::alloc(space, count * stride)?;
+        let stride = HEADROOM + capacity.next_multiple_of(64);
+        let region = DmaRegion::alloc(space, bytes_of(count, stride)?)?;
         let keeper = Keeper::new(Some(region), count as u32, |region, index| {
-            let offset = index as usize * stride;
+            let offset = index as usize * stride + HEADROOM;
             let mapping = region.mapping();
             // SAFETY: `count * stride` bytes were allocated, so the sum stays inside.
             let ptr = unsafe { mapping.ptr.add(offset) };
@@ -139,6 +152,31 @@ impl DmaBuf {
         self.0.address()
     }
 
+    /// The `N` bytes right before the buffer, in its [`HEADROOM`].
+    ///
+    /// # Panics
+    /// Where the headroom is a part of the buffer ([`DmaBuf::begin_early`]).
+    #[inline]
+    pub fn headroom<const N: usize>(&self) -> [u8; N] {
+        self.0.headroom().expect("headroom before the buffer")
+    }
+
+    /// Begins `bytes` earlier, in the headroom: a device that was lent the buffer with some of its
+    /// headroom has filled it from there on. Until the buffer goes back to its pool.
+    ///
+    /// # Panics
+    /// Where it did so before.
+    #[inline]
+    pub fn begin_early(&mut self, bytes: usize) {
+        let meta = self.0.meta_mut();
+        assert!(meta.early == 0 && bytes <= HEADROOM);
+        // SAFETY: every buffer of a pool has `HEADROOM` bytes before it, which go with it.
+        meta.ptr = unsafe { meta.ptr.sub(bytes) };
+        meta.iova.0 -= bytes as u64;
+        meta.capacity += bytes as u32;
+        meta.early = bytes as u32;
+    }
+
     /// Sets how many bytes count.
     ///
     /// # Panics
@@ -163,16 +201,35 @@ impl DmaBuf {
     /// # Panics
     /// Where it does not fit into its length.
     pub fn put(&mut self, offset: usize, from: &[u8]) {
-        let past = offset.checked_add(from.len());
-        assert!(past.is_some_and(|past| past <= self.len()));
-        let ptr: NonNull<u8> = self.0.meta().ptr;
-        // SAFETY: inside the buffer, which we own; a raw copy, since nothing but the device's good
-        // behaviour keeps it from writing here.
-        unsafe {
-            ptr.as_ptr()
-                .add(offset)
-                .copy_from_nonoverlapping(from.as_ptr(), from.len());
-        }
+        self.0.put(offset, from);
+    }
+
+    /// Has the kernel copy `len` bytes of `file`, from byte `from` on, in at `offset`: one `pread`. Gives how
+    /// many there were.
+    ///
+    /// # Errors
+    /// Where the file cannot be read.
+    ///
+    /// # Panics
+    /// Where they do not fit into its length.
+    pub fn read_at(
+        &mut self,
+        offset: usize,
+        len: usize,
+        file: &File,
+        from: u64,
+    ) -> io::Result<usize> {
+        assert!(
+            offset
+                .checked_add(len)
+                .is_some_and(|past| past <= self.len())
+        );
+        // SAFETY: inside of the buffer, which we own: no device writes it, and nobody else looks at it.
+        let read = unsafe {
+            let into = self.0.meta().ptr.as_ptr().add(offset);
+            libc::pread(file.as_raw_fd(), into.cast(), len, from as libc::off_t)
+        };
+        usize::try_from(read).map_err(|_| io::Error::last_os_error())
     }
 
     /// Copies out from `offset` on.
@@ -186,12 +243,7 @@ impl DmaBuf {
     /// `N` bytes at `offset`; `None` where its length is shorter.
     #[inline]
     pub fn array<const N: usize>(&self, offset: usize) -> Option<[u8; N]> {
-        let past = offset.checked_add(N)?;
-        (past <= self.len()).then(|| {
-            let mut bytes = [0; N];
-            copy_out(&self.0, offset, &mut bytes);
-            bytes
-        })
+        self.0.array(offset)
     }
 
     /// Its content, copied.
@@ -199,6 +251,68 @@ impl DmaBuf {
         let mut bytes = vec![0; self.len()];
         copy_out(&self.0, 0, &mut bytes);
         bytes
+    }
+}
+
+impl Segment {
+    /// The `N` bytes right before it; `None` where it has none: a slice of a file, or a buffer that
+    /// begins in its [`HEADROOM`].
+    #[inline]
+    pub fn headroom<const N: usize>(&self) -> Option<[u8; N]> {
+        let early = self.meta().early as usize;
+        (self.is_buffer() && N + early <= HEADROOM).then(|| {
+            let mut bytes = [0; N];
+            // SAFETY: every buffer of a pool has `HEADROOM` bytes before it, which go with it; a raw
+            // copy, as in `put`.
+            unsafe {
+                let from = self.meta().ptr.as_ptr().sub(N);
+                from.copy_to_nonoverlapping(bytes.as_mut_ptr(), N);
+            }
+            bytes
+        })
+    }
+
+    /// Copies `from` in at `offset`; `false` where it does not fit, or is a slice of a file.
+    #[inline]
+    pub fn put(&mut self, offset: usize, from: &[u8]) -> bool {
+        let past = offset.checked_add(from.len());
+        let fits = self.is_buffer() && past.is_some_and(|past| past <= self.len());
+        if fits {
+            // SAFETY: inside the buffer, which we own; a raw copy, as in `DmaBuf::put`.
+            unsafe {
+                let to = self.meta().ptr.as_ptr().add(offset);
+                to.copy_from_nonoverlapping(from.as_ptr(), from.len());
+            }
+        }
+        fits
+    }
+
+    /// `N` bytes at `offset`; `None` where its length is shorter, or it is no packet buffer.
+    #[inline]
+    pub fn array<const N: usize>(&self, offset: usize) -> Option<[u8; N]> {
+        let past = offset.checked_add(N)?;
+        (self.is_buffer() && past <= self.len()).then(|| {
+            let mut bytes = [0; N];
+            copy_out(self, offset, &mut bytes);
+            bytes
+        })
+    }
+
+    /// Writes `header` right before the segment, into its [`HEADROOM`]; gives where the device sees
+    /// it. `None` where there is no room: a slice of a file has none.
+    #[inline]
+    pub fn put_header<const N: usize>(&mut self, header: [u8; N]) -> Option<Iova> {
+        if !self.is_buffer() || N + self.meta().early as usize > HEADROOM {
+            return None;
+        }
+        let meta = self.meta_mut();
+        // SAFETY: every buffer of a pool has `HEADROOM` bytes before it, which go with it; a raw
+        // copy, as in `put`.
+        unsafe {
+            let to = meta.ptr.as_ptr().sub(N);
+            to.copy_from_nonoverlapping(header.as_ptr(), N);
+        }
+        Some(Iova(meta.iova.0 - N as u64))
     }
 }
 

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU16, AtomicU32, AtomicU64};
 
 use super::Iova;
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 /// Where DMA memory comes from: what a backend gives its drivers.
 ///
@@ -38,6 +38,19 @@ pub unsafe trait DmaSpace: Send + Sync {
     /// # Safety
     /// `mapping` came from this space, is undone once, and nobody uses its memory any more.
     unsafe fn unmap(&self, mapping: &Mapping);
+}
+
+/// Bytes of `count` pieces of `each`; no more than there are addresses, and room to round them up.
+pub(super) fn bytes_of(count: usize, each: usize) -> Result<usize> {
+    let bytes = count.checked_mul(each);
+    bytes
+        .filter(|bytes| *bytes <= isize::MAX as usize / 2)
+        .ok_or_else(|| {
+            Error::Usage(format!(
+                "{count} times {each} bytes are more memory than there are addresses\n  \
+                 take fewer, or shorter ones"
+            ))
+        })
 }
 
 /// What a [`DmaSpace`] hands out.
@@ -85,10 +98,10 @@ impl DmaRegion {
     /// At least `len` bytes of zeroed memory.
     ///
     /// # Errors
-    /// As [`DmaSpace::alloc`].
+    /// As [`DmaSpace::alloc`]; [`Error::Usage`] for more than there are addresses.
     pub fn alloc(space: &Arc<dyn DmaSpace>, len: usize) -> Result<Self> {
         Ok(Self {
-            mapping: space.alloc(len)?,
+            mapping: space.alloc(bytes_of(1, len)?)?,
             space: Arc::clone(space),
             leaked: false,
         })
@@ -223,9 +236,10 @@ impl<T: Shared> DmaArray<T> {
     /// # Errors
     /// As [`DmaRegion::alloc`].
     pub fn alloc(space: &Arc<dyn DmaSpace>, len: usize) -> Result<Self> {
-        let region = DmaRegion::alloc(space, len * size_of::<T>())?;
+        let bytes = bytes_of(len, size_of::<T>())?;
+        let region = DmaRegion::alloc(space, bytes)?;
         let mapping = region.mapping();
-        assert!(mapping.len >= len * size_of::<T>());
+        assert!(mapping.len >= bytes);
         assert!(mapping.ptr.cast::<T>().is_aligned());
         Ok(Self {
             first: mapping.ptr.cast(),

@@ -56,6 +56,11 @@ pub fn resolve(
                 let bytes = received.frame.to_vec();
                 let arp = Packet::parse(&bytes).and_then(|packet| packet.arp());
                 if let Some(arp) = arp.filter(|arp| !arp.request && arp.sender.1 == address) {
+                    // The question has left: whoever sends next must not take it for a frame of his.
+                    while nic.in_flight() > 0 && Instant::now() < until {
+                        nic.reap(&mut done)?;
+                        done.clear();
+                    }
                     return Ok(arp.sender.0);
                 }
             }

@@ -1,4 +1,4 @@
-//! Capture files: pcap and pcapng in, pcap out, one packet at a time.
+//! Capture files: pcap and pcapng in and out, one packet at a time.
 //!
 //! A capture is never read whole, and nothing in it is trusted: a record that says what cannot be is
 //! an [`Error::BadCapture`] that names the packet.
@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use byteorder_slice::{BigEndian, LittleEndian};
 use pcap_file::pcap::{PcapHeader, PcapReader, RawPcapPacket};
+use pcap_file::pcapng::blocks::enhanced_packet::EnhancedPacketBlock;
 use pcap_file::pcapng::blocks::interface_description::{
     InterfaceDescriptionBlock, InterfaceDescriptionOption,
 };
@@ -17,10 +18,11 @@ use pcap_file::pcapng::blocks::{
     ENHANCED_PACKET_BLOCK, INTERFACE_DESCRIPTION_BLOCK, PACKET_BLOCK, SECTION_HEADER_BLOCK,
     SIMPLE_PACKET_BLOCK,
 };
-use pcap_file::pcapng::{Block, PcapNgReader};
+use pcap_file::pcapng::{Block, PcapNgReader, PcapNgWriter};
 use pcap_file::{DataLink, Endianness, PcapError, TsResolution};
 
 use crate::error::{Error, Result};
+use crate::nic::Mac;
 
 /// What libpcap takes as the longest packet (its `MAXIMUM_SNAPLEN`), in bytes.
 const LONGEST: usize = 262_144;
@@ -387,6 +389,56 @@ impl<W: Write> CaptureWriter<W> {
     }
 }
 
+/// Writes a pcapng file of the frames of several interfaces, with times in nanoseconds.
+pub struct TapWriter<W: Write>(PcapNgWriter<W>);
+
+impl<W: Write> TapWriter<W> {
+    /// Begins a capture of these interfaces: name and Ethernet address.
+    ///
+    /// # Errors
+    /// Where `to` cannot be written.
+    pub fn new<'n>(
+        to: W,
+        interfaces: impl IntoIterator<Item = (&'n str, Mac)>,
+    ) -> io::Result<Self> {
+        let mut writer = PcapNgWriter::new(to).map_err(write_failed)?;
+        for (name, mac) in interfaces {
+            let mut block = InterfaceDescriptionBlock::new(DataLink::ETHERNET, LONGEST as u32);
+            block.options = vec![
+                InterfaceDescriptionOption::IfName(name.into()),
+                InterfaceDescriptionOption::IfMacAddr(mac.0[..].into()),
+                InterfaceDescriptionOption::IfTsResol(9),
+            ];
+            writer.write_pcapng_block(block).map_err(write_failed)?;
+        }
+        Ok(Self(writer))
+    }
+
+    /// Appends a frame that came in by interface `interface`, counted from 0, at `time` since 1970.
+    ///
+    /// # Errors
+    /// Where it cannot be written.
+    pub fn write(&mut self, interface: u32, time: Duration, frame: &[u8]) -> io::Result<()> {
+        let block = EnhancedPacketBlock {
+            interface_id: interface,
+            timestamp: time,
+            original_len: frame.len() as u32,
+            data: frame.into(),
+            options: Vec::new(),
+        };
+        let written = self.0.write_pcapng_block(block);
+        written.map(drop).map_err(write_failed)
+    }
+
+    /// Passes on what `to` holds back.
+    ///
+    /// # Errors
+    /// Where it cannot be written.
+    pub fn flush(&mut self) -> io::Result<()> {
+        self.0.get_mut().flush()
+    }
+}
+
 fn write_failed(error: PcapError) -> io::Error {
     match error {
         PcapError::IoError(error) => error,
@@ -397,8 +449,6 @@ fn write_failed(error: PcapError) -> io::Error {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use pcap_file::pcapng::PcapNgWriter;
-    use pcap_file::pcapng::blocks::enhanced_packet::EnhancedPacketBlock;
     use pcap_file::pcapng::blocks::simple_packet::SimplePacketBlock;
     use proptest::prelude::*;
 

@@ -44,14 +44,32 @@ impl UdpFlow {
     /// # Panics
     /// Where the payload is longer than [`UdpFlow::LONGEST`].
     pub fn header(&self, payload: usize) -> [u8; Self::HEADER] {
+        let (ip, mut udp) = self.headers(payload);
+        let pseudo_header = Sum16BitWords::new()
+            .add_4bytes(ip.source)
+            .add_4bytes(ip.destination)
+            .add_2bytes([0, IpNumber::UDP.0])
+            .add_2bytes(udp.length.to_be_bytes());
+        // The sum itself, not its complement.
+        udp.checksum = (!pseudo_header.ones_complement()).to_be();
+        self.join(&ip, &udp)
+    }
+
+    /// Likewise, for a card that does nothing: IPv4's checksum is there, and UDP goes without one, so that
+    /// the payload need not be looked at.
+    ///
+    /// # Panics
+    /// As [`UdpFlow::header`].
+    pub fn header_for_any(&self, payload: usize) -> [u8; Self::HEADER] {
+        let (mut ip, udp) = self.headers(payload);
+        ip.header_checksum = ip.calc_header_checksum();
+        self.join(&ip, &udp)
+    }
+
+    /// Without checksums.
+    fn headers(&self, payload: usize) -> (Ipv4Header, UdpHeader) {
         assert!(payload <= Self::LONGEST);
-        let (source, destination) = (self.source.ip().octets(), self.destination.ip().octets());
         let udp_len = (8 + payload) as u16;
-        let ethernet = Ethernet2Header {
-            source: self.source_mac.0,
-            destination: self.destination_mac.0,
-            ether_type: EtherType::IPV4,
-        };
         let ip = Ipv4Header {
             total_len: 20 + udp_len,
             // One that is never fragmented needs no identification (RFC 6864).
@@ -59,21 +77,24 @@ impl UdpFlow {
             time_to_live: 64,
             protocol: IpNumber::UDP,
             header_checksum: 0,
-            source,
-            destination,
+            source: self.source.ip().octets(),
+            destination: self.destination.ip().octets(),
             ..Ipv4Header::default()
         };
-        let pseudo_header = Sum16BitWords::new()
-            .add_4bytes(source)
-            .add_4bytes(destination)
-            .add_2bytes([0, IpNumber::UDP.0])
-            .add_2bytes(udp_len.to_be_bytes());
         let udp = UdpHeader {
             source_port: self.source.port(),
             destination_port: self.destination.port(),
             length: udp_len,
-            // The sum itself, not its complement.
-            checksum: (!pseudo_header.ones_complement()).to_be(),
+            checksum: 0,
+        };
+        (ip, udp)
+    }
+
+    fn join(&self, ip: &Ipv4Header, udp: &UdpHeader) -> [u8; Self::HEADER] {
+        let ethernet = Ethernet2Header {
+            source: self.source_mac.0,
+            destination: self.destination_mac.0,
+            ether_type: EtherType::IPV4,
         };
         let mut header = [0; Self::HEADER];
         header[..14].copy_from_slice(&ethernet.to_bytes());
@@ -295,18 +316,30 @@ mod tests {
             let len = frame.len();
             complete(&mut frame, 14, 34, 24);
             complete(&mut frame, 34, len, 40);
-
-            let all = ChecksumCapabilities::default();
-            let ethernet = wire::EthernetFrame::new_checked(&frame).unwrap();
-            assert_eq!(ethernet.src_addr().0, OURS.0);
-            let ip = wire::Ipv4Packet::new_checked(ethernet.payload()).unwrap();
-            let ip_repr = wire::Ipv4Repr::parse(&ip, &all).unwrap();
-            let udp = wire::UdpPacket::new_checked(ip.payload()).unwrap();
-            let (from, to) = (ip_repr.src_addr.into(), ip_repr.dst_addr.into());
-            let udp_repr = wire::UdpRepr::parse(&udp, &from, &to, &all).unwrap();
-            assert_eq!((udp_repr.src_port, udp_repr.dst_port), (7000, 9));
-            assert_eq!(udp.payload(), payload);
+            is_taken_by_an_independent_stack(&frame, payload);
         }
+    }
+
+    #[test]
+    fn a_card_that_does_not_sum_sends_what_an_independent_stack_takes() {
+        for payload in [&b""[..], b"x", b"page cache", &[0xff; 1472]] {
+            let frame = [&flow().header_for_any(payload.len()), payload].concat();
+            is_taken_by_an_independent_stack(&frame, payload);
+            assert_eq!(frame[40..42], [0, 0], "no checksum");
+        }
+    }
+
+    fn is_taken_by_an_independent_stack(frame: &[u8], payload: &[u8]) {
+        let all = ChecksumCapabilities::default();
+        let ethernet = wire::EthernetFrame::new_checked(frame).unwrap();
+        assert_eq!(ethernet.src_addr().0, OURS.0);
+        let ip = wire::Ipv4Packet::new_checked(ethernet.payload()).unwrap();
+        let ip_repr = wire::Ipv4Repr::parse(&ip, &all).unwrap();
+        let udp = wire::UdpPacket::new_checked(ip.payload()).unwrap();
+        let (from, to) = (ip_repr.src_addr.into(), ip_repr.dst_addr.into());
+        let udp_repr = wire::UdpRepr::parse(&udp, &from, &to, &all).unwrap();
+        assert_eq!((udp_repr.src_port, udp_repr.dst_port), (7000, 9));
+        assert_eq!(udp.payload(), payload);
     }
 
     #[test]

@@ -1,13 +1,16 @@
 //! What can be sent: a capture, a file's page cache, frames made up.
 
 use std::fs::File;
+use std::io::{self, ErrorKind};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::capture::CaptureReader;
 use super::packet::{ETHERNET_HEADER, UdpFlow};
 use super::transmit::{CpuBytes, Next, Source};
-use crate::dma::{DmaBuf, DmaFile, Frame, Offload, Pool};
+use crate::dma::{DmaBuf, DmaFile, DmaSpace, Frame, Offload, OffloadFlags, Pool};
 use crate::error::{Error, Result};
 use crate::nic::{Mac, Nic};
 
@@ -176,100 +179,292 @@ impl Source for CaptureSource {
 }
 
 /// A file as UDP datagrams: headers from a pool, payload read by the card from the page cache.
+///
+/// A part of the file is pinned at a time, and what is still in flight of the one before, so the file may
+/// be longer than memory.
 pub struct FileSource {
-    path: PathBuf,
-    file: DmaFile,
+    space: Arc<dyn DmaSpace>,
+    part: DmaFile,
+    /// Where that ends in the file.
+    past: u64,
+    in_flight: usize,
+    denied: bool,
     headers: Pool,
-    flow: UdpFlow,
-    /// The header of a full datagram, and how much payload that has.
-    header: [u8; UdpFlow::HEADER],
-    payload: usize,
-    offset: u64,
-    frames: u64,
+    datagrams: Datagrams,
 }
 
+/// Bytes of a file that are pinned at a time: many, since the system is called for each part.
+const PART: u64 = 64 << 20;
+
 impl FileSource {
-    /// `file`, called `path`, `payload` bytes a datagram, with `in_flight` datagrams under way at once.
+    /// These bytes of `file`, called `path`, `payload` bytes a datagram, with `in_flight` datagrams under
+    /// way at once.
     ///
     /// # Errors
     /// Where the file cannot be mapped, or the datagrams are not of a length that the card sends.
     pub fn new(
         nic: &dyn Nic,
-        file: &File,
-        path: &Path,
+        (file, path): (&File, &Path),
+        bytes: Range<u64>,
         flow: UdpFlow,
         payload: usize,
         in_flight: usize,
     ) -> Result<Self> {
-        Limits::of(nic).check(UdpFlow::HEADER + payload, "choose another --payload")?;
+        let datagrams = Datagrams::new(nic, (file, path), bytes, flow, payload)?;
+        let (begin, past) = datagrams.part();
         Ok(Self {
-            path: path.to_owned(),
-            file: DmaFile::map(nic.dma(), file, in_flight)?,
+            space: Arc::clone(nic.dma()),
+            part: DmaFile::map_part(nic.dma(), &datagrams.file, (begin, past - begin), in_flight)?,
+            past,
+            in_flight,
+            denied: false,
             headers: Pool::new(nic.dma(), in_flight, UdpFlow::HEADER)?,
-            header: flow.header(payload),
-            flow,
-            payload,
-            offset: 0,
-            frames: 0,
+            datagrams,
         })
     }
 
-    /// The file's mapping: its length, where it is, and how to take it from the processor.
-    pub fn file(&self) -> &DmaFile {
-        &self.file
+    /// Takes this process's access to the payload away, now and for the parts that come
+    /// ([`DmaFile::deny_cpu`]).
+    ///
+    /// # Errors
+    /// Where the system refuses.
+    pub fn deny_cpu(&mut self) -> Result<()> {
+        self.denied = true;
+        self.part.deny_cpu()
     }
 
-    /// Is the file still as long as it was?
+    /// Is the file still as long as it has to be?
     ///
     /// # Errors
     /// [`Error::File`] where it is shorter.
     pub fn check_length(&self) -> Result<()> {
-        let (len, now) = (self.file.len(), self.file.len_now()?);
-        if now >= len {
+        self.datagrams.check_length()
+    }
+
+    /// Pins the next part of the file.
+    #[cold]
+    fn turn(&mut self) -> Result<()> {
+        self.check_length()?;
+        let (begin, past) = self.datagrams.part();
+        let part = (begin, past - begin);
+        self.part = DmaFile::map_part(&self.space, &self.datagrams.file, part, self.in_flight)?;
+        self.past = past;
+        if self.denied {
+            self.part.deny_cpu()?;
+        }
+        Ok(())
+    }
+}
+
+/// How a file is cut into datagrams, and where the next one begins.
+struct Datagrams {
+    path: PathBuf,
+    file: File,
+    flow: UdpFlow,
+    /// What the card shall do to each.
+    offload: Offload,
+    /// The header of a full one, and how much payload that has.
+    header: [u8; UdpFlow::HEADER],
+    payload: usize,
+    begin: u64,
+    offset: u64,
+    end: u64,
+    count: u64,
+}
+
+impl Datagrams {
+    fn new(
+        nic: &dyn Nic,
+        (file, path): (&File, &Path),
+        bytes: Range<u64>,
+        flow: UdpFlow,
+        payload: usize,
+    ) -> Result<Self> {
+        Limits::of(nic).check(UdpFlow::HEADER + payload, "choose another --payload")?;
+        let flags = Offload::UDP4.flags & nic.offloads();
+        let offload = Offload {
+            flags,
+            ..Offload::UDP4
+        };
+        let file = file.try_clone();
+        Ok(Self {
+            path: path.to_owned(),
+            file: file.map_err(|error| cannot_read(path, error))?,
+            header: header(&flow, payload, offload),
+            flow,
+            offload,
+            payload,
+            begin: bytes.start,
+            offset: bytes.start,
+            end: bytes.end,
+            count: 0,
+        })
+    }
+
+    /// Bytes of the next one; none at the end.
+    fn next(&self) -> usize {
+        let left = self.end.saturating_sub(self.offset);
+        usize::try_from(left).map_or(self.payload, |left| left.min(self.payload))
+    }
+
+    /// The part of the file that the next one lies in: where it begins and ends.
+    fn part(&self) -> (u64, u64) {
+        let begin = self.offset - self.offset % DmaFile::ALIGN;
+        (begin, self.end.min(begin + PART).max(begin))
+    }
+
+    fn check_length(&self) -> Result<()> {
+        let metadata = self.file.metadata();
+        let now = metadata.map_err(|error| cannot_read(&self.path, error))?;
+        if now.len() >= self.end {
             return Ok(());
         }
         Err(Error::File {
             path: self.path.clone(),
             what: format!(
-                "it was truncated from {len} to {now} bytes while it was being sent; what was sent are \
-                 {} bytes as they were when it was mapped (pages that are pinned stay)\n  \
-                 send it again for what it is now",
-                self.offset
+                "it was truncated from {} to {} bytes while it was being sent; what was sent are \
+                 {} bytes as they were when they were mapped or copied\n  send it again for what it is now",
+                self.end,
+                now.len(),
+                self.offset - self.begin
             ),
         })
     }
+
+    /// It is as long as it has to be, but there is nothing at `offset`.
+    #[cold]
+    fn nothing_at(&self, offset: u64) -> Error {
+        Error::File {
+            path: self.path.clone(),
+            what: format!(
+                "nothing is to be read at byte {offset}, although it is said to have {} bytes: it changes \
+                 meanwhile, or its length is made up, as in /sys\n  send a copy of it: cp",
+                self.end
+            ),
+        }
+    }
+
+    fn header(&self, payload: usize) -> [u8; UdpFlow::HEADER] {
+        match payload == self.payload {
+            true => self.header,
+            false => header(&self.flow, payload, self.offload),
+        }
+    }
+
+    /// Counts one, of so many bytes.
+    fn made(&mut self, frame: &mut Frame, payload: usize) {
+        frame.set_offload(self.offload);
+        self.offset += payload as u64;
+        self.count += 1;
+    }
+}
+
+fn cannot_read(path: &Path, source: io::Error) -> Error {
+    Error::io(format!("cannot read {}", path.display()), source)
+}
+
+/// The headers of a datagram of `payload` bytes, for a card that does `offload`. One that cannot sum the
+/// payload sends it without a checksum (zero, RFC 768), since nobody but the card reads it.
+fn header(flow: &UdpFlow, payload: usize, offload: Offload) -> [u8; UdpFlow::HEADER] {
+    let mut header = flow.header(payload);
+    if !offload.flags.contains(OffloadFlags::UDP_CHECKSUM) {
+        header[UdpFlow::HEADER - 2..].fill(0);
+    }
+    header
 }
 
 impl Source for FileSource {
     fn next(&mut self, spent: Option<Frame>) -> Result<Next> {
         // Its header goes back to the pool and its slice to the file.
         drop(spent);
-        let left = self.file.len() - self.offset;
-        if left == 0 {
+        let (offset, len) = (self.datagrams.offset, self.datagrams.next());
+        if len == 0 {
             return Ok(Next::End);
         }
-        let len = usize::try_from(left).map_or(self.payload, |left| left.min(self.payload));
-        let slice = self.file.slice(self.offset, len);
+        if offset + len as u64 > self.past {
+            self.turn()?;
+        }
+        let slice = self.part.slice(offset, len);
         let (Some(slice), Some(mut header)) = (slice, self.headers.take()) else {
             return Ok(Next::Wait);
         };
-        if len == self.payload {
-            header.fill(&self.header);
-        } else {
-            header.fill(&self.flow.header(len));
-        }
+        header.fill(&self.datagrams.header(len));
         let mut frame = Frame::from(header);
         frame.append(slice);
-        frame.set_offload(Offload::UDP4);
-        self.offset += len as u64;
-        self.frames += 1;
+        self.datagrams.made(&mut frame, len);
         Ok(Next::Frame(frame))
     }
 
     fn by_cpu(&self) -> CpuBytes {
         CpuBytes {
-            headers: self.frames * UdpFlow::HEADER as u64,
+            headers: self.datagrams.count * UdpFlow::HEADER as u64,
             payload: 0,
+        }
+    }
+}
+
+/// A file as UDP datagrams that are copied: header and payload in one buffer, into which the kernel reads
+/// the payload.
+pub struct CopySource {
+    pool: Pool,
+    datagrams: Datagrams,
+}
+
+impl CopySource {
+    /// As [`FileSource::new`].
+    ///
+    /// # Errors
+    /// As [`Pool::new`], and where the datagrams are not of a length that the card sends.
+    pub fn new(
+        nic: &dyn Nic,
+        file: (&File, &Path),
+        bytes: Range<u64>,
+        flow: UdpFlow,
+        payload: usize,
+        in_flight: usize,
+    ) -> Result<Self> {
+        Ok(Self {
+            datagrams: Datagrams::new(nic, file, bytes, flow, payload)?,
+            pool: Pool::new(nic.dma(), in_flight, UdpFlow::HEADER + payload)?,
+        })
+    }
+}
+
+impl Source for CopySource {
+    fn next(&mut self, spent: Option<Frame>) -> Result<Next> {
+        let datagrams = &mut self.datagrams;
+        let (offset, len) = (datagrams.offset, datagrams.next());
+        if len == 0 {
+            return Ok(Next::End);
+        }
+        let Some(mut buf) = buffer(spent, &self.pool) else {
+            return Ok(Next::Wait);
+        };
+        buf.set_len(UdpFlow::HEADER + len);
+        buf.put(0, &datagrams.header(len));
+        let mut done = 0;
+        while done < len {
+            let place = (UdpFlow::HEADER + done, offset + done as u64);
+            match buf.read_at(place.0, len - done, &datagrams.file, place.1) {
+                Ok(0) => {
+                    datagrams.check_length()?;
+                    return Err(datagrams.nothing_at(place.1));
+                }
+                Ok(read) => done += read,
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => return Err(cannot_read(&datagrams.path, error)),
+            }
+        }
+        let mut frame = Frame::from(buf);
+        datagrams.made(&mut frame, len);
+        Ok(Next::Frame(frame))
+    }
+
+    fn by_cpu(&self) -> CpuBytes {
+        let datagrams = &self.datagrams;
+        CpuBytes {
+            headers: datagrams.count * UdpFlow::HEADER as u64,
+            payload: datagrams.offset - datagrams.begin,
         }
     }
 }

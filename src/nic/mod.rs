@@ -2,21 +2,52 @@
 //!
 //! [`Nic`] is for tools that do not care which card it is: frames go out and come in by batches, so
 //! that the dynamic call costs nothing per packet. A program that knows its card uses the driver's
-//! own type and gets the same without it.
+//! own type and gets the same without it. A card with several queues has a [`QueuePair`] for each.
 
 pub mod e1000;
+pub mod e1000e;
+mod intel;
+mod pair;
 mod view;
+pub mod virtio;
 
 use std::fmt;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::str::FromStr;
 use std::time::{Duration, Instant};
 
-pub use view::{Owner, RegisterView, RingView, SlotView};
+pub use pair::{QueuePair, Waiting, wait_any};
+pub use view::{
+    FeatureView, Marks, Owner, PackedMarks, RegisterView, RingView, SlotView, SplitMarks,
+};
 
 use crate::backend::Backend;
 use crate::dma::{DmaSpace, Frame, OffloadFlags, Pool};
 use crate::error::{Error, Result};
-use crate::mmio::{Access, Mmio, RegInfo};
+use crate::mmio::{Access, Mmio, Place, RegInfo};
+use crate::virtio::pci::PciTransport;
+
+/// A key for the hash of receive-side scaling that spreads well: the one of Microsoft's specification,
+/// by which implementations are verified.
+const RSS_KEY: [u8; 40] = [
+    0x6d, 0x5a, 0x56, 0xda, 0x25, 0x5b, 0x0e, 0xc2, 0x41, 0x67, 0x25, 0x3d, 0x43, 0xa3, 0x8f, 0xb0,
+    0xd0, 0xca, 0x2b, 0xcb, 0xae, 0x7b, 0x30, 0xb4, 0x77, 0xcb, 0x2d, 0xa3, 0x80, 0x30, 0xf2, 0x0c,
+    0x6a, 0x42, 0xb7, 0x3b, 0xbe, 0xac, 0x01, 0xfa,
+];
+
+/// VLAN ids: they have 12 bits.
+const VLANS: usize = 4096;
+
+/// Are these VLAN ids?
+fn check_vlans(vlans: &[u16]) -> Result<()> {
+    match vlans.iter().find(|id| usize::from(**id) >= VLANS) {
+        None => Ok(()),
+        Some(id) => Err(Error::Usage(format!(
+            "{id} is not a VLAN id: they go from 0 to {}",
+            VLANS - 1
+        ))),
+    }
+}
 
 /// An Ethernet address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
@@ -68,12 +99,28 @@ pub struct NicConfig {
     pub max_frame: usize,
     /// Receive what is addressed to others, too.
     pub promiscuous: bool,
+    /// virtio: take the device's filter for VLANs, without which it lets all in. Each of 4096 is let in at
+    /// the start, one command each. Other cards have theirs anyway.
+    pub vlan_filter: bool,
     /// Let the card insert VLAN tags, and take them out of what comes in; else frames are as on the wire.
     pub vlan_offload: bool,
     /// Least time between two interrupts; zero for no throttling.
     pub interrupt_interval: Duration,
     /// How long to wait for the link; zero not to wait.
     pub link_wait: Duration,
+    /// Queue pairs.
+    pub queues: usize,
+    /// How to wait for work.
+    pub waiting: Waiting,
+    /// Let the card hand over frames as the sender gave them to it: checksums still to be made,
+    /// TCP not cut to what the wire takes. What is left to do is in the frame's
+    /// [`Offload`](crate::dma::Offload). Only cards that are not real can do this (virtio).
+    pub rx_offload: bool,
+    /// virtio: features that are not taken although offered, one bit each.
+    pub refuse_features: u64,
+    /// Receive the headers of TCP and UDP packets into a buffer of their own, and the payload into the
+    /// next of the frame's. Only where the card can (e1000e); else frames come in as ever.
+    pub split_headers: bool,
 }
 
 impl Default for NicConfig {
@@ -83,9 +130,15 @@ impl Default for NicConfig {
             rx_ring: 256,
             max_frame: 1518,
             promiscuous: false,
+            vlan_filter: false,
             vlan_offload: false,
             interrupt_interval: Duration::from_micros(50),
             link_wait: Duration::from_secs(5),
+            queues: 1,
+            waiting: Waiting::default(),
+            rx_offload: false,
+            refuse_features: 0,
+            split_headers: false,
         }
     }
 }
@@ -95,10 +148,21 @@ impl Default for NicConfig {
 pub struct Link {
     /// Is there one?
     pub up: bool,
-    /// Megabits per second.
+    /// Megabits per second; 0 where the card does not tell.
     pub mbps: u32,
     /// Both ways at once?
     pub full_duplex: bool,
+}
+
+impl fmt::Display for Link {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let duplex = if self.full_duplex { "full" } else { "half" };
+        match (self.up, self.mbps) {
+            (false, _) => f.write_str("down"),
+            (true, 0) => f.write_str("up"),
+            (true, mbps) => write!(f, "up, {mbps} Mbit/s, {duplex} duplex"),
+        }
+    }
 }
 
 /// What the card counted since it was started.
@@ -143,9 +207,47 @@ pub struct Received {
     pub l4_checksum: Checksum,
 }
 
+/// A card that a driver here knows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Known {
+    /// PCI vendor id.
+    pub vendor: u16,
+    /// PCI device id.
+    pub device: u16,
+    /// What kind of card it is: `Intel 82540EM`.
+    pub name: &'static str,
+}
+
+impl Known {
+    /// The card with these ids.
+    pub const fn new(vendor: u16, device: u16, name: &'static str) -> Self {
+        Self {
+            vendor,
+            device,
+            name,
+        }
+    }
+
+    /// Has it these ids?
+    pub const fn is(&self, vendor: u16, device: u16) -> bool {
+        self.vendor == vendor && self.device == device
+    }
+}
+
+impl fmt::Display for Known {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:04x}:{:04x} ({})", self.vendor, self.device, self.name)
+    }
+}
+
+/// All cards that there is a driver for.
+pub fn known() -> impl Iterator<Item = Known> {
+    e1000::known().chain(e1000e::known()).chain(virtio::known())
+}
+
 /// Is there a driver here for a PCI function with these ids?
 pub fn knows(vendor: u16, device: u16) -> bool {
-    e1000::knows(vendor, device)
+    known().any(|card| card.is(vendor, device))
 }
 
 /// Starts the card behind `backend` with the driver that knows it.
@@ -153,35 +255,81 @@ pub fn knows(vendor: u16, device: u16) -> bool {
 /// # Errors
 /// [`Error::Unsupported`] where none does; else as the driver's own.
 pub fn start<B: Backend + 'static>(backend: B, config: &NicConfig) -> Result<Box<dyn Nic>> {
-    Ok(Box::new(e1000::E1000::start(backend, config)?))
+    backend.check_present()?;
+    let (vendor, id) = backend.ids()?;
+    let is = |known: Known| known.is(vendor, id);
+    match () {
+        () if e1000::known().any(is) => Ok(Box::new(e1000::E1000::start(backend, config)?)),
+        () if e1000e::known().any(is) => Ok(Box::new(e1000e::E1000e::start(backend, config)?)),
+        () if virtio::known().any(is) => {
+            let transport = PciTransport::open(backend)?;
+            Ok(Box::new(virtio::VirtioNet::start(transport, config)?))
+        }
+        () => Err(unsupported(backend.name(), vendor, id)),
+    }
+}
+
+/// What a driver says of a function that it does not know.
+fn unsupported(device: &str, vendor: u16, id: u16) -> Error {
+    let known: Vec<_> = known().map(|card| card.to_string()).collect();
+    Error::Unsupported {
+        device: device.to_owned(),
+        vendor,
+        id,
+        known: known.join(", "),
+    }
+}
+
+/// Waits until the link is up, at most `bound` long; not at all where that is zero.
+fn await_link(nic: &dyn Nic, bound: Duration) -> Result<()> {
+    let begin = Instant::now();
+    while !bound.is_zero() && !nic.link().up {
+        if begin.elapsed() >= bound {
+            nic.check()?;
+            return Err(Error::Timeout {
+                device: nic.name().to_owned(),
+                what: "link-up",
+                bound,
+                remedy: "plug in a cable, or (QEMU) set_link on; then try again",
+            });
+        }
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    Ok(())
 }
 
 /// Polls until `done`, at most `bound` long: `false` where that ran out. The clock is looked at
-/// rarely, since in a virtual machine that may be a system call.
-fn poll_until(bound: Duration, mut done: impl FnMut() -> bool) -> bool {
+/// rarely, since in a virtual machine that may be a system call; so is the processor told that it
+/// spins, which in one without KVM makes it wait for the device model's lock.
+pub(crate) fn poll_until(bound: Duration, mut done: impl FnMut() -> bool) -> bool {
     let mut begin = None;
     loop {
         for _ in 0..64 {
             if done() {
                 return true;
             }
-            std::hint::spin_loop();
         }
+        std::hint::spin_loop();
         if begin.get_or_insert_with(Instant::now).elapsed() > bound {
             return done();
         }
     }
 }
 
-/// Reads all registers of `table` that reading does not change; of an array, those that are not 0.
-fn read_registers<M: Mmio>(bar: &M, table: &'static [RegInfo]) -> Vec<RegisterView> {
-    let quiet = |info: &&RegInfo| matches!(info.access, Access::ReadOnly | Access::ReadWrite);
+/// Reads all registers of `table` that reading does not change and that are inside of `bar`; of an
+/// array, those that are not 0.
+pub(crate) fn read_registers<M: Mmio>(bar: &M, table: &'static [RegInfo]) -> Vec<RegisterView> {
+    let quiet = |info: &&RegInfo| {
+        let (count, stride) = info.array;
+        let end = info.offset + (count - 1) * stride + info.width.bytes();
+        matches!(info.access, Access::ReadOnly | Access::ReadWrite) && end <= bar.size()
+    };
     let each = table.iter().filter(quiet).flat_map(|info| {
         let (count, stride) = info.array;
         (0..count).map(move |index| RegisterView {
             info,
             index,
-            value: bar.read32(info.offset + index * stride),
+            value: bar.read(info.offset + index * stride, info.width),
         })
     });
     each.filter(|view| view.info.array.0 == 1 || view.value != 0)
@@ -208,82 +356,161 @@ pub trait Nic: Send {
     /// Longest frame that it sends, in bytes without the frame check sequence.
     fn max_tx_frame(&self) -> usize;
 
+    /// How many plain frames a transmit ring of `ring` descriptors holds: Intel's keep one empty, since
+    /// a head that has reached the tail means an empty ring.
+    fn tx_capacity(&self, ring: usize) -> usize {
+        ring - 1
+    }
+
     /// What it can do to a frame as it leaves.
     fn offloads(&self) -> OffloadFlags;
 
     /// Where memory that it can reach comes from: for pools and files to send from.
     fn dma(&self) -> &std::sync::Arc<dyn DmaSpace>;
 
-    /// Moves frames from the front of `frames` into the card's ring, as many as it has room for; the
-    /// card does not look before [`Nic::doorbell`]. Gives how many went; the others stay.
+    /// How many queue pairs it was started with.
+    fn queues(&self) -> usize;
+
+    /// Queue pair `index`.
+    ///
+    /// # Panics
+    /// Where there is none.
+    fn pair(&self, index: usize) -> &dyn QueuePair;
+
+    /// Queue pair `index`, to work with.
+    ///
+    /// # Panics
+    /// Where there is none.
+    fn pair_mut(&mut self, index: usize) -> &mut dyn QueuePair;
+
+    /// All queue pairs, each for a thread of its own (`std::thread::scope`).
+    fn split(&mut self) -> Vec<&mut dyn QueuePair>;
+
+    /// [`QueuePair::post`] of the first pair.
     ///
     /// # Errors
-    /// A frame that cannot be sent ([`Error::FrameLength`], [`Error::NotOffered`]): it stays at the
-    /// front, those before it went.
-    fn post(&mut self, frames: &mut Vec<Frame>) -> Result<usize>;
-
-    /// Hands everything that was posted to the card: one register write.
-    fn doorbell(&mut self);
-
-    /// [`Nic::post`], then [`Nic::doorbell`].
-    ///
-    /// # Errors
-    /// As [`Nic::post`].
-    fn send(&mut self, frames: &mut Vec<Frame>) -> Result<usize> {
-        let posted = self.post(frames);
-        self.doorbell();
-        posted
+    /// As there.
+    fn post(&mut self, frames: &mut Vec<Frame>) -> Result<usize> {
+        self.pair_mut(0).post(frames)
     }
 
-    /// Appends to `done` the frames that the card is through with. Gives how many.
+    /// [`QueuePair::doorbell`] of the first pair.
+    fn doorbell(&mut self) {
+        self.pair_mut(0).doorbell();
+    }
+
+    /// [`QueuePair::send`] of the first pair.
     ///
     /// # Errors
-    /// [`Error::DeviceLied`].
-    fn reap(&mut self, done: &mut Vec<Frame>) -> Result<usize>;
+    /// As there.
+    fn send(&mut self, frames: &mut Vec<Frame>) -> Result<usize> {
+        self.pair_mut(0).send(frames)
+    }
 
-    /// Frames handed to [`Nic::send`] and not yet given back by [`Nic::reap`].
-    fn in_flight(&self) -> usize;
-
-    /// Appends to `into` the frames that came in, at most `most`, and gives the card fresh buffers.
-    /// Gives how many.
+    /// [`QueuePair::reap`] of the first pair. A card that lies is stopped.
     ///
     /// # Errors
-    /// [`Error::DeviceLied`].
-    fn recv(&mut self, into: &mut Vec<Received>, most: usize) -> Result<usize>;
+    /// As there; as [`Nic::check_leaving`].
+    fn reap(&mut self, done: &mut Vec<Frame>) -> Result<usize> {
+        self.check_leaving()?;
+        let reaped = self.pair_mut(0).reap(done);
+        if reaped.is_err() {
+            self.stop()?;
+        }
+        reaped
+    }
 
-    /// Sleeps until the card interrupts (something came in, was sent, or the link changed), or until
-    /// `timeout`; `true` where it did, which may be for something already seen.
+    /// [`QueuePair::in_flight`] of the first pair.
+    fn in_flight(&self) -> usize {
+        self.pair(0).in_flight()
+    }
+
+    /// [`QueuePair::recv`] of the first pair. A card that lies is stopped.
     ///
     /// # Errors
-    /// Where there is no interrupt to be had.
-    fn wait(&mut self, timeout: Duration) -> Result<bool>;
+    /// As there; as [`Nic::check_leaving`].
+    fn recv(&mut self, into: &mut Vec<Received>, most: usize) -> Result<usize> {
+        self.check_leaving()?;
+        let received = self.pair_mut(0).recv(into, most);
+        if received.is_err() {
+            self.stop()?;
+        }
+        received
+    }
+
+    /// [`QueuePair::wait`] of the first pair.
+    ///
+    /// # Errors
+    /// As there.
+    fn wait(&mut self, timeout: Duration) -> Result<bool> {
+        self.pair_mut(0).wait(timeout)
+    }
+
+    /// Does what the card asks for beside its frames: [`Nic::wait`] does it, and who waits for several
+    /// cards by [`wait_any`] calls it after that.
+    ///
+    /// # Errors
+    /// As [`Nic::wait`].
+    fn tend(&mut self) -> Result<()> {
+        Ok(())
+    }
+
+    /// [`QueuePair::rx_pool`] of the first pair.
+    fn rx_pool(&self) -> &Pool {
+        self.pair(0).rx_pool()
+    }
 
     /// Is the card still there and well?
     ///
     /// # Errors
-    /// [`Error::DeviceGone`].
+    /// [`Error::DeviceGone`], [`Error::WasReset`], [`Error::NeedsReset`].
     fn check(&self) -> Result<()>;
+
+    /// Is it not known yet that the card is being taken away? Until its owner lets go it may work as
+    /// ever, so that nothing else tells. A look at memory only, where [`Nic::check`] asks the system.
+    ///
+    /// # Errors
+    /// [`Error::DeviceGone`].
+    fn check_leaving(&self) -> Result<()>;
 
     /// What it counted.
     fn stats(&mut self) -> Stats;
 
     /// Receive what is addressed to others, too?
-    fn set_promiscuous(&mut self, on: bool);
+    ///
+    /// # Errors
+    /// [`Error::NotOffered`].
+    fn set_promiscuous(&mut self, on: bool) -> Result<()>;
 
     /// Receive what is sent to these groups.
-    fn set_multicast(&mut self, groups: &[Mac]);
+    ///
+    /// # Errors
+    /// [`Error::NotOffered`].
+    fn set_multicast(&mut self, groups: &[Mac]) -> Result<()>;
+
+    /// Receive tagged frames of these VLANs only; `None`: of all. Untagged frames come in always.
+    ///
+    /// # Errors
+    /// [`Error::NotOffered`], as where virtio was started without [`NicConfig::vlan_filter`];
+    /// [`Error::Usage`] for what is no VLAN id.
+    fn set_vlans(&mut self, vlans: Option<&[u16]>) -> Result<()>;
+
+    /// The features that driver and device agreed on, where the card has such a thing.
+    fn features(&self) -> Vec<FeatureView> {
+        Vec::new()
+    }
 
     /// The declarations of its registers.
     fn register_table(&self) -> &'static [RegInfo];
+
+    /// The register at `place`, and which one of an array it is.
+    fn register_at(&self, place: Place) -> Option<(&'static RegInfo, usize)>;
 
     /// All registers that can be read without changing them, now.
     fn registers(&self) -> Vec<RegisterView>;
 
     /// Its rings, now.
     fn rings(&self) -> Vec<RingView>;
-
-    /// The pool that received frames come from.
-    fn rx_pool(&self) -> &Pool;
 
     /// The device's own speed: sends `frames` frames of `len` bytes from a ring that is filled once,
     /// moving the tail by `batch` (a power of two, at most half the ring) and doing nothing else;
@@ -299,4 +526,18 @@ pub trait Nic: Send {
     /// # Errors
     /// [`Error::Timeout`] where it did not stop.
     fn stop(&mut self) -> Result<()>;
+
+    /// Stops the card and starts it again, as after a lie or a link that hangs; what was set up since
+    /// the first start (filters) is not. Gives back the frames that were in flight: they may have
+    /// left, or not.
+    ///
+    /// # Errors
+    /// As starting and stopping; the card is stopped then, and the frames go home.
+    fn restart(&mut self) -> Result<Vec<Frame>>;
+}
+
+impl AsFd for dyn Nic + '_ {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.pair(0).as_fd()
+    }
 }

@@ -43,14 +43,93 @@ pub struct SlotView {
 /// One ring.
 #[derive(Debug, Clone)]
 pub struct RingView {
-    /// "transmit" or "receive".
+    /// "transmit", "receive" or "control".
     pub name: &'static str,
+    /// Which queue pair it is of, from 0.
+    pub pair: usize,
     /// Where this process sees the first descriptor.
     pub address: usize,
-    /// The head register: what the device takes next. Not checked: it is what the device says.
-    pub head: u32,
-    /// The tail register: one past what it may take.
-    pub tail: u32,
+    /// How driver and device tell each other how far they are.
+    pub marks: Marks,
     /// The descriptors, in order.
     pub slots: Vec<SlotView>,
+}
+
+/// How driver and device tell each other how far they are. What the device wrote is not checked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Marks {
+    /// Two registers (Intel's cards).
+    Registers {
+        /// What the device takes next.
+        head: u32,
+        /// One past what it may take.
+        tail: u32,
+    },
+    /// Two more rings in memory (virtio 1.2, §2.7).
+    Split(SplitMarks),
+    /// Bits in each descriptor, which change their meaning each time round (virtio 1.2, §2.8).
+    Packed(PackedMarks),
+}
+
+/// The available and the used ring of a split virtqueue.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SplitMarks {
+    /// Where the device sees the available ring.
+    pub avail_iova: Iova,
+    /// The available ring's flags.
+    pub avail_flags: u16,
+    /// Counts the chains that the driver made available.
+    pub avail_idx: u16,
+    /// Heads of chains, by `idx % size`.
+    pub avail: Vec<u16>,
+    /// Up to where the driver wants no interrupt.
+    pub used_event: u16,
+    /// Where the device sees the used ring.
+    pub used_iova: Iova,
+    /// The used ring's flags.
+    pub used_flags: u16,
+    /// Counts the chains that the device used.
+    pub used_idx: u16,
+    /// Head of a chain and bytes written, by `idx % size`.
+    pub used: Vec<(u32, u32)>,
+    /// Up to where the device wants no notification.
+    pub avail_event: u16,
+    /// Up to where the driver has taken chains back.
+    pub taken_idx: u16,
+}
+
+/// Where both sides of a packed virtqueue are, and what they want to be told.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PackedMarks {
+    /// The descriptor that the driver makes available next.
+    pub next_avail: u16,
+    /// The driver's wrap counter.
+    pub avail_wrap: bool,
+    /// The descriptor that the driver expects to be used next.
+    pub next_used: u16,
+    /// The device's wrap counter, as the driver follows it.
+    pub used_wrap: bool,
+    /// Where the device sees the driver's event suppression structure.
+    pub driver_event_iova: Iova,
+    /// Its two words: descriptor and wrap counter, then flags.
+    pub driver_event: [u16; 2],
+    /// Where the device writes its own.
+    pub device_event_iova: Iova,
+    /// Its two words.
+    pub device_event: [u16; 2],
+}
+
+/// A feature that was negotiated.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FeatureView {
+    /// Its bit.
+    pub bit: u8,
+    /// Its name in the specification, without the prefix: `MRG_RXBUF`.
+    pub name: &'static str,
+    /// What it is, in a few words.
+    pub what: &'static str,
+    /// Does the device offer it?
+    pub offered: bool,
+    /// Did the driver take it?
+    pub taken: bool,
 }

@@ -121,6 +121,17 @@ impl Sysfs {
         })
     }
 
+    /// Does nothing of the system use the function: no interface with an address, no bridge, no disk?
+    ///
+    /// # Errors
+    /// [`Error::InUse`] where something does; [`Error::NoSuchDevice`].
+    pub fn check_unused(&self, address: Address) -> Result<()> {
+        match self.usage(&self.function(address)?)? {
+            Some(usage) => Err(Error::InUse { address, usage }),
+            None => Ok(()),
+        }
+    }
+
     fn check_bindable(&self, function: &Function, force: bool) -> Result<()> {
         let address = function.address;
         if function.group.is_none() {

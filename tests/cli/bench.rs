@@ -89,6 +89,60 @@ fn rx_counts_what_another_card_sends() {
 }
 
 #[test]
+fn a_frame_goes_there_and_back_polled_and_by_interrupt() {
+    if !require_qemu() {
+        return;
+    }
+    let wire = Wire::new();
+    let (here, there) = (wire.to, wire.socket.local_addr().unwrap().port());
+    drop(wire);
+    let device = format!("qtest:e1000,net=udp:{here}:{there}");
+    let through = format!("qtest:e1000,net=udp:{there}:{here}");
+    let results = bench(&device, &["rtt", "--through", &through]);
+    let rows: Vec<_> = results
+        .iter()
+        .map(|row| (row["size"].as_u64().unwrap(), row["what"].as_str().unwrap()))
+        .collect();
+    let expected = [
+        (60, "poll"),
+        (60, "interrupt"),
+        (1514, "poll"),
+        (1514, "interrupt"),
+    ];
+    assert_eq!(rows, expected);
+    for row in &results {
+        let micros = &row["micros"];
+        let at = |name: &str| micros[name].as_f64().unwrap_or_else(|| panic!("{row}"));
+        assert!(
+            0.0 < at("min") && at("min") <= at("median") && at("median") <= at("p99"),
+            "{row}"
+        );
+        assert!(row["trips"].as_u64() > Some(0), "{row}");
+        assert_eq!(row["lost"], 0, "{row}");
+    }
+}
+
+#[test]
+fn what_two_cards_forward_arrives() {
+    if !require_qemu() {
+        return;
+    }
+    // Two cables, with free ports at their ends.
+    let ports: Vec<u16> = [Wire::new(), Wire::new()]
+        .iter()
+        .flat_map(|wire| [wire.to, wire.socket.local_addr().unwrap().port()])
+        .collect();
+    let card =
+        |here: usize, there: usize| format!("qtest:e1000,net=udp:{}:{}", ports[here], ports[there]);
+    let (from, first) = (card(0, 1), card(1, 0));
+    let (second, sink) = (card(2, 3), card(3, 2));
+    let args = ["forward", "--from", &from, "--to", &second, "--sink", &sink];
+    let results = bench(&first, &args);
+    let expected = [60, 1514].map(|size| [(size, "forward"), (size, "forward at 0.8")]);
+    check(&results, &expected.concat());
+}
+
+#[test]
 fn what_cannot_be_measured_is_refused() {
     let refused = |args: &[&str], text: &str| {
         let output = pinwire(["bench", "qtest:e1000"])
@@ -107,10 +161,19 @@ fn what_cannot_be_measured_is_refused() {
     );
     refused(&["tx", "--size", "59"], "60..=1514");
     refused(&["rx"], "--from");
-    refused(&["limit", "--kernel", "lo"], "--kernel goes with tx");
+    refused(
+        &["limit", "--kernel", "lo"],
+        "--kernel goes with tx, rx and rtt",
+    );
+    refused(&["rtt"], "--through");
+    refused(
+        &["tx", "--through", "qtest:e1000"],
+        "--through goes with rtt",
+    );
+    refused(&["limit", "--queues", "2"], "--queues goes with tx");
     refused(
         &["tx", "--from", "udp:127.0.0.1:7000"],
-        "--from goes with rx",
+        "--from goes with rx and forward",
     );
     refused(&["rx", "--from", "udp:nowhere"], "udp:127.0.0.1:7000");
 }

@@ -8,10 +8,16 @@ mod bad_input;
 mod bench;
 #[path = "../common/mod.rs"]
 mod common;
+mod echo;
 mod explain;
+mod forward;
+mod idle;
+mod ladder;
+mod ping;
 mod recv;
 mod send;
 mod show;
+mod stats;
 
 use std::net::{Ipv4Addr, UdpSocket};
 use std::path::Path;
@@ -65,8 +71,13 @@ impl Wire {
 
     /// The device at its other end.
     fn device(&self) -> String {
+        self.device_of("e1000")
+    }
+
+    /// A device of this model at its other end.
+    fn device_of(&self, model: &str) -> String {
         let ours = self.socket.local_addr().unwrap().port();
-        format!("qtest:e1000,net=udp:{}:{ours}", self.to)
+        format!("qtest:{model},net=udp:{}:{ours}", self.to)
     }
 
     /// Lost where QEMU is not up yet: then the sender sends again.

@@ -33,9 +33,9 @@ pub fn samples() -> Vec<(&'static str, Error)> {
             "Unsupported",
             Error::Unsupported {
                 device: device(),
-                vendor: 0x1af4,
-                id: 0x1041,
-                known: "8086:100e (82540EM), 8086:100c (82544GC), 8086:100f (82545EM)",
+                vendor: 0x10ec,
+                id: 0x8139,
+                known: "8086:100e (Intel 82540EM), 8086:100c (Intel 82544GC), ...".to_owned(),
             },
         ),
         (
@@ -114,6 +114,8 @@ pub fn samples() -> Vec<(&'static str, Error)> {
                 what: "9000 bytes in a buffer of 2048 (descriptor 3)".to_owned(),
             },
         ),
+        ("NeedsReset", Error::NeedsReset { device: device() }),
+        ("WasReset", Error::WasReset { device: device() }),
         (
             "Timeout",
             Error::Timeout {

@@ -8,6 +8,7 @@ mod wire;
 use std::fs::{File, OpenOptions};
 use std::io::Read;
 use std::os::unix::fs::FileExt;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use pinwire::backend::{Backend, Vfio};
@@ -174,44 +175,42 @@ fn fill() -> Vec<u64> {
 
 /// The program is killed in the middle, and its memory goes to somebody else at once: the device must
 /// not write there any more, and the next run must find a device that works.
-fn kill_in_the_middle(rounds: u32, args: &[&str], busy: Duration) {
-    for round in 0..rounds {
-        let mut victim = std::process::Command::new("pinwire")
-            .args(args)
-            .stdout(std::process::Stdio::null())
-            .spawn()
-            .unwrap();
-        std::thread::sleep(busy + Duration::from_millis(u64::from(round % 10) * 7));
-        assert!(
-            victim.try_wait().unwrap().is_none(),
-            "round {round}: it ended by itself"
-        );
-        victim.kill().unwrap();
-        victim.wait().unwrap();
-        let memory = fill();
-        std::thread::sleep(Duration::from_millis(20));
-        let intact = memory
-            .iter()
-            .zip(0..)
-            .all(|(word, i): (_, u64)| *word == i ^ 0x5a5a_5a5a_5a5a_5a5a);
-        assert!(
-            intact,
-            "round {round}: memory was written after its owner had been killed"
-        );
-        if round % 10 == 0 {
-            println!("round {round}");
-        }
-    }
+fn kill_in_the_middle(round: u64, args: &[&str], is_busy: impl Fn() -> bool) {
+    let mut victim = std::process::Command::new("pinwire")
+        .args(args)
+        .stdout(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
+    until("it is busy", is_busy);
+    std::thread::sleep(Duration::from_millis(round % 10 * 7));
+    assert!(
+        victim.try_wait().unwrap().is_none(),
+        "round {round}: it ended by itself"
+    );
+    victim.kill().unwrap();
+    victim.wait().unwrap();
+    let memory = fill();
+    std::thread::sleep(Duration::from_millis(20));
+    let intact = memory
+        .iter()
+        .zip(0..)
+        .all(|(word, i): (_, u64)| *word == i ^ 0x5a5a_5a5a_5a5a_5a5a);
+    assert!(
+        intact,
+        "round {round}: memory was written after its owner had been killed"
+    );
 }
 
 #[test]
 fn killed_fifty_times_while_sending() {
     let device = device();
-    kill_in_the_middle(
-        50,
-        &["send", &device, "--synthetic", "1000"],
-        Duration::from_millis(150),
-    );
+    for round in 0..50 {
+        let begin = Instant::now();
+        let args = ["send", &device, "--synthetic", "1000"];
+        kill_in_the_middle(round, &args, || {
+            begin.elapsed() > Duration::from_millis(150)
+        });
+    }
     let mut nic = card();
     let pool = Pool::new(nic.dma(), 1, 64).unwrap();
     let mut buf = pool.take().unwrap();
@@ -220,9 +219,18 @@ fn killed_fifty_times_while_sending() {
     until("the card sends", || nic.reap(&mut Vec::new()).unwrap() == 1);
 }
 
+/// Ends the flood also where the test fails.
+struct Flooding<'a>(&'a AtomicBool);
+
+impl Drop for Flooding<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 #[test]
 fn killed_while_receiving() {
-    let stop = std::sync::atomic::AtomicBool::new(false);
+    let stop = AtomicBool::new(false);
     let device = device();
     std::thread::scope(|scope| {
         scope.spawn(|| {
@@ -234,27 +242,21 @@ fn killed_while_receiving() {
                 &[0xee; 1000],
             ]
             .concat();
-            while !stop.load(std::sync::atomic::Ordering::Relaxed) {
+            while !stop.load(Ordering::Relaxed) {
                 wire.try_send(&frame);
             }
         });
-        // The model takes frames in a second after its receiver was set up.
-        let args = [
-            "recv",
-            &device,
-            "--promiscuous",
-            "--write",
-            "/tmp/flood.pcap",
-        ];
-        kill_in_the_middle(8, &args, Duration::from_millis(1600));
-        stop.store(true, std::sync::atomic::Ordering::Relaxed);
+        let _flooding = Flooding(&stop);
+        const FLOOD: &str = "/tmp/flood.pcap";
+        let args = ["recv", &device, "--promiscuous", "--write", FLOOD];
+        for round in 0..8 {
+            // The model takes frames in a second after its receiver was set up.
+            kill_in_the_middle(round, &args, || {
+                std::fs::metadata(FLOOD).is_ok_and(|file| file.len() > 100_000)
+            });
+            std::fs::remove_file(FLOOD).unwrap();
+        }
     });
-    let received = std::fs::metadata("/tmp/flood.pcap").unwrap().len();
-    assert!(
-        received > 100_000,
-        "the last one received {received} bytes only: no flood"
-    );
-    std::fs::remove_file("/tmp/flood.pcap").unwrap();
 }
 
 fn card() -> Box<dyn Nic> {

@@ -3,10 +3,13 @@
 
 #![allow(dead_code)] // each test file uses its part
 
+pub mod pcie;
+
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use pinwire::backend::{Fake, FakeDevice, FakeMemory};
+use pinwire::mmio::Place;
 use vmm_sys_util::eventfd::EventFd;
 
 pub const MAC: [u8; 6] = [0x52, 0x54, 0x00, 0x12, 0x34, 0x56];
@@ -103,6 +106,14 @@ impl Model {
         (Fake::new(model.clone(), 0x20000), model)
     }
 
+    /// Two functions with such devices in one IOMMU domain, and the devices.
+    pub fn fake_pair() -> [(Fake, Arc<Mutex<Self>>); 2] {
+        let (first, model) = Self::fake();
+        let beside = Self::new(0x100e);
+        let second = Fake::beside(beside.clone(), 0x20000, first.memory());
+        [(first, model), (second, beside)]
+    }
+
     fn reg(&self, offset: usize) -> u32 {
         self.regs[offset / 4]
     }
@@ -161,9 +172,9 @@ impl Model {
                     } else {
                         0
                     };
-                let start = self.partial.len();
-                self.partial.resize(start + length, 0);
-                memory.read(buffer, &mut self.partial[start..]);
+                let mut bytes = vec![0; length];
+                memory.read(buffer, &mut bytes);
+                self.partial.append(&mut bytes);
                 if command & 1 != 0 {
                     self.sent.push(std::mem::take(&mut self.partial));
                 }
@@ -222,7 +233,8 @@ impl Model {
 }
 
 impl FakeDevice for Model {
-    fn read32(&mut self, offset: usize) -> u32 {
+    fn read(&mut self, place: Place) -> u32 {
+        let offset = place.offset;
         match (self.lie, offset) {
             (Lie::Gone, _) => u32::MAX,
             (Lie::NoLink, STATUS) => 0,
@@ -238,9 +250,15 @@ impl FakeDevice for Model {
         }
     }
 
-    fn write32(&mut self, offset: usize, value: u32, memory: &FakeMemory) {
+    fn write(&mut self, place: Place, value: u32, memory: &FakeMemory) {
+        let offset = place.offset;
         match offset {
-            CTRL if self.lie != Lie::ResetNeverEnds => self.regs[0] = value & !(1 << 26),
+            CTRL if self.lie != Lie::ResetNeverEnds => {
+                self.regs[0] = value & !(1 << 26);
+                if value & 1 << 26 != 0 {
+                    self.regs[0x4000 / 4..0x4100 / 4].fill(0);
+                }
+            }
             EERD if self.lie == Lie::NoEeprom => {}
             EERD => {
                 let word = self.eeprom(usize::from((value >> 8) as u8));
@@ -275,7 +293,7 @@ impl FakeDevice for Model {
         &mut self.config
     }
 
-    fn connect_irq(&mut self, event: EventFd) {
+    fn connect_irq(&mut self, _vector: usize, event: EventFd) {
         self.irq = Some(event);
     }
 
@@ -286,7 +304,7 @@ impl FakeDevice for Model {
 }
 
 /// The device, which a panicking test must not hide.
-pub fn lock(model: &Mutex<Model>) -> MutexGuard<'_, Model> {
+pub fn lock<T>(model: &Mutex<T>) -> MutexGuard<'_, T> {
     model
         .lock()
         .unwrap_or_else(|poisoned| poisoned.into_inner())

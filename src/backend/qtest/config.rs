@@ -3,24 +3,55 @@
 
 use std::sync::{Arc, Mutex};
 
+use super::mailbox;
 use super::wire::{Wire, lock};
 use crate::error::{Error, Result};
 use crate::pci::config::{BAR0, Config};
 
-/// The device's slot on bus 0.
-pub(super) const SLOT: u8 = 3;
+/// The devices' slots on bus 0, one after the other.
+pub(super) fn slots() -> std::ops::Range<u8> {
+    3..19
+}
 
-/// Which input of the IOAPIC the slot's INTA is wired to on q35 (PIRQ E to H, inputs 20 to 23).
-pub(super) const INTA: u32 = 20 + SLOT as u32 % 4;
+/// Which input of the IOAPIC INTA of slot `slot` is wired to on q35 (PIRQ E to H, inputs 20 to 23).
+pub(super) fn inta(slot: u8) -> u32 {
+    20 + u32::from(slot) % 4
+}
 
-/// Where BARs may lie: above any memory and below the IOAPIC.
-const WINDOW: std::ops::Range<u64> = 0xe000_0000..0xfe00_0000;
+/// Where BARs may lie: above any memory, and below the mailbox's and the IOAPIC.
+const WINDOW: std::ops::Range<u64> = 0xe000_0000..mailbox::BASE as u64;
 
-/// A function's config space: 256 bytes, no more through these ports.
-pub(super) struct Ports {
+/// The two ports, which all functions are reached through.
+pub(super) struct HostBridge {
     wire: Arc<Wire>,
     /// Address and data are two accesses.
     pair: Mutex<()>,
+    /// Where the next BAR may begin.
+    next: Mutex<u64>,
+}
+
+impl HostBridge {
+    pub fn new(wire: Arc<Wire>) -> Self {
+        Self {
+            wire,
+            pair: Mutex::default(),
+            next: Mutex::new(WINDOW.start),
+        }
+    }
+
+    /// Where the next BAR may begin, after moving there: the next multiple of `align`.
+    pub fn align(&self, align: u64) -> u64 {
+        let mut next = lock(&self.next);
+        *next = next.next_multiple_of(align);
+        *next
+    }
+}
+
+/// A function's config space: 256 bytes, no more through these ports.
+pub(super) struct Ports {
+    bridge: Arc<HostBridge>,
+    bus: u8,
+    slot: u8,
 }
 
 /// A memory BAR that has an address.
@@ -32,24 +63,24 @@ pub(super) struct Bar {
 }
 
 impl Ports {
-    pub fn new(wire: Arc<Wire>) -> Self {
-        Self {
-            wire,
-            pair: Mutex::default(),
-        }
+    pub fn new(bridge: Arc<HostBridge>, bus: u8, slot: u8) -> Self {
+        Self { bridge, bus, slot }
     }
 
     /// Selects the 4 bytes that `offset` is in; gives the data port of `offset`.
     fn select(&self, offset: u16) -> u16 {
-        let address = 1 << 31 | u32::from(SLOT) << 11 | u32::from(offset & 0xfc);
-        self.wire.post(format_args!("outl 0xcf8 {address:#x}"));
+        let function = u32::from(self.bus) << 16 | u32::from(self.slot) << 11;
+        let address = 1 << 31 | function | u32::from(offset & 0xfc);
+        self.bridge
+            .wire
+            .post(format_args!("outl 0xcf8 {address:#x}"));
         0xcfc + (offset & 3)
     }
 
     /// Finds out each memory BAR's size and gives it an address aligned to it. I/O BARs stay off.
     pub fn assign_bars(&self) -> Result<Vec<Bar>> {
         let mut bars = Vec::new();
-        let mut next = WINDOW.start;
+        let mut next = lock(&self.bridge.next);
         let mut index = 0;
         while index < 6 {
             let place = BAR0 + 4 * index;
@@ -74,7 +105,7 @@ impl Ports {
                     });
                 }
                 self.write(place, &(base as u32).to_le_bytes())?;
-                next = base + size;
+                *next = base + size;
                 bars.push(Bar {
                     index: index as u8,
                     base,
@@ -115,11 +146,11 @@ fn suffix(width: usize) -> char {
 
 impl Config for Ports {
     fn read(&self, offset: u16, into: &mut [u8]) -> Result<()> {
-        let _pair = lock(&self.pair);
+        let _pair = lock(&self.bridge.pair);
         for (at, width) in accesses(offset, into.len())? {
             let port = self.select(at);
             let request = format_args!("in{} {port:#x}", suffix(width));
-            let value = self.wire.ask(request).unwrap_or(u64::MAX);
+            let value = self.bridge.wire.ask(request).unwrap_or(u64::MAX);
             let start = usize::from(at - offset);
             into[start..start + width].copy_from_slice(&value.to_le_bytes()[..width]);
         }
@@ -127,18 +158,19 @@ impl Config for Ports {
     }
 
     fn write(&self, offset: u16, from: &[u8]) -> Result<()> {
-        let _pair = lock(&self.pair);
+        let _pair = lock(&self.bridge.pair);
         for (at, width) in accesses(offset, from.len())? {
             let start = usize::from(at - offset);
             let mut value = [0; 4];
             value[..width].copy_from_slice(&from[start..start + width]);
             let value = u32::from_le_bytes(value);
             let port = self.select(at);
-            self.wire
+            self.bridge
+                .wire
                 .post(format_args!("out{} {port:#x} {value:#x}", suffix(width)));
         }
         // Config writes are not posted (PCI 3.0, §3.2.5).
-        self.wire.flush();
+        self.bridge.wire.flush();
         Ok(())
     }
 }

@@ -47,7 +47,7 @@ pub(super) struct Files {
 }
 
 struct Inner {
-    monitor: Monitor,
+    monitor: Arc<Mutex<Monitor>>,
     iovas: IovaAllocator,
     slots: [Option<Dimm>; SLOTS],
     /// Are all of QEMU's descriptors below `FENCE` taken?
@@ -64,7 +64,7 @@ struct Dimm {
 }
 
 impl Files {
-    pub fn new(wire: Arc<Wire>, monitor: Monitor) -> Self {
+    pub fn new(wire: Arc<Wire>, monitor: Arc<Mutex<Monitor>>) -> Self {
         let inner = Inner {
             monitor,
             iovas: IovaAllocator::new([FIRST..=FIRST + MAX_MEMORY - RAM as u64 - 1]),
@@ -154,7 +154,7 @@ impl Files {
         self.wire.post(format_args!("outb 0xa14 0x8"));
         self.wire.flush();
         let delete = format!(r#"{{"execute": "object-del", "arguments": {{"id": "file{slot}"}}}}"#);
-        match inner.monitor.run(&delete, None) {
+        match lock(&inner.monitor).run(&delete, None) {
             Ok(()) => {
                 if let Some(dimm) = inner.slots[slot].take() {
                     inner.iovas.free(dimm.base);
@@ -180,13 +180,13 @@ impl Inner {
         }
         // QEMU opens the file through our descriptor: its path may be gone, or closed to it.
         let path = format!("/proc/{}/fd/{}", std::process::id(), file.as_raw_fd());
-        self.monitor.run(
+        lock(&self.monitor).run(
             &format!(
                 r#"{{"execute": "object-add", "arguments": {{"qom-type": "memory-backend-file", "id": "file{slot}", "size": {size}, "mem-path": "{path}", "share": true, "readonly": true}}}}"#
             ),
             None,
         )?;
-        let plugged = self.monitor.run(
+        let plugged = lock(&self.monitor).run(
             &format!(
                 r#"{{"execute": "device_add", "arguments": {{"driver": "pc-dimm", "id": "dimm{slot}", "memdev": "file{slot}", "slot": {slot}, "addr": {}}}}}"#,
                 base.0
@@ -196,7 +196,7 @@ impl Inner {
         if plugged.is_err() {
             let delete =
                 format!(r#"{{"execute": "object-del", "arguments": {{"id": "file{slot}"}}}}"#);
-            self.monitor.run(&delete, None)?;
+            lock(&self.monitor).run(&delete, None)?;
         }
         plugged
     }
@@ -206,7 +206,7 @@ impl Inner {
     fn fence(&mut self) -> Result<(), String> {
         let null = File::open("/dev/null").map_err(|error| format!("/dev/null: {error}"))?;
         for number in 0..FENCE {
-            self.monitor.run(
+            lock(&self.monitor).run(
                 &format!(r#"{{"execute": "getfd", "arguments": {{"fdname": "fence{number}"}}}}"#),
                 Some(null.as_raw_fd()),
             )?;

@@ -6,7 +6,7 @@
 
 use std::sync::{Arc, Mutex};
 
-use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
+use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
 
 use super::wire::{Wire, lock};
 use crate::error::{Error, Result};
@@ -60,7 +60,7 @@ impl Intx {
     /// A new eventfd for the line, in the place of the former one.
     pub fn connect(self: &Arc<Self>, wire: &Arc<Wire>) -> Result<Irq> {
         let os = |error| Error::io("making an eventfd", error);
-        let event = EventFd::new(EFD_NONBLOCK).map_err(os)?;
+        let event = EventFd::new(EFD_NONBLOCK | EFD_CLOEXEC).map_err(os)?;
         let ours = event.try_clone().map_err(os)?;
         let mut state = lock(&self.0);
         state.masked = false;

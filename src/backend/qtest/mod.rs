@@ -2,62 +2,53 @@
 //!
 //! QEMU runs with a processor that sleeps. Its test protocol (qtest) reaches the model's registers,
 //! one line an access; its RAM is a file that we map too, so the model's DMA lands in our memory;
-//! its interrupt line comes as an eventfd. QEMU is started and stopped with the [`Qtest`].
+//! its interrupts come as eventfds. QEMU is started and stopped with the [`Qtest`].
 
 mod config;
+mod control;
 mod files;
 mod intx;
+mod machine;
+mod mailbox;
 mod memory;
 mod monitor;
+mod msi;
 mod qemu;
 mod spec;
 mod wire;
 
-use std::sync::{Arc, mpsc};
-use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::borrow::Borrow;
+use std::sync::{Arc, Mutex};
 
+pub use control::QtestControl;
 pub use spec::{Peer, QtestSpec};
 
-use self::config::{Bar, INTA, Ports};
-use self::files::Files;
+use self::config::{Bar, Ports, slots};
 use self::intx::Intx;
-use self::memory::Memory;
-use self::monitor::Monitor;
-use self::qemu::{Launch, Qemu};
-use self::wire::Wire;
+use self::machine::Machine;
+use self::mailbox::{VECTORS, Vectors};
+use self::wire::{Wire, lock};
 use super::Backend;
 use crate::dma::DmaSpace;
 use crate::error::{Error, Result};
-use crate::irq::{Irq, IrqKind};
-use crate::mmio::Mmio;
+use crate::irq::{Departure, Irq, IrqKind};
+use crate::mmio::{Mmio, Width};
 use crate::pci::config::{Command, Config};
-
-/// How long QEMU may take for one answer, the first one included: it comes within a second, but the
-/// machine may be busy.
-const BOUND: Duration = Duration::from_secs(20);
 
 /// One of QEMU's device models, reached over qtest.
 pub struct Qtest {
-    name: String,
-    wire: Arc<Wire>,
     ports: Ports,
     bars: Vec<Bar>,
     intx: Arc<Intx>,
-    dma: Arc<dyn DmaSpace>,
-    qemu: Qemu,
-    /// Starts QEMU and reads its answers.
-    reader: Option<JoinHandle<()>>,
+    /// Messages that are turned on.
+    vectors: Mutex<Option<Vectors>>,
+    control: QtestControl,
+    machine: Arc<Machine>,
 }
 
 impl std::fmt::Debug for Qtest {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(
-            f,
-            "Qtest({}, QEMU is process {})",
-            self.name,
-            self.qemu.pid()
-        )
+        write!(f, "Qtest({}, QEMU is process {})", self.name(), self.pid())
     }
 }
 
@@ -67,74 +58,89 @@ impl Qtest {
     /// # Errors
     /// [`Error::Qemu`] where QEMU is missing, too old, or does not come up: with its own words.
     pub fn start(spec: &QtestSpec) -> Result<Self> {
-        let start = Instant::now();
-        let (launch, ends) = Launch::new(spec)?;
-        let name = spec.name();
-        let wire = Arc::new(Wire::new(ends.qtest, BOUND)?);
-        let monitor = Monitor::new(ends.monitor, BOUND)?;
-        let files = Files::new(Arc::clone(&wire), monitor);
-        let dma = Memory::new(name.clone(), &ends.ram, files)?;
-        let intx = Arc::new(Intx::default());
+        let mut all = Self::start_all(&[spec])?;
+        Ok(all.remove(0))
+    }
 
-        let (started, starting) = mpsc::channel();
-        let (their_wire, their_intx) = (Arc::clone(&wire), Arc::clone(&intx));
-        let reader = std::thread::Builder::new()
-            .name("qtest".to_owned())
-            .spawn(move || {
-                let qemu = launch.spawn();
-                let up = qemu.is_ok();
-                if started.send(qemu).is_ok() && up {
-                    their_wire.read(|edge| {
-                        if edge.line == INTA {
-                            their_intx.set(edge.high);
-                        }
-                    });
-                    their_intx.hang_up();
-                }
-            })
-            .map_err(|error| Error::io("starting a thread", error))?;
-        let mut qemu = starting.recv().map_err(|_| Error::Qemu {
-            what: "the thread that starts QEMU has panicked".to_owned(),
-            remedy: "see its message above".to_owned(),
-        })??;
-
-        // The interrupt controller's inputs come to us, not to it.
-        let answer = wire.ask(format_args!("irq_intercept_in ioapic"));
-        if answer.is_none() {
-            return Err(qemu.failure(start.elapsed() >= BOUND));
+    /// Starts one QEMU with all the devices: they reach the same memory, and those on hubs of the same
+    /// number reach each other. It ends with the last of them.
+    ///
+    /// # Errors
+    /// As [`Qtest::start`]; [`Error::Usage`] where there are none, or too many.
+    pub fn start_all(specs: &[impl Borrow<QtestSpec>]) -> Result<Vec<Self>> {
+        let specs: Vec<&QtestSpec> = specs.iter().map(Borrow::borrow).collect();
+        let most = slots().len();
+        if !(1..=most).contains(&specs.len()) {
+            let asked = specs.len();
+            return Err(Error::Usage(format!(
+                "{asked} devices in one QEMU: it takes 1 to {most}"
+            )));
         }
-        let ports = Ports::new(Arc::clone(&wire));
-        let bars = ports.assign_bars()?;
-        tracing::debug!(
-            "{name}: QEMU (process {}) came up in {:?}; BARs: {bars:x?}",
-            qemu.pid(),
-            start.elapsed()
-        );
-        Ok(Self {
-            name,
-            wire,
-            ports,
-            bars,
-            intx,
-            dma,
-            qemu,
-            reader: Some(reader),
+        let names = specs.iter().zip(1..).map(|(spec, number)| match specs[..] {
+            [_] => spec.name(),
+            _ => format!("{}#{number}", spec.name()),
+        });
+        let names: Vec<String> = names.collect();
+        let (machine, lines) = Machine::start(&names.join(", "), &specs)?;
+        let machine = Arc::new(machine);
+        let each = slots().zip(specs).zip(names).zip(lines);
+        each.map(|(((slot, spec), name), intx)| {
+            let (port, ports, bars) = if spec.hotplug {
+                let (port, ports, bars) = control::below_a_port(&machine.bridge, slot)?;
+                (Some(Arc::new(port)), ports, bars)
+            } else {
+                let ports = Ports::new(Arc::clone(&machine.bridge), 0, slot);
+                let bars = ports.assign_bars()?;
+                (None, ports, bars)
+            };
+            tracing::debug!("{name}: BARs: {bars:x?}");
+            let control = QtestControl {
+                departure: Departure::of(name.as_str()),
+                name,
+                slot,
+                port,
+                machine: Arc::downgrade(&machine),
+            };
+            Ok(Self {
+                ports,
+                bars,
+                intx,
+                vectors: Mutex::default(),
+                control,
+                machine: Arc::clone(&machine),
+            })
         })
+        .collect()
     }
 
     /// QEMU's process id.
     pub fn pid(&self) -> u32 {
-        self.qemu.pid()
+        self.machine.pid()
+    }
+
+    /// What can be done to the device from outside, also after a driver has it.
+    pub fn control(&self) -> QtestControl {
+        self.control.clone()
+    }
+
+    fn disable_interrupts(&self) -> Result<()> {
+        self.intx.disconnect();
+        if let Some(vectors) = lock(&self.vectors).take() {
+            msi::disable(self)?;
+            // After it: nobody else gets a vector that may still be written to.
+            drop(vectors);
+        }
+        Ok(())
     }
 }
 
+/// The function is left quiet, as its neighbours may live on: no interrupt, no DMA.
 impl Drop for Qtest {
     fn drop(&mut self) {
-        // What still has the BAR or a mapping sees a device that is gone. The thread ends with the
-        // socket, and QEMU with the thread, if it were not killed by the field that is dropped next.
-        self.wire.close();
-        if let Some(reader) = self.reader.take() {
-            let _ = reader.join();
+        let quiet = self.disable_interrupts();
+        let quiet = quiet.and_then(|()| self.command(Command::empty(), Command::BUS_MASTER));
+        if let Err(error) = quiet {
+            tracing::debug!(name = self.name(), %error, "leaving it quiet");
         }
     }
 }
@@ -153,7 +159,7 @@ impl Backend for Qtest {
     type Bar = QtestBar;
 
     fn name(&self) -> &str {
-        &self.name
+        &self.control.name
     }
 
     fn map_bar(&self, index: u8) -> Result<QtestBar> {
@@ -161,35 +167,56 @@ impl Backend for Qtest {
         let Some(bar) = found else {
             let there: Vec<_> = self.bars.iter().map(|bar| bar.index.to_string()).collect();
             return Err(Error::NotOffered {
-                device: self.name.clone(),
+                device: self.name().to_owned(),
                 what: format!("map BAR {index}; its memory BARs are: {}", there.join(", ")),
             });
         };
         self.command(Command::MEMORY, Command::empty())?;
         Ok(QtestBar {
-            wire: Arc::clone(&self.wire),
+            wire: Arc::clone(&self.machine.wire),
             base: bar.base,
             size: bar.size as usize,
+            departure: Arc::clone(&self.control.departure),
         })
     }
 
     fn dma(&self) -> &Arc<dyn DmaSpace> {
-        &self.dma
+        &self.machine.dma
     }
 
     fn interrupts(&self, kind: IrqKind, count: usize) -> Result<Vec<Irq>> {
-        self.intx.disconnect();
-        match (kind, count) {
-            (_, 0) => Ok(Vec::new()),
-            (IrqKind::Intx, 1) => {
-                self.command(Command::empty(), Command::INTX_DISABLE)?;
-                Ok(vec![self.intx.connect(&self.wire)?])
-            }
-            _ => Err(Error::NotOffered {
-                device: self.name.clone(),
-                what: format!("{count} interrupts of kind {kind:?}; over qtest there is one INTx"),
-            }),
+        self.disable_interrupts()?;
+        if count == 0 {
+            return Ok(Vec::new());
         }
+        let has = msi::count(self, kind)?;
+        let refused = |why: String| Error::NotOffered {
+            device: self.name().to_owned(),
+            what: format!("{count} {kind:?} interrupts: {why}"),
+        };
+        if count > has {
+            return Err(refused(format!("it has {has}")));
+        }
+        if kind == IrqKind::Intx {
+            self.command(Command::empty(), Command::INTX_DISABLE)?;
+            let mut irqs = vec![self.intx.connect(&self.machine.wire)?];
+            self.control.departure.wakes_all(&mut irqs)?;
+            return Ok(irqs);
+        }
+        // The data of an MSI has 16 bits.
+        let among = if kind == IrqKind::Msi { 16 } else { VECTORS };
+        let connected = self.machine.mailbox.connect(count, among)?;
+        let (vectors, mut irqs) = connected.ok_or_else(|| {
+            refused(format!(
+                "over qtest there are {VECTORS} for all devices of one QEMU"
+            ))
+        })?;
+        self.command(Command::MEMORY | Command::INTX_DISABLE, Command::empty())?;
+        let wire = &self.machine.wire;
+        msi::enable(self, kind, vectors.messages(), &self.bars, wire)?;
+        *lock(&self.vectors) = Some(vectors);
+        self.control.departure.wakes_all(&mut irqs)?;
+        Ok(irqs)
     }
 
     /// A function on QEMU's root bus has no reset of the bus's own.
@@ -200,6 +227,10 @@ impl Backend for Qtest {
     fn has_iommu(&self) -> bool {
         false
     }
+
+    fn is_leaving(&self) -> bool {
+        self.control.departure.is_announced()
+    }
 }
 
 /// A BAR of a [`Qtest`]: each access is a line on a socket.
@@ -208,12 +239,23 @@ pub struct QtestBar {
     wire: Arc<Wire>,
     base: u64,
     size: usize,
+    /// Is the device out of its slot? QEMU reads zeros where no device is, the PCI bus all ones.
+    departure: Arc<Departure>,
 }
 
 impl QtestBar {
-    fn address(&self, offset: usize) -> u64 {
-        assert!(offset.is_multiple_of(4) && offset < self.size);
+    fn address(&self, offset: usize, width: Width) -> u64 {
+        let past = offset.checked_add(width.bytes());
+        assert!(offset.is_multiple_of(width.bytes()) && past.is_some_and(|past| past <= self.size));
         self.base + offset as u64
+    }
+}
+
+fn suffix(width: Width) -> char {
+    match width {
+        Width::One => 'b',
+        Width::Two => 'w',
+        Width::Four => 'l',
     }
 }
 
@@ -222,16 +264,17 @@ impl Mmio for QtestBar {
         self.size
     }
 
-    fn read32(&self, offset: usize) -> u32 {
-        let request = format_args!("readl {:#x}", self.address(offset));
-        self.wire
-            .ask(request)
-            .map_or(u32::MAX, |value| value as u32)
+    fn read(&self, offset: usize, width: Width) -> u32 {
+        let (suffix, address) = (suffix(width), self.address(offset, width));
+        let value = self.wire.ask(format_args!("read{suffix} {address:#x}"));
+        let value = value.filter(|_| !self.departure.is_announced());
+        value.map_or(width.ones(), |value| value as u32 & width.ones())
     }
 
-    fn write32(&self, offset: usize, value: u32) {
-        let address = self.address(offset);
+    fn write(&self, offset: usize, width: Width, value: u32) {
+        let (suffix, address) = (suffix(width), self.address(offset, width));
+        let value = value & width.ones();
         self.wire
-            .post(format_args!("writel {address:#x} {value:#x}"));
+            .post(format_args!("write{suffix} {address:#x} {value:#x}"));
     }
 }

@@ -12,8 +12,9 @@ use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Stdio};
 
-use super::config::SLOT;
+use super::config::slots;
 use super::files::{self, MAX_MEMORY, SLOTS};
+use super::mailbox;
 use super::memory::RAM;
 use super::spec::QtestSpec;
 use crate::error::{Error, Result};
@@ -47,7 +48,8 @@ pub(super) struct Qemu {
 }
 
 impl Launch {
-    pub fn new(spec: &QtestSpec) -> Result<(Self, Ends)> {
+    /// For the devices of `specs`, which people call `name`.
+    pub fn new(name: &str, specs: &[&QtestSpec]) -> Result<(Self, Ends)> {
         let pair = || UnixStream::pair().map_err(|error| Error::io("making sockets", error));
         let (qtest, their_qtest) = pair()?;
         let (monitor, their_monitor) = pair()?;
@@ -91,7 +93,16 @@ impl Launch {
         // Not `-qtest chardev:`, on which 7.2 aborts.
         option(&["-object", "qtest,id=qtest0,chardev=qtest,log=none"]);
         option(&["-mon", "chardev=monitor,mode=control"]);
-        command.args(spec.options(SLOT));
+        // Slots are powered down by us, not by what a guest's ACPI would say.
+        option(&[
+            "-global",
+            "ICH9-LPC.acpi-pci-hotplug-with-bridge-support=off",
+        ]);
+        let mailbox = format!("edu,bus=pcie.0,addr={:#x},romfile=", mailbox::SLOT);
+        option(&["-device", &mailbox]);
+        for (slot, spec) in slots().zip(specs) {
+            command.args(spec.options(slot));
+        }
         command.stdin(Stdio::null()).stdout(Stdio::null());
         command.stderr(copy(&stderr)?);
         // Ctrl-C at a terminal is for us: the card is stopped first, and QEMU after.
@@ -104,14 +115,14 @@ impl Launch {
             their_monitor.into(),
         ];
         let mut keep: Vec<RawFd> = theirs.iter().map(AsRawFd::as_raw_fd).collect();
-        keep.extend(spec.inherited());
+        keep.extend(specs.iter().filter_map(|spec| spec.inherited()));
         let parent = std::process::id();
         // SAFETY: the closure makes system calls only, and allocates nothing.
         unsafe { command.pre_exec(move || in_the_child(parent, &keep)) };
         tracing::debug!("starting {command:?}");
         let launch = Self {
             command,
-            name: spec.name(),
+            name: name.to_owned(),
             binary,
             stderr,
             theirs,
@@ -175,7 +186,9 @@ impl Qemu {
                 found.0, found.1, OLDEST.0, OLDEST.1
             ),
             Some(_) if silent => "the machine may be very busy: try again".to_owned(),
-            Some(_) => "see whether what net= and pcap= name is there and may be used".to_owned(),
+            Some(_) => {
+                "see whether what is named in the device is there and may be used".to_owned()
+            }
             None => format!(
                 "{} does not tell its version: is it QEMU?",
                 self.binary.display()

@@ -8,10 +8,28 @@ use std::str::FromStr;
 
 use crate::error::{Error, Result};
 
-/// QEMU's name for the device's end of the cable.
-const NETDEV: &str = "net0";
+/// QEMU's name for the device in slot `slot`.
+pub(super) fn id(slot: u8) -> String {
+    format!("card{slot}")
+}
 
-/// A device model and its surroundings: `MODEL[,net=PEER][,pcap=FILE]`.
+/// QEMU's name for that device's end of the cable.
+fn cable(slot: u8) -> String {
+    format!("net{slot}")
+}
+
+/// Properties of the device that are set here.
+const OURS: &[&str] = &[
+    "addr",
+    "bus",
+    "driver",
+    "id",
+    "multifunction",
+    "netdev",
+    "romfile",
+];
+
+/// A device model and its surroundings: `MODEL[,net=PEER][,KEY=VALUE ...][,pcap=FILE]`.
 #[derive(Debug)]
 pub struct QtestSpec {
     /// One of [`QtestSpec::MODELS`].
@@ -20,6 +38,12 @@ pub struct QtestSpec {
     pub peer: Peer,
     /// QEMU writes all that passes through the cable into this capture.
     pub pcap: Option<PathBuf>,
+    /// How many queue pairs the cable has; only a tap can have more than one.
+    queues: u16,
+    /// Does it sit where it can be pulled out?
+    pub(super) hotplug: bool,
+    /// Properties of QEMU's model, each `KEY=VALUE`.
+    properties: Vec<String>,
 }
 
 /// What a network card's cable is plugged into.
@@ -58,16 +82,24 @@ impl Peer {
 }
 
 impl QtestSpec {
-    /// The models known to work, by QEMU's names. Another one is one more word.
-    pub const MODELS: &[&str] = &["e1000", "e1000-82544gc", "e1000-82545em"];
+    /// The models known to work, by QEMU's names (`virtio-net` is its `virtio-net-pci`, without the
+    /// interface from before virtio 1.0). Another one is one more word. `edu` is no network card.
+    pub const MODELS: &[&str] = &[
+        "e1000",
+        "e1000-82544gc",
+        "e1000-82545em",
+        "e1000e",
+        "virtio-net",
+        "edu",
+    ];
 
     /// `model`, plugged into `peer`.
     ///
     /// # Errors
-    /// [`Error::BadDevice`] where there is no such model.
+    /// [`Error::BadDevice`] where there is no such model, or it has no cable to plug in.
     pub fn new(model: &str, peer: Peer) -> Result<Self> {
         let known = Self::MODELS.iter().find(|known| **known == model);
-        Ok(Self {
+        let spec = Self {
             model: known.ok_or_else(|| {
                 bad(
                     model,
@@ -79,7 +111,69 @@ impl QtestSpec {
             })?,
             peer,
             pcap: None,
-        })
+            queues: 1,
+            hotplug: false,
+            properties: Vec::new(),
+        };
+        spec.check().map_err(|why| bad(model, why))?;
+        Ok(spec)
+    }
+
+    /// The same with a property of QEMU's model (`packed=on`; `-device MODEL,help` lists them), which
+    /// is QEMU's to judge. Two are ours: `queues`, of the cable: so many queue pairs, which a tap made
+    /// with `multi_queue` can have; and `hotplug=on`: it can be pulled out
+    /// ([`QtestControl::unplug`](super::QtestControl::unplug)).
+    ///
+    /// # Errors
+    /// [`Error::BadDevice`] where it cannot be one.
+    pub fn with(mut self, key: &str, value: &str) -> Result<Self> {
+        let put = self.put(key, value).and_then(|()| self.check());
+        let why = put.map_err(|why| bad(&format!("{},{key}={value}", self.model), why));
+        why.map(|()| self)
+    }
+
+    fn put(&mut self, key: &str, value: &str) -> Result<(), String> {
+        let is_name = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+        // A comma would begin the next property; `,pcap=` is looked for first.
+        let is_value = |c: char| c.is_ascii_graphic() && c != ',';
+        if key.is_empty() || !key.chars().all(is_name) {
+            return Err(format!("{key:?} is not the name of a property"));
+        }
+        if value.is_empty() || !value.chars().all(is_value) {
+            return Err(format!("{value:?} is not a value for {key}"));
+        }
+        if OURS.contains(&key) {
+            return Err(format!(
+                "where the device sits and its {key} are not yours to say"
+            ));
+        }
+        match key {
+            "queues" => {
+                let number = value.parse().ok().filter(|number| *number > 0);
+                self.queues = number.ok_or_else(|| format!("{value:?} is no number of queues"))?;
+            }
+            "hotplug" => {
+                self.hotplug = match value {
+                    "on" => true,
+                    "off" => false,
+                    _ => return Err(format!("hotplug is on or off, not {value}")),
+                }
+            }
+            _ => self.properties.push(format!("{key}={value}")),
+        }
+        Ok(())
+    }
+
+    /// Do the parts go together?
+    fn check(&self) -> Result<(), String> {
+        let plugged = !matches!(self.peer, Peer::None) || self.pcap.is_some();
+        if self.model == "edu" && plugged {
+            return Err("edu has no cable for net= or pcap=".to_owned());
+        }
+        if self.queues > 1 && !matches!(self.peer, Peer::Tap(_)) {
+            return Err("only net=tap:IFNAME has several queues".to_owned());
+        }
+        Ok(())
     }
 
     /// What people call it.
@@ -89,37 +183,74 @@ impl QtestSpec {
 
     /// QEMU's options for the device in PCI slot `slot`, and for its cable.
     pub(super) fn options(&self, slot: u8) -> Vec<OsString> {
+        let cable = cable(slot);
         let mut options = Vec::new();
         let mut option = |name: &str, value: OsString| options.extend([name.into(), value]);
         // No option ROM: nobody runs it, and its file may not be installed.
-        let mut device = format!("{},bus=pcie.0,addr={slot},romfile=", self.model);
-        if let Some(netdev) = self.netdev() {
+        let (model, id) = (self.device(), id(slot));
+        let mut place = format!("bus=pcie.0,addr={slot:#x}");
+        if self.hotplug {
+            let port = format!("pcie-root-port,id=port{slot},chassis={slot},slot={slot},{place}");
+            option("-device", port.into());
+            place = format!("bus=port{slot}");
+        }
+        let mut device = format!("{model},id={id},{place},romfile=");
+        if self.queues > 1 && self.model == "virtio-net" {
+            device += ",mq=on";
+        }
+        for property in &self.properties {
+            device += &format!(",{property}");
+        }
+        if let Some(netdev) = self.netdev(slot) {
             option("-netdev", netdev.into());
-            device += &format!(",netdev={NETDEV}");
+            device += &format!(",netdev={cable}");
+        }
+        if let Some(hub) = self.lone_hub(slot) {
+            // A second port, into the void: virtio-net waits for somebody to take its frames.
+            option("-netdev", format!("{hub},id=void{slot}").into());
         }
         option("-device", device.into());
         if let Some(pcap) = &self.pcap {
-            let mut filter = OsString::from(format!("filter-dump,id=pcap0,netdev={NETDEV},file="));
+            let mut filter =
+                OsString::from(format!("filter-dump,id=pcap{slot},netdev={cable},file="));
             filter.push(escaped(pcap.as_os_str()));
             option("-object", filter);
         }
         options
     }
 
-    fn netdev(&self) -> Option<String> {
+    /// The model as QEMU wants it.
+    fn device(&self) -> &'static str {
+        match self.model {
+            "virtio-net" => "virtio-net-pci,disable-legacy=on",
+            model => model,
+        }
+    }
+
+    /// A capture needs a cable to listen on: a hub that nobody else is at.
+    fn lone_hub(&self, slot: u8) -> Option<String> {
+        let lone = matches!(self.peer, Peer::None) && self.pcap.is_some();
+        lone.then(|| format!("hubport,hubid={}", 1000 + u32::from(slot)))
+    }
+
+    fn netdev(&self, slot: u8) -> Option<String> {
         let kind = match &self.peer {
-            // A capture needs a cable to listen on: a hub without another port.
-            Peer::None if self.pcap.is_some() => "hubport,hubid=0".to_owned(),
-            Peer::None => return None,
+            Peer::None => self.lone_hub(slot)?,
             Peer::Hub(number) => format!("hubport,hubid={number}"),
             Peer::Udp { local, remote } => format!(
                 "dgram,local.type=inet,local.host=127.0.0.1,local.port={local},remote.type=inet,remote.host=127.0.0.1,remote.port={remote}"
             ),
             Peer::User => "user".to_owned(),
-            Peer::Tap(interface) => format!("tap,ifname={interface},script=no,downscript=no"),
+            Peer::Tap(interface) => {
+                let queues = match self.queues {
+                    1 => String::new(),
+                    queues => format!(",queues={queues}"),
+                };
+                format!("tap,ifname={interface},script=no,downscript=no{queues}")
+            }
             Peer::Socket(fd) => format!("dgram,local.type=fd,local.str={}", fd.as_raw_fd()),
         };
-        Some(format!("{kind},id={NETDEV}"))
+        Some(format!("{kind},id={}", cable(slot)))
     }
 
     /// The descriptor that QEMU must inherit.
@@ -167,16 +298,20 @@ impl FromStr for QtestSpec {
         spec.pcap = pcap;
         let mut seen = false;
         for word in words {
-            spec.peer = match word.strip_prefix("net=") {
-                Some(_) if seen => return Err(bad(text, "net= is given twice")),
-                Some(peer) => peer.parse().map_err(|why| bad(text, why))?,
+            match word.split_once('=') {
+                Some(("net", _)) if seen => return Err(bad(text, "net= is given twice")),
+                Some(("net", peer)) => {
+                    spec.peer = peer.parse().map_err(|why| bad(text, why))?;
+                    seen = true;
+                }
+                Some((key, value)) => spec.put(key, value).map_err(|why| bad(text, why))?,
                 None => {
-                    let why = format!("{word:?} is neither net=PEER nor pcap=FILE");
+                    let why = format!("{word:?} is neither net=PEER, pcap=FILE nor KEY=VALUE");
                     return Err(bad(text, why));
                 }
-            };
-            seen = true;
+            }
         }
+        spec.check().map_err(|why| bad(text, why))?;
         Ok(spec)
     }
 }
@@ -230,37 +365,80 @@ mod tests {
 
     #[test]
     fn a_spec_becomes_options_of_qemu() {
-        let device = "-device e1000,bus=pcie.0,addr=3,romfile=";
+        let device = "-device e1000,id=card3,bus=pcie.0,addr=0x3,romfile=";
         assert_eq!(options("e1000"), device);
         assert_eq!(options("e1000,net=none"), device);
         assert_eq!(
             options("e1000,net=hub:7"),
-            format!("-netdev hubport,hubid=7,id=net0 {device},netdev=net0")
+            format!("-netdev hubport,hubid=7,id=net3 {device},netdev=net3")
         );
         assert_eq!(
             options("e1000,net=tap:tap0"),
-            format!("-netdev tap,ifname=tap0,script=no,downscript=no,id=net0 {device},netdev=net0")
+            format!("-netdev tap,ifname=tap0,script=no,downscript=no,id=net3 {device},netdev=net3")
         );
         assert!(options("e1000,net=udp:7001:7002").contains("remote.port=7002"));
+    }
+
+    #[test]
+    fn properties_are_qemus_and_queues_the_cables() {
+        let rest = "id=card3,bus=pcie.0,addr=0x3,romfile=";
+        assert_eq!(
+            options("virtio-net,packed=on,net=none,mac=52:54:00:00:00:01"),
+            format!(
+                "-device virtio-net-pci,disable-legacy=on,{rest},packed=on,mac=52:54:00:00:00:01"
+            )
+        );
+        assert_eq!(
+            options("virtio-net,net=tap:tap0,queues=4"),
+            format!(
+                "-netdev tap,ifname=tap0,script=no,downscript=no,queues=4,id=net3 \
+                 -device virtio-net-pci,disable-legacy=on,{rest},mq=on,netdev=net3"
+            )
+        );
+        assert_eq!(
+            options("edu,dma_mask=0xffffffff"),
+            format!("-device edu,{rest},dma_mask=0xffffffff")
+        );
+        assert_eq!(
+            options("e1000e,hotplug=on"),
+            "-device pcie-root-port,id=port3,chassis=3,slot=3,bus=pcie.0,addr=0x3 \
+             -device e1000e,id=card3,bus=port3,romfile="
+        );
+        let spec = QtestSpec::new("e1000", Peer::None).unwrap();
+        let error = spec.with("mac", "1,addr=5").unwrap_err().to_string();
+        assert!(error.contains("not a value for mac"), "{error}");
     }
 
     #[test]
     fn a_capture_without_a_peer_gets_a_hub_of_its_own() {
         assert_eq!(
             options("e1000-82545em,pcap=/tmp/a,b.pcap"),
-            "-netdev hubport,hubid=0,id=net0 \
-             -device e1000-82545em,bus=pcie.0,addr=3,romfile=,netdev=net0 \
-             -object filter-dump,id=pcap0,netdev=net0,file=/tmp/a,,b.pcap"
+            "-netdev hubport,hubid=1003,id=net3 -netdev hubport,hubid=1003,id=void3 \
+             -device e1000-82545em,id=card3,bus=pcie.0,addr=0x3,romfile=,netdev=net3 \
+             -object filter-dump,id=pcap3,netdev=net3,file=/tmp/a,,b.pcap"
         );
     }
 
     #[test]
     fn what_is_no_spec_is_refused_and_says_why() {
         for (spec, why) in [
-            ("", "known: e1000, e1000-82544gc, e1000-82545em"),
+            (
+                "",
+                "known: e1000, e1000-82544gc, e1000-82545em, e1000e, virtio",
+            ),
             ("rtl8139", "known: e1000, e1000-82544gc, e1000-82545em"),
-            ("e1000,", "neither net=PEER nor pcap=FILE"),
-            ("e1000,mac=1", "neither net=PEER nor pcap=FILE"),
+            ("e1000,", "neither net=PEER, pcap=FILE nor KEY=VALUE"),
+            ("e1000,x", "neither net=PEER, pcap=FILE nor KEY=VALUE"),
+            ("e1000,=1", "not the name of a property"),
+            ("e1000,a b=1", "not the name of a property"),
+            ("e1000,mac=", "not a value for mac"),
+            ("e1000,mac=1 2", "not a value for mac"),
+            ("e1000,addr=5", "not yours to say"),
+            ("e1000,hotplug=yes", "on or off, not yes"),
+            ("virtio-net,queues=0", "no number of queues"),
+            ("virtio-net,queues=2,net=hub:0", "only net=tap:IFNAME"),
+            ("edu,net=user", "edu has no cable"),
+            ("edu,pcap=a", "edu has no cable"),
             ("e1000,pcap=", "needs the name of a file"),
             ("e1000,net=", "known: none, hub:N"),
             ("e1000,net=none:1", "known: none, hub:N"),

@@ -6,8 +6,8 @@
 //! ring of 4 KiB would waste the rest of a hugepage, and the smaller a mapping, the less can a
 //! device reach beyond what it was given.
 //!
-//! The space owns the group, so that the IOMMU keeps its mappings as long as any region lives, also
-//! when the device itself has been closed before.
+//! The space owns the groups, so that the IOMMU keeps its mappings as long as any region lives, also
+//! when the devices themselves have been closed before.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -19,14 +19,14 @@ use std::sync::{Mutex, MutexGuard, Once, PoisonError};
 
 use memmap2::{Advice, MmapOptions, MmapRaw};
 
-use super::group::Group;
+use super::group::Domain;
 use crate::dma::{DmaSpace, Iova, IovaAllocator, Mapping};
 use crate::error::{Error, Result};
 
 const HUGE_BITS: u8 = 21;
 const HUGE: usize = 1 << HUGE_BITS;
 
-/// The I/O address space of one device.
+/// The I/O address space of one device, or of several.
 #[derive(Debug)]
 pub struct Space {
     name: String,
@@ -35,7 +35,7 @@ pub struct Space {
     /// How many mappings there may be at a time, where the kernel tells.
     most: Option<u32>,
     // Before the memory: closing it ends all mappings.
-    group: Group,
+    domain: Domain,
     mapped: Mutex<Mapped>,
 }
 
@@ -46,9 +46,9 @@ struct Mapped {
 }
 
 impl Space {
-    /// The address space of `group`, for the device of that name.
-    pub fn new(name: String, group: Group) -> Result<Self> {
-        let info = group.info().map_err(|source| {
+    /// The address space of `domain`, for the devices of that name.
+    pub fn new(name: String, domain: Domain) -> Result<Self> {
+        let info = domain.info().map_err(|source| {
             Error::io(format!("{name}: asking for what the IOMMU can do"), source)
         })?;
         tracing::debug!(%name, ?info, "IOMMU");
@@ -62,7 +62,7 @@ impl Space {
                 iovas: IovaAllocator::new(info.ranges),
                 memory: BTreeMap::new(),
             }),
-            group,
+            domain,
         })
     }
 
@@ -83,7 +83,7 @@ impl Space {
             })
         })?;
         // SAFETY: this is the only owner of the memory; it keeps it in `memory` until it is unmapped.
-        let done = unsafe { self.group.map(memory.as_ptr(), iova.0, len, write) };
+        let done = unsafe { self.domain.map(memory.as_ptr(), iova.0, len, write) };
         if let Err(error) = done {
             mapped.iovas.free(iova);
             return Err(match error.raw_os_error() {
@@ -208,7 +208,7 @@ unsafe impl DmaSpace for Space {
             tracing::error!(?mapping, "unmapping what is not mapped");
             return;
         };
-        match self.group.unmap(mapping.iova.0, mapping.len) {
+        match self.domain.unmap(mapping.iova.0, mapping.len) {
             Ok(bytes) if bytes == mapping.len as u64 => {
                 mapped.iovas.free(mapping.iova);
                 drop(memory);

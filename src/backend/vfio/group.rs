@@ -1,9 +1,11 @@
-//! Container and group: what VFIO wants before it gives a device.
+//! Container and groups: what VFIO wants before it gives a device.
 //!
 //! A container is an I/O address space; a group is the smallest set of functions that the IOMMU can
-//! tell from the others, and belongs to one process at a time. [`Group`] is both, and all that the
-//! rest asks of them: a variant over `iommufd` and a device's own file would be another one of these.
+//! tell from the others, and belongs to one process at a time. A [`Domain`] is a container with the
+//! groups in it, and all that the rest asks of them: a variant over `iommufd` and a device's own file
+//! would be another one of these.
 
+use std::collections::BTreeMap;
 use std::ffi::CString;
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -23,11 +25,11 @@ const CONTAINER: &str = "/dev/vfio/vfio";
 /// How long the kernel may be busy resetting the device for whoever had it before.
 const OPEN_BOUND: Duration = Duration::from_secs(5);
 
-/// An I/O address space with one group in it.
+/// An I/O address space with groups in it.
 #[derive(Debug)]
-pub struct Group {
-    // In this order: the group leaves the container before that is closed.
-    group: File,
+pub struct Domain {
+    // In this order: the groups leave the container before that is closed.
+    groups: BTreeMap<u32, File>,
     container: File,
 }
 
@@ -42,10 +44,25 @@ pub struct IommuInfo {
     pub mappings: Option<u32>,
 }
 
-impl Group {
-    /// Opens the group of `address`, which sysfs says can be used.
-    pub fn open(sysfs: &Sysfs, address: Address, number: u32) -> Result<Self> {
-        let container = new_container()?;
+impl Domain {
+    /// Opens the groups of functions that sysfs says can be used, each with its group's number.
+    pub fn open(sysfs: &Sysfs, functions: &[(Address, u32)]) -> Result<Self> {
+        let mut domain = Self {
+            groups: BTreeMap::new(),
+            container: new_container()?,
+        };
+        for (address, number) in functions {
+            // Functions may share a group, and a group opens once.
+            if !domain.groups.contains_key(number) {
+                let group = domain.join(sysfs, *address, *number)?;
+                domain.groups.insert(*number, group);
+            }
+        }
+        Ok(domain)
+    }
+
+    /// Opens one more group, for the sake of `address`.
+    fn join(&self, sysfs: &Sysfs, address: Address, number: u32) -> Result<File> {
         let os = |what: &'static str| move |source| Error::io(format!("{address}: {what}"), source);
         let busy = || Error::GroupBusy {
             address,
@@ -72,31 +89,38 @@ impl Group {
                 members: sysfs.in_the_way(number)?,
             });
         }
-        ioctl::set_container(&group, &container).map_err(|error| match error.raw_os_error() {
+        let forgeable = || {
+            Error::KernelLacks {
+            what: format!(
+                "{address}: the IOMMU does not remap interrupts, so a device could forge them"
+            ),
+            remedy: "enable interrupt remapping (VT-d: intremap in the firmware), or if you trust the device: \
+                     echo 1 | sudo tee /sys/module/vfio_iommu_type1/parameters/allow_unsafe_interrupts"
+                .to_owned(),
+        }
+        };
+        let entered = ioctl::set_container(&group, &self.container);
+        entered.map_err(|error| match error.raw_os_error() {
             Some(libc::EBUSY) => busy(),
+            Some(libc::EPERM) => forgeable(),
             _ => os("putting its group into a container")(error),
         })?;
-        ioctl::set_iommu(&container, VFIO_TYPE1v2_IOMMU).map_err(|error| {
-            match error.raw_os_error() {
-                Some(libc::EPERM) => Error::KernelLacks {
-                    what: format!(
-                        "{address}: the IOMMU does not remap interrupts, so a device could forge them"
-                    ),
-                    remedy: "enable interrupt remapping (VT-d: intremap in the firmware), or if you trust the device: \
-                             echo 1 | sudo tee /sys/module/vfio_iommu_type1/parameters/allow_unsafe_interrupts"
-                        .to_owned(),
-                },
+        // A container has its kind of IOMMU from its first group on.
+        if self.groups.is_empty() {
+            let done = ioctl::set_iommu(&self.container, VFIO_TYPE1v2_IOMMU);
+            done.map_err(|error| match error.raw_os_error() {
+                Some(libc::EPERM) => forgeable(),
                 _ => os("giving its container an IOMMU")(error),
-            }
-        })?;
-        Ok(Self { group, container })
+            })?;
+        }
+        Ok(group)
     }
 
-    /// Opens the device. The kernel resets it before, and may still be busy with that for its former
-    /// user: then it says "again".
-    pub fn device(&self, address: Address) -> Result<File> {
+    /// Opens the device, which is in that group. The kernel resets it before, and may still be busy
+    /// with that for its former user: then it says "again".
+    pub fn device(&self, address: Address, group: u32) -> Result<File> {
         let name = CString::new(address.to_string()).expect("an address has no zero byte");
-        while_busy(OPEN_BOUND, || ioctl::device(&self.group, &name))
+        while_busy(OPEN_BOUND, || ioctl::device(&self.groups[&group], &name))
             .map_err(|source| Error::io(format!("{address}: opening the device"), source))
     }
 

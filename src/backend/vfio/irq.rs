@@ -4,13 +4,15 @@ use std::cell::Cell;
 use std::fs::File;
 use std::os::fd::{AsRawFd, RawFd};
 use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
 
 use vfio_bindings::bindings::vfio::*;
 use vmm_sys_util::eventfd::EventFd;
 
 use super::ioctl;
 use crate::error::{Error, Result};
-use crate::irq::{Irq, IrqKind, IrqLine};
+use crate::irq::{Departure, Irq, IrqKind, IrqLine};
 
 /// The vectors of one device, of which one kind can be on at a time.
 #[derive(Debug)]
@@ -69,6 +71,75 @@ impl Interrupts {
         match self.on.take() {
             Some(kind) => ioctl::disable_irqs(&self.device, index(kind)),
             None => Ok(()),
+        }
+    }
+}
+
+/// The kernel's wish to have the device back: it is being unplugged or unbound, and the kernel waits
+/// until whoever has it lets go. Until then the device works as ever, so somebody must listen: a thread
+/// of its own, that nobody who is busy with the device needs a system call to know.
+#[derive(Debug)]
+pub struct Request {
+    departure: Arc<Departure>,
+    /// Ends the thread.
+    end: EventFd,
+    listener: Option<JoinHandle<()>>,
+}
+
+impl Request {
+    /// That of `device`; it never comes where the kernel has none.
+    pub fn of(name: &str, device: &File) -> std::io::Result<Self> {
+        let event = || EventFd::new(libc::EFD_NONBLOCK | libc::EFD_CLOEXEC);
+        let (request, end) = (event()?, event()?);
+        let departure = Departure::of(name);
+        let mut listener = None;
+        if ioctl::irq_info(device, VFIO_PCI_REQ_IRQ_INDEX).is_ok_and(|info| info.count > 0) {
+            ioctl::trigger_events(device, VFIO_PCI_REQ_IRQ_INDEX, &[request.as_raw_fd()])?;
+            let (request, end) = (Irq::message(request), Irq::message(end.try_clone()?));
+            let departure = Arc::clone(&departure);
+            let listen = move || {
+                if came_before(&request, &end) {
+                    departure.announce();
+                }
+            };
+            let thread = std::thread::Builder::new().name("vfio request".to_owned());
+            listener = Some(thread.spawn(listen)?);
+        }
+        Ok(Self {
+            departure,
+            end,
+            listener,
+        })
+    }
+
+    /// Who tells of it.
+    pub fn departure(&self) -> &Arc<Departure> {
+        &self.departure
+    }
+}
+
+/// Waits for one of the two: `true` where `request` came.
+fn came_before(request: &Irq, end: &Irq) -> bool {
+    const LONG: Duration = Duration::from_secs(24 * 60 * 60);
+    loop {
+        match Irq::wait_any([request, end], LONG) {
+            Err(error) => {
+                tracing::warn!("nobody listens whether the kernel wants the device back: {error}");
+                return false;
+            }
+            Ok(_) if request.wait(Duration::ZERO).unwrap_or(false) => return true,
+            Ok(_) if end.wait(Duration::ZERO).unwrap_or(false) => return false,
+            Ok(_) => {}
+        }
+    }
+}
+
+impl Drop for Request {
+    fn drop(&mut self) {
+        // Fails only where the counter is full: then it is readable anyhow.
+        let _ = self.end.write(1);
+        if let Some(listener) = self.listener.take() {
+            let _ = listener.join();
         }
     }
 }

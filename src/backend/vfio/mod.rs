@@ -1,8 +1,8 @@
 //! The real thing: a PCI function through the kernel's VFIO, behind an IOMMU.
 //!
 //! Who outlives whom: the device's file is shared by config space, BARs and interrupts, and closing it
-//! makes the kernel stop and reset the function. The I/O address space (container and group) is
-//! shared by every region of memory and goes with the last of them, so a mapping is undone in the
+//! makes the kernel stop and reset the function. The I/O address space (container and groups) is
+//! shared by every function and region of memory in it and goes with the last of them, so a mapping is undone in the
 //! IOMMU before its memory is freed, whatever is dropped first.
 
 mod dma;
@@ -26,8 +26,8 @@ use crate::irq::{Irq, IrqKind};
 use crate::pci::config::{BAR0, Command, Config};
 use crate::pci::{Address, Sysfs};
 use dma::Space;
-use group::{Group, while_busy};
-use irq::Interrupts;
+use group::{Domain, while_busy};
+use irq::{Interrupts, Request};
 use region::Region;
 
 /// How long a device may take to answer after a reset (PCI Express 4.0, §6.6.1: 1 s).
@@ -38,6 +38,7 @@ pub struct Vfio {
     name: String,
     config: Region,
     interrupts: Interrupts,
+    request: Request,
     dma: Arc<dyn DmaSpace>,
     device: Arc<File>,
 }
@@ -57,22 +58,55 @@ impl Vfio {
     /// [`Error::NotPermitted`], [`Error::GroupBusy`], [`Error::GroupNotViable`],
     /// [`Error::DeviceGone`], or what the system says.
     pub fn open(address: Address) -> Result<Self> {
+        let mut all = Self::open_all(&[address])?;
+        Ok(all.remove(0))
+    }
+
+    /// Opens several functions in one I/O address space: what is mapped for one of them, each can
+    /// reach, and their [`Backend::dma`] is the same.
+    ///
+    /// # Errors
+    /// As [`Vfio::open`]; [`Error::Usage`] where a function is named twice. None is open then.
+    pub fn open_all(addresses: &[Address]) -> Result<Vec<Self>> {
         let sysfs = Sysfs::default();
-        let group = sysfs.check_usable(&sysfs.function(address)?)?;
-        let group = Group::open(&sysfs, address, group)?;
-        let name = address.to_string();
-        let device = Arc::new(group.device(address).map_err(|error| {
-            // A kernel that cannot wake it up does not say why.
-            match sysfs.is_gone(address) {
-                true => Error::DeviceGone(name.clone()),
-                false => error,
+        let mut functions = Vec::new();
+        for &address in addresses {
+            if functions.iter().any(|(known, _)| *known == address) {
+                return Err(Error::Usage(format!("{address} is named twice")));
             }
-        })?);
+            let group = sysfs.check_usable(&sysfs.function(address)?)?;
+            functions.push((address, group));
+        }
+        if functions.is_empty() {
+            return Ok(Vec::new());
+        }
+        let domain = Domain::open(&sysfs, &functions)?;
+        let mut devices = Vec::new();
+        for (address, group) in functions {
+            let device = domain.device(address, group).map_err(|error| {
+                // A kernel that cannot wake it up does not say why.
+                match sysfs.is_gone(address) {
+                    true => Error::DeviceGone(address.to_string()),
+                    false => error,
+                }
+            })?;
+            devices.push((address.to_string(), Arc::new(device)));
+        }
+        let names: Vec<&str> = devices.iter().map(|(name, _)| name.as_str()).collect();
+        let dma: Arc<dyn DmaSpace> = Arc::new(Space::new(names.join(", "), domain)?);
+        let each = devices.into_iter();
+        each.map(|(name, device)| Self::up(name, device, Arc::clone(&dma)))
+            .collect()
+    }
+
+    /// The device that was opened, ready for its driver.
+    fn up(name: String, device: Arc<File>, dma: Arc<dyn DmaSpace>) -> Result<Self> {
         let os = |source| Error::io(format!("{name}: asking for its config space"), source);
         let vfio = Self {
             config: Region::of(&device, VFIO_PCI_CONFIG_REGION_INDEX).map_err(os)?,
             interrupts: Interrupts::of(&device),
-            dma: Arc::new(Space::new(name.clone(), group)?),
+            request: Request::of(&name, &device).map_err(os)?,
+            dma,
             device,
             name,
         };
@@ -142,7 +176,9 @@ impl Backend for Vfio {
     }
 
     fn interrupts(&self, kind: IrqKind, count: usize) -> Result<Vec<Irq>> {
-        self.interrupts.enable(&self.name, kind, count)
+        let mut irqs = self.interrupts.enable(&self.name, kind, count)?;
+        self.request.departure().wakes_all(&mut irqs)?;
+        Ok(irqs)
     }
 
     fn reset(&self) -> Result<bool> {
@@ -157,6 +193,18 @@ impl Backend for Vfio {
 
     fn has_iommu(&self) -> bool {
         true
+    }
+
+    fn is_leaving(&self) -> bool {
+        self.request.departure().is_announced()
+    }
+
+    fn check_present(&self) -> Result<()> {
+        // Before config space: it answers until we let go.
+        if self.is_leaving() || !super::answers(self) {
+            return Err(Error::DeviceGone(self.name.clone()));
+        }
+        Ok(())
     }
 }
 

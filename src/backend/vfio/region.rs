@@ -15,7 +15,7 @@ use vfio_bindings::bindings::vfio::*;
 
 use super::ioctl;
 use crate::error::{Error, Result};
-use crate::mmio::Mmio;
+use crate::mmio::{Mmio, Width};
 
 /// Where a region is in the device's file.
 #[derive(Debug, Clone)]
@@ -135,14 +135,14 @@ impl VfioBar {
         })
     }
 
-    /// The address of the word at `offset`, where it is in the longest stretch.
+    /// The address of the register at `offset`, where it is in the longest stretch.
     #[inline(always)]
-    fn word(&self, offset: usize) -> Option<*mut u32> {
+    fn register(&self, offset: usize, width: Width) -> Option<*mut u8> {
         let at = offset.wrapping_sub(self.start);
-        // `len` is a multiple of 4, so an aligned word that begins inside also ends inside.
-        (at < self.len && offset.is_multiple_of(4))
+        // `len` is a multiple of 4, so an aligned register that begins inside also ends inside.
+        (at < self.len && offset.is_multiple_of(width.bytes()))
             // SAFETY: `at` is inside the mapping of `len` bytes at `base`.
-            .then(|| unsafe { self.base.as_ptr().add(at) }.cast())
+            .then(|| unsafe { self.base.as_ptr().add(at) })
     }
 }
 
@@ -152,62 +152,105 @@ impl Mmio for VfioBar {
     }
 
     #[inline]
-    fn read32(&self, offset: usize) -> u32 {
-        match self.word(offset) {
-            // SAFETY: an aligned word of the mapping, which lives as long as `self`.
-            Some(word) => u32::from_le(unsafe { word.read_volatile() }),
-            None => self.rest.read32(offset),
+    fn read(&self, offset: usize, width: Width) -> u32 {
+        match self.register(offset, width) {
+            // SAFETY: an aligned register of the mapping, which lives as long as `self`.
+            Some(register) => unsafe { load(register, width) },
+            None => self.rest.read(offset, width),
         }
     }
 
     #[inline]
-    fn write32(&self, offset: usize, value: u32) {
-        match self.word(offset) {
-            // SAFETY: as in `read32`.
-            Some(word) => unsafe { word.write_volatile(value.to_le()) },
-            None => self.rest.write32(offset, value),
+    fn write(&self, offset: usize, width: Width, value: u32) {
+        match self.register(offset, width) {
+            // SAFETY: as in `read`.
+            Some(register) => unsafe { store(register, width, value) },
+            None => self.rest.write(offset, width, value),
+        }
+    }
+}
+
+/// One volatile load of `width`.
+///
+/// # Safety
+/// `register` is aligned to `width` and mapped for that many bytes.
+#[inline(always)]
+unsafe fn load(register: *const u8, width: Width) -> u32 {
+    // SAFETY: the caller's word.
+    unsafe {
+        match width {
+            Width::One => register.read_volatile().into(),
+            Width::Two => u16::from_le(register.cast::<u16>().read_volatile()).into(),
+            Width::Four => u32::from_le(register.cast::<u32>().read_volatile()),
+        }
+    }
+}
+
+/// One volatile store of `width`.
+///
+/// # Safety
+/// As [`load`].
+#[inline(always)]
+unsafe fn store(register: *mut u8, width: Width, value: u32) {
+    // SAFETY: the caller's word.
+    unsafe {
+        match width {
+            Width::One => register.write_volatile(value as u8),
+            Width::Two => register
+                .cast::<u16>()
+                .write_volatile((value as u16).to_le()),
+            Width::Four => register.cast::<u32>().write_volatile(value.to_le()),
         }
     }
 }
 
 impl Rest {
-    /// The address of the word at `offset`, where it is mapped.
-    fn word(&self, offset: usize) -> Option<*mut u32> {
+    /// The address of the register at `offset`, where it is mapped.
+    fn register(&self, offset: usize, width: Width) -> Option<*mut u8> {
+        let bytes = width.bytes();
         let fits = offset
-            .checked_add(4)
+            .checked_add(bytes)
             .is_some_and(|past| past as u64 <= self.region.size);
         assert!(
-            fits && offset.is_multiple_of(4),
+            fits && offset.is_multiple_of(bytes),
             "no register at {offset:#x} of a BAR of {:#x} bytes",
             self.region.size
         );
         self.maps.iter().find_map(|(start, map)| {
             let at = offset.checked_sub(*start)?;
-            (at + 4 <= map.len()).then(|| map.as_mut_ptr().wrapping_add(at).cast())
+            (at + bytes <= map.len()).then(|| map.as_mut_ptr().wrapping_add(at))
         })
     }
 
     #[cold]
     #[inline(never)]
-    fn read32(&self, offset: usize) -> u32 {
-        let mut bytes = [0xff; 4];
-        match self.word(offset) {
-            // SAFETY: an aligned word of a mapping that `self` keeps.
-            Some(word) => u32::from_le(unsafe { word.read_volatile() }),
-            // A device that cannot be read gives all ones, as the bus does.
-            None if self.region.read(offset as u64, &mut bytes).is_err() => u32::MAX,
-            None => u32::from_le_bytes(bytes),
+    fn read(&self, offset: usize, width: Width) -> u32 {
+        let mut bytes = [0; 4];
+        match self.register(offset, width) {
+            // SAFETY: an aligned register of a mapping that `self` keeps.
+            Some(register) => unsafe { load(register, width) },
+            None => {
+                let into = &mut bytes[..width.bytes()];
+                match self.region.read(offset as u64, into) {
+                    Ok(()) => u32::from_le_bytes(bytes),
+                    // A device that cannot be read gives all ones, as the bus does.
+                    Err(_) => width.ones(),
+                }
+            }
         }
     }
 
     #[cold]
     #[inline(never)]
-    fn write32(&self, offset: usize, value: u32) {
-        match self.word(offset) {
-            // SAFETY: as in `read32`.
-            Some(word) => unsafe { word.write_volatile(value.to_le()) },
+    fn write(&self, offset: usize, width: Width, value: u32) {
+        match self.register(offset, width) {
+            // SAFETY: as in `read`.
+            Some(register) => unsafe { store(register, width, value) },
             // A write to a device that is gone is lost, as on the bus; reads will tell.
-            None => drop(self.region.write(offset as u64, &value.to_le_bytes())),
+            None => {
+                let bytes = value.to_le_bytes();
+                drop(self.region.write(offset as u64, &bytes[..width.bytes()]));
+            }
         }
     }
 }
@@ -255,6 +298,20 @@ mod tests {
                 assert_eq!(word(&file, offset as u64), value, "{mappable:?}");
             }
             assert_eq!(word(&file, 0x4000), 0);
+        }
+    }
+
+    #[test]
+    fn narrow_registers_leave_their_neighbours_alone() {
+        for mappable in [&[(0, 0x1000)][..], &[]] {
+            let (bar, file) = bar(0x1000, mappable);
+            bar.write32(0x10, 0x4433_2211);
+            bar.write(0x11, Width::One, 0xffff_ffaa);
+            assert_eq!(word(&file, 0x10), 0x4433_aa11);
+            bar.write(0x12, Width::Two, 0xffff_bbcc);
+            assert_eq!(word(&file, 0x10), 0xbbcc_aa11);
+            assert_eq!(bar.read(0x11, Width::One), 0xaa);
+            assert_eq!(bar.read(0x12, Width::Two), 0xbbcc);
         }
     }
 

@@ -1,12 +1,15 @@
 //! `pinwire bench`: packets per second, beside what the device itself can do.
 
+mod forward;
 mod kernel;
 mod measure;
 #[cfg(test)]
 #[path = "../../../tests/model/mod.rs"]
 mod model;
 mod report;
+mod rtt;
 mod rx;
+mod trips;
 mod tx;
 
 use std::cell::RefCell;
@@ -18,16 +21,29 @@ use std::time::Duration;
 use clap::ValueEnum;
 use indicatif::{ProgressBar, ProgressStyle};
 use pinwire::net::NOBODY;
-use pinwire::nic::{Nic, NicConfig};
+use pinwire::nic::{Nic, NicConfig, Waiting};
 use pinwire::{DeviceSpec, Error, Result};
 use serde_json::json;
 
-use self::kernel::{Interface, Sendmmsg, Sendto, TxRing};
+use self::forward::Relay;
+use self::kernel::{Interface, Recvmmsg, Sendmmsg, Sendto, TxRing};
 use self::measure::{Contender, Run};
+pub use self::report::LINES;
 use self::report::{LIMIT, Line, Report};
+use self::rtt::{Caller, Manner, Mirror, Ours};
 use self::rx::{CardSender, Rx, Timed, UdpSender};
-use self::tx::Tx;
+use self::trips::{TripReport, Trips};
+use self::tx::{Threads, Tx};
 use super::{Outcome, output, synthetic};
+
+/// The row of what two cards forward.
+const FORWARD: &str = "forward";
+
+/// At this part of the fastest rate nothing may be lost.
+const PART: f64 = 0.8;
+
+/// How long a link may take until the first frame is back.
+const LINK: Duration = Duration::from_secs(10);
 
 const NOTES: &str = "\
 What is measured:
@@ -35,6 +51,10 @@ What is measured:
   tx     frames sent by the driver and taken back, beside `limit`
   rx     frames received; --from says who sends them. Where a card does, `limit`
          is the same without the time that receiving takes
+  rtt    one frame there and back, with nothing else under way: through the card
+         that --through names, which sends it back
+  forward  frames from the card --from, in by DEVICE, out by the card --to, and into
+         the card --sink: as fast as it goes, and at 0.8 of that by the clock
 
 In a round all take turns, some milliseconds each, so that what disturbs the machine disturbs them \
 alike. A rate is the median of the rounds, and so is a share, which compares within a round.
@@ -45,7 +65,10 @@ is the shortest frame on the wire, 1514 the longest without jumbo frames. Mbit/s
 Examples:
   pinwire bench qtest:e1000 tx
   pinwire bench 0000:00:03.0 tx --size 64 --kernel eth0
-  pinwire bench 0000:00:03.0 rx --from 0000:00:04.0";
+  pinwire bench 0000:00:03.0 tx --queues 4
+  pinwire bench 0000:00:03.0 rx --from 0000:00:04.0 --kernel eth2
+  pinwire bench 0000:00:03.0 rtt --through 0000:00:04.0 --kernel eth2 --size 64
+  pinwire bench 0000:00:04.0 forward --to 0000:00:05.0 --from 0000:00:03.0 --sink 0000:00:06.0";
 
 /// Measures packets per second
 #[derive(clap::Args)]
@@ -78,8 +101,12 @@ pub struct Args {
     #[arg(long, value_name = "N", default_value_t = 256)]
     ring: usize,
 
-    /// tx: measure AF_PACKET on this interface of the kernel, too: a card of the same kind. It is
-    /// brought up for that and put back as it was
+    /// tx: measure with 1, 2, ... up to N queue pairs of the card, each with a thread of its own
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=64))]
+    queues: u16,
+
+    /// Measure AF_PACKET on this interface of the kernel, too: a card of the same kind; for rx and rtt
+    /// on the same wire. It is brought up for that and put back as it was
     #[arg(long, value_name = "IFACE")]
     kernel: Option<String>,
 
@@ -87,9 +114,22 @@ pub struct Args {
     #[arg(long, requires = "kernel")]
     force: bool,
 
-    /// rx: who sends: another card that pinwire may use, or udp:ADDRESS:PORT where QEMU listens
-    #[arg(long, value_name = "DEVICE2", required_if_eq("what", "rx"))]
+    /// rx, forward: who sends: another card that pinwire may use, or (rx) udp:ADDRESS:PORT where QEMU
+    /// listens
+    #[arg(long, value_name = "DEVICE2", required_if_eq_any([("what", "rx"), ("what", "forward")]))]
     from: Option<From>,
+
+    /// rtt: the card that sends back what comes
+    #[arg(long, value_name = "DEVICE2", required_if_eq("what", "rtt"))]
+    through: Option<DeviceSpec>,
+
+    /// forward: the card that the frames leave by
+    #[arg(long, value_name = "DEVICE3", required_if_eq("what", "forward"))]
+    to: Option<DeviceSpec>,
+
+    /// forward: the card that the frames are for
+    #[arg(long, value_name = "DEVICE4", required_if_eq("what", "forward"))]
+    sink: Option<DeviceSpec>,
 
     /// For programs: one JSON object
     #[arg(long)]
@@ -104,6 +144,10 @@ enum What {
     Rx,
     /// What the device can send
     Limit,
+    /// How long a frame takes there and back
+    Rtt,
+    /// What two cards forward
+    Forward,
 }
 
 /// Who sends what `rx` receives.
@@ -138,16 +182,38 @@ fn seconds(text: &str) -> std::result::Result<f64, String> {
 impl Args {
     /// Runs it.
     pub fn run(self) -> Outcome {
+        self.check()?;
         let config = NicConfig {
             tx_ring: self.ring,
             rx_ring: self.ring,
+            queues: self.queues.into(),
             ..NicConfig::default()
         };
-        self.check()?;
-        let mut nic = self.device.open(&config, None)?;
-        let report = match self.what {
-            What::Tx | What::Limit => self.transmit(nic.as_mut())?,
-            What::Rx => self.receive(nic.as_mut(), &config)?,
+        let config = match self.what {
+            What::Rtt => NicConfig {
+                waiting: Waiting::Interrupt,
+                interrupt_interval: Duration::ZERO,
+                ..config
+            },
+            _ => config,
+        };
+        let config = NicConfig {
+            promiscuous: self.what == What::Forward,
+            ..config
+        };
+        let together = std::iter::once(&self.device).chain(&self.to);
+        let together: Vec<DeviceSpec> = together.cloned().collect();
+        let mut cards = DeviceSpec::open_all(&together, &config, None)?;
+        let (nic, to) = cards.split_first_mut().expect("one card at least");
+        let nic = nic.as_mut();
+        let (table, results) = match self.what {
+            What::Tx | What::Limit => both(&self.transmit(nic)?),
+            What::Rx => both(&self.receive(nic, &config)?),
+            What::Rtt => {
+                let report = self.round_trips(nic, &config)?;
+                (report.table(), report.json())
+            }
+            What::Forward => both(&self.forward(nic, to[0].as_mut(), &config)?),
         };
         let text = match self.json {
             true => {
@@ -158,19 +224,18 @@ impl Args {
                     "batch": self.batch,
                     "rounds": self.rounds,
                     "seconds": self.seconds,
-                    "results": report.json(),
+                    "results": results,
                 });
                 report.to_string()
             }
             false => format!(
-                "{}, {}: ring {}, batch {}, medians of {} rounds of {} s\n{}",
+                "{}, {}: ring {}, batch {}, medians of {} rounds of {} s\n{table}",
                 nic.name(),
                 nic.model(),
                 self.ring,
                 self.batch,
                 self.rounds,
                 self.seconds,
-                report.table()
             ),
         };
         nic.stop()?;
@@ -183,10 +248,19 @@ impl Args {
                 "--batch {}: it must be a power of two, at most half of the ring ({})",
                 self.batch, self.ring
             )
-        } else if self.kernel.is_some() && self.what != What::Tx {
-            "--kernel goes with tx: what it measures is sending".to_owned()
-        } else if self.from.is_some() && self.what != What::Rx {
-            "--from goes with rx: it says who sends".to_owned()
+        } else if self.kernel.is_some() && matches!(self.what, What::Limit | What::Forward) {
+            "--kernel goes with tx, rx and rtt".to_owned()
+        } else if self.kernel.is_some() && matches!(self.from, Some(From::Udp(_))) {
+            "--kernel goes with --from a card: the kernel's interface is not at that socket"
+                .to_owned()
+        } else if self.queues > 1 && self.what != What::Tx {
+            "--queues goes with tx".to_owned()
+        } else if self.through.is_some() && self.what != What::Rtt {
+            "--through goes with rtt: it says who sends the frames back".to_owned()
+        } else if self.from.is_some() && !matches!(self.what, What::Rx | What::Forward) {
+            "--from goes with rx and forward: it says who sends".to_owned()
+        } else if (self.to.is_some() || self.sink.is_some()) && self.what != What::Forward {
+            "--to and --sink go with forward".to_owned()
         } else {
             return Ok(());
         };
@@ -208,15 +282,18 @@ impl Args {
         let progress = self.progress();
         for size in self.sizes() {
             let frame = synthetic::frame(nic.mac(), NOBODY, size);
-            let mut tx = Tx::new(nic, &frame, self.batch, self.ring)?;
+            let threads = RefCell::new(Threads::new(nic, &frame, self.batch, self.ring)?);
             let nic = RefCell::new(&mut *nic);
             let mut contenders = vec![Contender::new(LIMIT, |frames| {
                 limit(*nic.borrow_mut(), size, self.batch, frames)
             })];
             if self.what == What::Tx {
-                contenders.push(Contender::new("tx", |frames| {
-                    tx.run(*nic.borrow_mut(), frames)
-                }));
+                for queues in 1..=usize::from(self.queues) {
+                    let (nic, threads) = (&nic, &threads);
+                    contenders.push(Contender::new(tx_name(queues), move |frames| {
+                        threads.borrow_mut().run(*nic.borrow_mut(), queues, frames)
+                    }));
+                }
             }
             if let Some(Interface { index, .. }) = interface {
                 let mut sendto = Sendto::new(index, &frame)?;
@@ -259,11 +336,14 @@ impl Args {
                 }
             }
             From::Card(spec) => {
+                let up = |name: &String| Interface::up(name, self.force);
+                let interface = self.kernel.as_ref().map(up).transpose()?;
                 let mut card = spec.open(config, None)?;
                 let progress = self.progress();
                 for size in self.sizes() {
                     let frame = synthetic::frame(card.mac(), nic.mac(), size);
                     let tx = Tx::new(card.as_ref(), &frame, self.batch, self.ring)?;
+                    let kernel = self.kernel_receiver(interface.as_ref(), card.as_ref(), size)?;
                     let mut sender = CardSender {
                         nic: card.as_mut(),
                         tx,
@@ -280,7 +360,18 @@ impl Args {
                         })
                     };
                     let mut contenders =
-                        [contender(LIMIT, Timed::Sender), contender("rx", Timed::All)];
+                        vec![contender(LIMIT, Timed::Sender), contender("rx", Timed::All)];
+                    if let Some((mut socket, mut tx)) = kernel {
+                        let wire = &wire;
+                        contenders.push(Contender::new("AF_PACKET recvmmsg x64", move |frames| {
+                            let (_, _, sender) = &mut *wire.borrow_mut();
+                            // The same card, sending to the other address.
+                            std::mem::swap(&mut sender.tx, &mut tx);
+                            let run = Rx::run_kernel(&mut socket, sender, frames);
+                            std::mem::swap(&mut sender.tx, &mut tx);
+                            run
+                        }));
+                    }
                     report
                         .lines
                         .extend(self.measure(size, &mut contenders, &progress)?);
@@ -288,6 +379,128 @@ impl Args {
                 card.stop()?;
             }
         }
+        Ok(report)
+    }
+
+    /// The kernel's end of the wire, and frames for it.
+    fn kernel_receiver(
+        &self,
+        interface: Option<&Interface>,
+        card: &dyn Nic,
+        size: usize,
+    ) -> Result<Option<(Recvmmsg, Tx)>> {
+        let Some(interface) = interface else {
+            return Ok(None);
+        };
+        let frame = synthetic::frame(card.mac(), interface.mac()?, size);
+        let tx = Tx::new(card, &frame, self.batch, self.ring)?;
+        Ok(Some((Recvmmsg::new(interface.index, rx::LOST)?, tx)))
+    }
+
+    /// `rtt`: polled, by interrupt, and the kernel's.
+    fn round_trips(&self, nic: &mut dyn Nic, config: &NicConfig) -> Result<TripReport> {
+        let through = self.through.as_ref().expect("required by the arguments");
+        let up = |name: &String| Interface::up(name, self.force);
+        let interface = self.kernel.as_ref().map(up).transpose()?;
+        let mut other = through.open(config, None)?;
+        let mut report = TripReport::default();
+        let progress = self.progress();
+        for size in self.sizes() {
+            progress.set_message(format!("{size} bytes"));
+            let to = other.mac();
+            let frame = synthetic::frame(nic.mac(), to, size);
+            let mut mirror = Mirror::new(other.as_mut());
+            let mut rows = vec![("poll", Vec::new(), 0), ("interrupt", Vec::new(), 0)];
+            let mut kernel = match &interface {
+                Some(interface) => {
+                    rows.push(("AF_PACKET", Vec::new(), 0));
+                    let frame = synthetic::frame(interface.mac()?, to, size);
+                    Some(rtt::Kernel::new(interface.index, frame)?)
+                }
+                None => None,
+            };
+            for round in 0..self.rounds {
+                for (what, trips, lost) in &mut rows {
+                    let mut ours;
+                    let caller: &mut dyn Caller = match *what {
+                        "AF_PACKET" => kernel.as_mut().expect("its row is there"),
+                        "poll" => {
+                            ours = Ours::new(nic, frame.clone(), Manner::Poll)?;
+                            &mut ours
+                        }
+                        _ => {
+                            ours = Ours::new(nic, frame.clone(), Manner::Interrupt)?;
+                            &mut ours
+                        }
+                    };
+                    if round == 0 {
+                        rtt::warm_up(caller, &mut mirror, LINK)?;
+                    }
+                    let at_least = Duration::from_secs_f64(self.seconds);
+                    *lost += rtt::run(caller, &mut mirror, at_least, trips)?;
+                }
+                progress.inc(1);
+            }
+            report
+                .0
+                .extend(rows.into_iter().map(|(what, took, lost)| Trips {
+                    size,
+                    what,
+                    took,
+                    lost,
+                }));
+        }
+        other.stop()?;
+        Ok(report)
+    }
+
+    /// `forward`: as fast as it goes, then at [`PART`] of that.
+    fn forward(&self, a: &mut dyn Nic, b: &mut dyn Nic, config: &NicConfig) -> Result<Report> {
+        let From::Card(from) = self.from.as_ref().expect("required by the arguments") else {
+            let why = "forward: --from must be a card, on the wire of the first one";
+            return Err(Error::Usage(why.to_owned()));
+        };
+        let sink = self.sink.as_ref().expect("required by the arguments");
+        let config = NicConfig {
+            promiscuous: false,
+            ..config.clone()
+        };
+        let mut sender = from.open(&config, None)?;
+        let mut sink = sink.open(&config, None)?;
+        let mut report = Report {
+            ours: FORWARD,
+            ..Report::default()
+        };
+        let progress = self.progress();
+        for size in self.sizes() {
+            let frame = synthetic::frame(sender.mac(), sink.mac(), size);
+            let mut relay = Relay {
+                sender: CardSender {
+                    tx: Tx::new(sender.as_ref(), &frame, self.batch, self.ring)?,
+                    nic: sender.as_mut(),
+                    batch: self.batch as u64,
+                },
+                forward: pinwire::net::Forward::new(a, b, self.batch)?,
+                sink: sink.as_mut(),
+                came: Vec::with_capacity(256),
+            };
+            relay.warm_up(LINK)?;
+            let fastest = {
+                let mut fastest = [Contender::new(FORWARD, |frames| relay.run(frames))];
+                self.measure(size, &mut fastest, &progress)?
+            };
+            let rate = fastest[0].median() * PART;
+            report.lines.extend(fastest);
+            let bound = Duration::from_secs_f64(self.seconds);
+            let paced = (0..self.rounds).map(|_| relay.run_paced(rate, bound));
+            report.lines.push(Line {
+                size,
+                what: "forward at 0.8",
+                runs: paced.collect::<Result<_>>()?,
+            });
+        }
+        sender.stop()?;
+        sink.stop()?;
         Ok(report)
     }
 
@@ -328,6 +541,19 @@ impl Args {
         ProgressBar::new(rounds as u64)
             .with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
             .with_finish(indicatif::ProgressFinish::AndClear)
+    }
+}
+
+/// A report for people and for programs.
+fn both(report: &Report) -> (String, serde_json::Value) {
+    (report.table(), report.json())
+}
+
+/// What the table calls it.
+fn tx_name(queues: usize) -> &'static str {
+    match queues {
+        1 => "tx",
+        queues => format!("tx, {queues} queues").leak(),
     }
 }
 

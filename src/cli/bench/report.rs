@@ -3,13 +3,14 @@
 use comfy_table::{Cell, CellAlignment, LineStyle, Row, Table, TableStyle};
 use serde_json::{Value, json};
 
-use super::measure::{Run, Spread};
+use super::measure::Run;
+use crate::cli::spread::Spread;
 
 /// The row that the others are a share of.
 pub const LIMIT: &str = "limit";
 
 /// A line under the header, and one after the last row.
-const LINES: TableStyle = TableStyle::new()
+pub const LINES: TableStyle = TableStyle::new()
     .header_separator(LineStyle::none().fill('─').junction('─'))
     .bottom_border(LineStyle::none().fill('─').junction('─'));
 
@@ -38,6 +39,11 @@ impl Line {
             max: 0.0,
         };
         Spread::of(self.runs.iter().map(Run::rate)).unwrap_or(none)
+    }
+
+    /// Frames a second, the middle of the rounds.
+    pub fn median(&self) -> f64 {
+        self.rate().median
     }
 
     /// The median, round by round, of what this is of `other`.
@@ -69,7 +75,7 @@ impl Report {
     }
 
     fn is_kernel(&self, line: &Line) -> bool {
-        line.what != self.ours && line.what != LIMIT
+        line.what.starts_with("AF_PACKET")
     }
 
     /// Of our own rows: the share of the limit.
@@ -144,7 +150,7 @@ impl Report {
                 let all = line.frames() + line.lost();
                 let percent = 100.0 * line.lost() as f64 / all.max(1) as f64;
                 // Who only sends does not know.
-                let known = line.what == self.ours;
+                let known = line.what.starts_with(self.ours);
                 cells.push(or_none(known.then(|| format!("{percent:.2} %"))));
             }
             let cells = cells.into_iter().enumerate().map(|(column, text)| {
@@ -189,7 +195,7 @@ mod tests {
             lines: vec![
                 line(LIMIT, 1000, 0),
                 line("tx", 800, 0),
-                line("sendto", 40, 0),
+                line("AF_PACKET sendto", 40, 0),
             ],
             ours: "tx",
         }

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use pinwire::nic::{Nic, Received};
 use pinwire::{Error, Result};
 
+use super::kernel::Recvmmsg;
 use super::measure::Run;
 use super::tx::Tx;
 
@@ -17,7 +18,7 @@ use super::tx::Tx;
 const LOOKS: u32 = 4096;
 
 /// What has not come after so long is lost.
-const LOST: Duration = Duration::from_millis(20);
+pub const LOST: Duration = Duration::from_millis(20);
 
 /// How long the first frame may take: a link that comes up, a switch that learns.
 const FIRST: Duration = Duration::from_secs(10);
@@ -43,7 +44,7 @@ pub struct CardSender<'a> {
 
 impl Sender for CardSender<'_> {
     fn batch(&mut self) -> Result<u64> {
-        Ok(self.tx.run(self.nic, self.batch)?.frames)
+        Ok(self.tx.run(self.nic.pair_mut(0), self.batch)?.frames)
     }
 }
 
@@ -171,6 +172,29 @@ impl Rx {
         if timed == Timed::All {
             run.took = start.elapsed();
         }
+        Ok(run)
+    }
+
+    /// The same through the kernel's socket, which sleeps where nothing has come.
+    ///
+    /// # Errors
+    /// What the card or the kernel gives.
+    pub fn run_kernel(socket: &mut Recvmmsg, sender: &mut dyn Sender, frames: u64) -> Result<Run> {
+        let start = Instant::now();
+        let mut run = Run::default();
+        while run.frames + run.lost < frames {
+            let batch = sender.batch()?;
+            let mut came = 0;
+            while came < batch {
+                match socket.take()? {
+                    0 => break,
+                    more => came += more,
+                }
+            }
+            run.frames += came;
+            run.lost += batch.saturating_sub(came);
+        }
+        run.took = start.elapsed();
         Ok(run)
     }
 

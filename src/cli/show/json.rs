@@ -1,7 +1,11 @@
 //! What `show` tells programs. Addresses and words of 64 bits are strings, since a JSON number
 //! cannot hold them everywhere.
 
-use pinwire::nic::{Nic, Owner, RegisterView, RingView, SlotView, Stats};
+use pinwire::dma::Iova;
+use pinwire::nic::{
+    FeatureView, Marks, Nic, Owner, PackedMarks, RegisterView, RingView, SlotView, SplitMarks,
+    Stats,
+};
 use serde_json::{Map, Value, json};
 
 /// A register.
@@ -26,15 +30,66 @@ pub fn register(register: &RegisterView) -> Value {
     })
 }
 
+/// A feature that was negotiated.
+pub fn feature(feature: &FeatureView) -> Value {
+    json!({
+        "bit": feature.bit,
+        "name": feature.name,
+        "what": feature.what,
+        "offered": feature.offered,
+        "taken": feature.taken,
+    })
+}
+
 /// A ring.
 pub fn ring(ring: &RingView) -> Value {
     let slots: Vec<Value> = ring.slots.iter().map(slot).collect();
-    json!({
+    let mut json = json!({
         "name": ring.name,
+        "pair": ring.pair,
         "address": hex(ring.address as u64),
-        "head": ring.head,
-        "tail": ring.tail,
         "descriptors": slots,
+    });
+    match &ring.marks {
+        Marks::Registers { head, tail } => {
+            json["head"] = (*head).into();
+            json["tail"] = (*tail).into();
+        }
+        Marks::Split(marks) => json["split"] = split(marks),
+        Marks::Packed(marks) => json["packed"] = packed(marks),
+    }
+    json
+}
+
+fn split(marks: &SplitMarks) -> Value {
+    json!({
+        "available": {
+            "iova": hex(marks.avail_iova.0),
+            "flags": marks.avail_flags,
+            "idx": marks.avail_idx,
+            "ring": marks.avail,
+            "used_event": marks.used_event,
+        },
+        "used": {
+            "iova": hex(marks.used_iova.0),
+            "flags": marks.used_flags,
+            "idx": marks.used_idx,
+            "ring": marks.used,
+            "avail_event": marks.avail_event,
+        },
+        "taken_back": marks.taken_idx,
+    })
+}
+
+fn packed(marks: &PackedMarks) -> Value {
+    let event = |iova: Iova, [desc, flags]: [u16; 2]| json!({ "iova": hex(iova.0), "desc": desc, "flags": flags });
+    json!({
+        "next_available": marks.next_avail,
+        "driver_wrap_counter": marks.avail_wrap,
+        "next_used": marks.next_used,
+        "device_wrap_counter": marks.used_wrap,
+        "driver_event": event(marks.driver_event_iova, marks.driver_event),
+        "device_event": event(marks.device_event_iova, marks.device_event),
     })
 }
 

@@ -4,10 +4,12 @@
 //! kernel driver's rings cannot be seen this way.
 
 mod arrows;
+mod features;
 mod json;
-mod paint;
 mod registers;
 mod ring;
+mod strip;
+mod virtqueue;
 
 use std::fmt::Write;
 use std::time::{Duration, Instant};
@@ -19,7 +21,7 @@ use pinwire::nic::{Nic, NicConfig, RingView, Stats};
 use pinwire::{DeviceSpec, Error};
 use serde_json::Value;
 
-use self::paint::{Ink, Paint};
+use super::paint::{self, Ink, Paint};
 use super::{Outcome, output, synthetic};
 
 const EXAMPLES: &str = "\
@@ -175,6 +177,11 @@ impl Args {
             let registers = nic.registers().iter().map(json::register).collect();
             card.insert("registers".to_owned(), registers);
         }
+        let features = nic.features();
+        if !features.is_empty() {
+            let features = features.iter().map(json::feature).collect();
+            card.insert("features".to_owned(), features);
+        }
         let rings = self.rings(nic).iter().map(json::ring).collect();
         card.insert("rings".to_owned(), rings);
         Value::Object(card)
@@ -182,6 +189,11 @@ impl Args {
 
     fn text(&self, nic: &dyn Nic, stats: Stats, paint: Paint) -> String {
         let mut text = head(nic, stats, paint);
+        let features = nic.features();
+        if self.shows_registers() && !features.is_empty() {
+            text.push('\n');
+            text += &features::draw(&features, paint);
+        }
         if self.shows_registers() {
             let table = nic.register_table();
             text.push('\n');
@@ -198,11 +210,6 @@ impl Args {
 /// Which card, in three lines.
 fn head(nic: &dyn Nic, stats: Stats, paint: Paint) -> String {
     let link = nic.link();
-    let link = match (link.up, link.full_duplex) {
-        (false, _) => "down".to_owned(),
-        (true, true) => format!("up, {} Mbit/s, full duplex", link.mbps),
-        (true, false) => format!("up, {} Mbit/s, half duplex", link.mbps),
-    };
     let mut text = paint.ink(Ink::Title, nic.name());
     let _ = write!(
         text,

@@ -40,7 +40,8 @@ fn row(register: &RegisterView, wide: bool) -> Row {
         _ => format!("  {}[{index}]", info.name),
     };
     let offset = info.offset + index * info.array.1;
-    let hex = format!("{value:08x}");
+    let digits = 2 * info.width.bytes();
+    let hex = format!("{value:0digits$x}");
     let mut row = vec![
         Cell::new(name),
         Ink::Quiet.cell(format!("{offset:04x}")),
@@ -77,7 +78,7 @@ fn fields(register: &RegisterView) -> String {
 /// Which registers of `table` are not among `registers`, and why.
 fn rest(table: &[RegInfo], registers: &[RegisterView]) -> String {
     let missing = |of: &[Access]| -> Vec<&str> {
-        let shown = |info: &RegInfo| registers.iter().any(|r| r.info.offset == info.offset);
+        let shown = |info: &RegInfo| registers.iter().any(|r| r.info.name == info.name);
         let missing = table
             .iter()
             .filter(|info| of.contains(&info.access) && !shown(info));

@@ -4,16 +4,11 @@
 use std::fmt::Write;
 
 use comfy_table::{Cell, Row};
-use pinwire::nic::{Owner, RingView, SlotView};
+use pinwire::nic::{Marks, RingView, SlotView};
 
-use super::arrows::{Arrow, under};
 use super::paint::{Ink, Paint};
-
-/// Cells between two gaps, so that one can count.
-const GROUP: usize = 8;
-
-/// Columns that the labels of a short ring need.
-const LABELS: usize = 32;
+use super::strip::{Stage, legend, strip};
+use super::virtqueue;
 
 /// Columns from which on the descriptors' own addresses are shown, too.
 const WIDE: u16 = 110;
@@ -22,194 +17,56 @@ const WIDE: u16 = 110;
 pub fn draw(ring: &RingView, all: bool, paint: Paint) -> String {
     let n = ring.slots.len();
     let first = ring.slots.first().map_or(0, |slot| slot.iova.0);
-    let title = paint.ink(Ink::Title, &format!("{} ring", ring.name));
+    let which = match ring.pair {
+        0 => String::new(),
+        pair => format!(" {pair}"),
+    };
+    let kind = match &ring.marks {
+        Marks::Registers { .. } => "ring",
+        Marks::Split(_) => "virtqueue, split,",
+        Marks::Packed(_) => "virtqueue, packed,",
+    };
+    let title = paint.ink(Ink::Title, &format!("{}{which} {kind}", ring.name));
     let mut text = format!(
         "{title}  {n} descriptors at IOVA {first:#x}, here at {:#x}\n\n",
         ring.address
     );
-    strip(&mut text, ring, paint);
-    legend(&mut text, ring, paint);
+    let stages: Vec<Stage> = ring.slots.iter().map(Stage::of).collect();
+    match &ring.marks {
+        Marks::Registers { head, tail } => {
+            strip(&mut text, &stages, &head_and_tail(*head, *tail), paint);
+            legend(&mut text, ring, paint);
+            let _ = writeln!(text, "  {}", story(ring, *head, *tail, paint));
+        }
+        Marks::Split(marks) => {
+            strip(&mut text, &stages, &[], paint);
+            legend(&mut text, ring, paint);
+            virtqueue::split(&mut text, marks, paint);
+        }
+        Marks::Packed(marks) => {
+            strip(&mut text, &stages, &virtqueue::arrows(marks), paint);
+            legend(&mut text, ring, paint);
+            virtqueue::packed(&mut text, marks, paint);
+        }
+    }
     text.push('\n');
     descriptors(&mut text, ring, all, paint);
     text
 }
 
-/// Where a descriptor is on its way round.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Stage {
-    Free,
-    Posted,
-    Device,
-    Done,
-}
-
-impl Stage {
-    const ALL: [Self; 4] = [Self::Free, Self::Posted, Self::Device, Self::Done];
-
-    fn of(slot: &SlotView) -> Self {
-        match (slot.owner, slot.buffer) {
-            (Owner::Device, _) => Self::Device,
-            (Owner::Done, _) => Self::Done,
-            (Owner::Driver, Some(_)) => Self::Posted,
-            (Owner::Driver, None) => Self::Free,
-        }
-    }
-
-    fn letter(self) -> &'static str {
-        match self {
-            Self::Free => "·",
-            Self::Posted => "p",
-            Self::Device => "D",
-            Self::Done => "✓",
-        }
-    }
-
-    fn name(self) -> &'static str {
-        match self {
-            Self::Free => "driver",
-            Self::Posted => "posted",
-            Self::Device => "device",
-            Self::Done => "done",
-        }
-    }
-
-    fn ink(self) -> Ink {
-        match self {
-            Self::Free => Ink::Quiet,
-            Self::Posted => Ink::Title,
-            Self::Device => Ink::Device,
-            Self::Done => Ink::Done,
-        }
-    }
-
-    fn meaning(self, ring: &RingView) -> &'static str {
-        match (self, ring.name) {
-            (Self::Free, "receive") => "the driver's: without a buffer for the device",
-            (Self::Free, _) => "the driver's: free for the next frame",
-            (Self::Posted, _) => "the driver's: filled, but the tail has not moved past it yet",
-            (Self::Device, "receive") => "the device's: an empty buffer for it to fill",
-            (Self::Device, _) => "the device's: in flight",
-            (Self::Done, "receive") => "filled by the device: to be taken by the driver",
-            (Self::Done, _) => "the device is through with it: to be taken back by the driver",
-        }
-    }
-}
-
-/// Columns of `cells` cells with their gaps.
-fn columns(cells: usize) -> usize {
-    cells + cells.saturating_sub(1) / GROUP
-}
-
-/// Cells in a line: as many groups, by powers of two, as fit beside `margin` columns.
-fn cells_in_a_line(n: usize, margin: usize, paint: Paint) -> usize {
-    let mut cells = GROUP;
-    while cells < n && columns(cells * 2) + margin <= usize::from(paint.width) {
-        cells *= 2;
-    }
-    cells
-}
-
-/// ```text
-/// ╭▸  0 ✓✓✓✓✓✓✓✓ ✓✓DDDDDD ........
-/// │     head 10 ▲         ▲ tail 16
-/// │  24 ........ ........ ........ ╮
-/// ╰────────── after 47, 0 ─────────╯
-/// ```
-fn strip(text: &mut String, ring: &RingView, paint: Paint) {
-    let n = ring.slots.len();
-    let digits = n.to_string().len();
-    let cells = cells_in_a_line(n, digits + 5, paint).min(n.max(1));
-    let width = columns(cells).max(LABELS);
-    let rail = |rail: &str| paint.ink(Ink::Quiet, rail);
-    let lines = n.div_ceil(cells);
-    for (line, slots) in ring.slots.chunks(cells).enumerate() {
-        let (from, last) = (line * cells, line + 1 == lines);
-        let left = if line == 0 { "╭▸" } else { "│ " };
-        let padding = " ".repeat(width - columns(slots.len()));
-        let right = if last { " ╮" } else { "" };
-        let _ = writeln!(
-            text,
-            "{}{} {}{padding}{}",
-            rail(left),
-            rail(&format!("{from:>digits$}")),
-            paint_cells(slots, paint),
-            rail(right),
-        );
-        let right = if last { " │" } else { "" };
-        for arrows in under(&arrows(ring, from, slots.len()), width) {
-            let arrows = match last {
-                true => format!("{arrows:<width$}"),
-                false => arrows.trim_end().to_owned(),
-            };
-            let indent = " ".repeat(digits + 1);
-            let _ = writeln!(text, "{}{indent}{arrows}{}", rail("│ "), rail(right));
-        }
-    }
-    let back = format!(" after {} comes 0 again ", n.saturating_sub(1));
-    let columns = digits + width + 3;
-    let back = format!("╰{back:─^columns$}╯");
-    let _ = writeln!(text, "{}", rail(&back));
-}
-
-/// The cells of one line; neighbours that are alike share a colour.
-fn paint_cells(slots: &[SlotView], paint: Paint) -> String {
-    let mut text = String::new();
-    let mut before = 0;
-    for run in slots.chunk_by(|a, b| Stage::of(a) == Stage::of(b)) {
-        let stage = Stage::of(&run[0]);
-        let mut cells = String::new();
-        for index in before..before + run.len() {
-            if index > 0 && index % GROUP == 0 {
-                cells.push(' ');
-            }
-            cells.push_str(stage.letter());
-        }
-        before += run.len();
-        text.push_str(&paint.ink(stage.ink(), &cells));
-    }
-    text
-}
-
-/// Head and tail, where they point into the `count` cells from `from` on.
-fn arrows(ring: &RingView, from: usize, count: usize) -> Vec<Arrow> {
-    let (head, tail) = (ring.head as usize, ring.tail as usize);
-    let named = match head == tail {
-        true => vec![(head, format!("head = tail = {head}"))],
+fn head_and_tail(head: u32, tail: u32) -> Vec<(usize, String)> {
+    match head == tail {
+        true => vec![(head as usize, format!("head = tail = {head}"))],
         false => vec![
-            (head, format!("head {head}")),
-            (tail, format!("tail {tail}")),
+            (head as usize, format!("head {head}")),
+            (tail as usize, format!("tail {tail}")),
         ],
-    };
-    let here = from..from + count;
-    let mut arrows: Vec<Arrow> = named
-        .into_iter()
-        .filter(|(index, _)| here.contains(index))
-        .map(|(index, label)| Arrow {
-            column: columns(index - from + 1) - 1,
-            label,
-        })
-        .collect();
-    arrows.sort_by_key(|arrow| arrow.column);
-    arrows
-}
-
-fn legend(text: &mut String, ring: &RingView, paint: Paint) {
-    for stage in Stage::ALL {
-        let is = |slot: &&SlotView| Stage::of(slot) == stage;
-        let count = ring.slots.iter().filter(is).count();
-        if count > 0 {
-            let letter = paint.ink(stage.ink(), stage.letter());
-            let meaning = stage.meaning(ring);
-            let _ = writeln!(text, "  {letter} {count:>5}  {meaning}");
-        }
     }
-    let _ = writeln!(text, "  {}", story(ring, paint));
 }
 
 /// What head and tail say, in a sentence.
-fn story(ring: &RingView, paint: Paint) -> String {
+fn story(ring: &RingView, head: u32, tail: u32, paint: Paint) -> String {
     let n = ring.slots.len() as u32;
-    let (head, tail) = (ring.head, ring.tail);
     if head >= n || tail >= n {
         let text = format!("head {head} or tail {tail} is outside of the ring: do not believe it");
         return paint.ink(Ink::Alarm, &text);
@@ -245,6 +102,10 @@ fn descriptors(text: &mut String, ring: &RingView, all: bool, paint: Paint) {
     }
     let mut table = paint.table(&header);
     let mut index = 0;
+    let alike = match ring.marks {
+        Marks::Registers { .. } => same_word,
+        Marks::Split(_) | Marks::Packed(_) => same_fields,
+    };
     for run in ring.slots.chunk_by(|a, b| !all && alike(a, b)) {
         let row = row(run, index, wide);
         table.add_row(row);
@@ -254,12 +115,18 @@ fn descriptors(text: &mut String, ring: &RingView, all: bool, paint: Paint) {
 }
 
 /// Do two descriptors differ in their addresses only?
-fn alike(a: &SlotView, b: &SlotView) -> bool {
+fn same_word(a: &SlotView, b: &SlotView) -> bool {
+    a.words[1] == b.words[1] && same_fields(a, b)
+}
+
+/// The same of those of a virtqueue, whose ids differ, too; and nobody cares what is left in free ones.
+fn same_fields(a: &SlotView, b: &SlotView) -> bool {
     let length = |slot: &SlotView| slot.buffer.map(|(_, _, length)| length);
-    Stage::of(a) == Stage::of(b)
+    let stage = Stage::of(a);
+    let fields = |slot| fields(slot, &["iova=", "addr=", "id="]);
+    stage == Stage::of(b)
         && length(a) == length(b)
-        && a.words[1] == b.words[1]
-        && decoded(a) == decoded(b)
+        && (fields(a) == fields(b) || (stage == Stage::Free && a.text.starts_with("addr=")))
 }
 
 /// The fields, without the address that has a column of its own.
@@ -267,10 +134,12 @@ fn decoded(slot: &SlotView) -> String {
     if slot.words == [0, 0] {
         return "all zero: not used yet".to_owned();
     }
-    let fields = slot
-        .text
-        .split(' ')
-        .filter(|field| !field.starts_with("iova="));
+    fields(slot, &["iova=", "addr="])
+}
+
+fn fields(slot: &SlotView, without: &[&str]) -> String {
+    let is_left_out = |field: &&str| !without.iter().any(|name| field.starts_with(name));
+    let fields = slot.text.split(' ').filter(is_left_out);
     fields.collect::<Vec<_>>().join(" ")
 }
 
@@ -303,6 +172,7 @@ fn row(run: &[SlotView], index: usize, wide: bool) -> Row {
 #[cfg(test)]
 mod tests {
     use pinwire::dma::Iova;
+    use pinwire::nic::Owner;
 
     use super::*;
 
@@ -329,9 +199,9 @@ mod tests {
         });
         RingView {
             name,
+            pair: 0,
             address: 0x7f00_0000_2000,
-            head,
-            tail,
+            marks: Marks::Registers { head, tail },
             slots: slots.collect(),
         }
     }

@@ -1,32 +1,21 @@
 //! The EEPROM, §5: where the Ethernet address is kept.
 //!
-//! Words 0 to 2 are the address, and the first 64 words add up to 0xbaba. The 82540EM and 82545EM
-//! read a word on request (EERD); on the 82544GC software moves the wires itself (EECD), one bit
-//! after the other.
+//! The 82540EM and 82545EM read a word on request (EERD); on the 82544GC software moves the wires
+//! itself (EECD), one bit after the other.
 
 use std::time::Duration;
 
 use super::regs::{EECD, EERD, Eecd, Eerd};
 use crate::mmio::Mmio;
-use crate::nic::{Mac, poll_until};
+use crate::nic::{Mac, intel, poll_until};
 
-/// What the words 0x00 to 0x3f add up to, §5.6.35.
-const CHECKSUM: u16 = 0xbaba;
 /// Longest time for one word, and for the wires to be granted.
 const BOUND: Duration = Duration::from_millis(100);
 
 /// The Ethernet address; `None` where the EEPROM does not answer or its checksum is wrong.
 pub(super) fn mac<M: Mmio>(bar: &M, has_eerd: bool) -> Option<Mac> {
     let read = if has_eerd { read_eerd } else { read_microwire };
-    let words: Vec<u16> = (0..0x40).map_while(|word| read(bar, word)).collect();
-    let sum = words.iter().fold(0u16, |sum, word| sum.wrapping_add(*word));
-    if words.len() < 0x40 || sum != CHECKSUM {
-        return None;
-    }
-    let [a, b] = words[0].to_le_bytes();
-    let [c, d] = words[1].to_le_bytes();
-    let [e, f] = words[2].to_le_bytes();
-    Some(Mac([a, b, c, d, e, f]))
+    intel::eeprom::mac(|word| read(bar, word))
 }
 
 /// One word by the EEPROM read register, §13.4.4.

@@ -7,31 +7,35 @@
 
 pub mod desc;
 mod eeprom;
+mod pair;
 pub mod regs;
 mod rx;
-mod stats;
-mod tx;
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+pub use super::intel::VENDOR;
+pub use super::intel::tx::{MIN_FRAME, PushError, Tx};
 pub use rx::{BUFFER, Rx};
-pub use tx::{MAX_FRAME, MIN_FRAME, PushError, Tx};
 
+use self::pair::Pair;
 use self::regs::*;
-use self::stats::Counters;
+use super::intel::stats::{Counters, StatRegs};
+use super::intel::tx::{MAX_BUFFER, MAX_PAYLEN, TxRegs, TxSetup};
+use super::intel::{self, filter, flush};
 use super::{
-    Link, Mac, Nic, NicConfig, Received, RegisterView, RingView, Stats, poll_until, read_registers,
+    Known, Link, Mac, Nic, NicConfig, QueuePair, RegisterView, RingView, Stats, Waiting,
+    await_link, poll_until, read_registers,
 };
 use crate::backend::Backend;
-use crate::dma::{DmaSpace, Frame, OffloadFlags, Pool};
+use crate::dma::{DmaSpace, Frame, OffloadFlags};
 use crate::error::{Error, Result};
 use crate::irq::{Irq, IrqKind};
-use crate::mmio::{Mmio, RegInfo};
+use crate::mmio::{Mmio, Place, RegInfo};
 use crate::pci::config::Command;
 
-/// Intel's PCI vendor id.
-pub const VENDOR: u16 = 0x8086;
+/// Longest packet that the device takes, in bytes, §3.3.3.
+pub const MAX_FRAME: usize = MAX_BUFFER;
 /// How long a reset may take.
 const RESET_BOUND: Duration = Duration::from_millis(200);
 /// Pending bus transactions end within this, §13.4.1 (RST).
@@ -40,54 +44,63 @@ const SETTLE: Duration = Duration::from_millis(1);
 /// The chips that this driver knows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Model {
-    /// 0x100e
     I82540Em,
-    /// 0x100c
     I82544Gc,
-    /// 0x100f
     I82545Em,
 }
 
 impl Model {
-    fn of(device: u16) -> Option<Self> {
-        match device {
-            0x100e => Some(Self::I82540Em),
-            0x100c => Some(Self::I82544Gc),
-            0x100f => Some(Self::I82545Em),
-            _ => None,
-        }
-    }
-
-    fn name(self) -> &'static str {
-        match self {
-            Self::I82540Em => "Intel 82540EM",
-            Self::I82544Gc => "Intel 82544GC",
-            Self::I82545Em => "Intel 82545EM",
-        }
-    }
-
     /// The 82544 came before EERD, ITR and the absolute timers.
     fn is_82544(self) -> bool {
         self == Self::I82544Gc
     }
 }
 
-/// Does this driver know a PCI function with these ids?
-pub fn knows(vendor: u16, device: u16) -> bool {
-    vendor == VENDOR && Model::of(device).is_some()
+const MODELS: &[(Known, Model)] = &[
+    (Known::new(VENDOR, 0x100e, "Intel 82540EM"), Model::I82540Em),
+    (Known::new(VENDOR, 0x100c, "Intel 82544GC"), Model::I82544Gc),
+    (Known::new(VENDOR, 0x100f, "Intel 82545EM"), Model::I82545Em),
+];
+
+/// The cards that this driver knows.
+pub fn known() -> impl Iterator<Item = Known> {
+    MODELS.iter().map(|(known, _)| *known)
 }
+
+/// The registers of the transmit queue, §13.4.36 to §13.4.40.
+const TX: TxRegs = TxRegs {
+    tdbal: TDBAL,
+    tdbah: TDBAH,
+    tdlen: TDLEN,
+    tdh: TDH,
+    tdt: TDT,
+};
+
+/// §13.7. Not RNBC: those frames waited in the FIFO, or are in MPC, too.
+const STATISTICS: StatRegs = StatRegs {
+    rx_frames: GPRC,
+    rx_bytes: (GORCL, GORCH),
+    tx_frames: GPTC,
+    tx_bytes: (GOTCL, GOTCH),
+    missed: MPC,
+    errors: &[
+        CRCERRS, ALGNERRC, SYMERRS, RXERRC, SEC, CEXTERR, RLEC, RUC, RFC, ROC, RJC,
+    ],
+};
 
 /// A started card. Dropping it stops the device, then frees the memory that the device could reach.
 pub struct E1000<B: Backend> {
     // Dropped in this order, after `Drop::drop` has stopped the device.
-    tx: Tx<B::Bar>,
-    rx: Rx<B::Bar>,
-    irq: Option<Irq>,
+    pair: Pair<B::Bar>,
     bar: B::Bar,
     backend: B,
+    config: NicConfig,
+    name: &'static str,
     model: Model,
     mac: Mac,
     counters: Counters,
+    /// Was it started, and not stopped since?
+    running: bool,
 }
 
 impl<B: Backend> E1000<B> {
@@ -98,17 +111,8 @@ impl<B: Backend> E1000<B> {
     /// [`NicConfig::link_wait`], or no memory for its rings.
     pub fn start(backend: B, config: &NicConfig) -> Result<Self> {
         backend.check_present()?;
-        let (vendor, id) = backend.ids()?;
-        let model =
-            Model::of(id)
-                .filter(|_| vendor == VENDOR)
-                .ok_or_else(|| Error::Unsupported {
-                    device: backend.name().to_owned(),
-                    vendor,
-                    id,
-                    known: "8086:100e (82540EM), 8086:100c (82544GC), 8086:100f (82545EM)",
-                })?;
-        check_config(config)?;
+        let (model_name, model) = intel::model_of(&backend, MODELS)?;
+        intel::check_config(config, MAX_FRAME)?;
         let bar = backend.map_bar(0)?;
         backend.command(Command::MEMORY, Command::BUS_MASTER)?;
         reset(&bar, backend.name())?;
@@ -119,47 +123,69 @@ impl<B: Backend> E1000<B> {
         })?;
         configure(&bar, config);
 
+        let irq = match config.waiting {
+            Waiting::Poll => Irq::never()?,
+            _ => backend.interrupts(IrqKind::Intx, 1)?.remove(0),
+        };
         let (name, dma) = (backend.name(), backend.dma());
-        let rx = Rx::new(&bar, name, dma, config.rx_ring, config.vlan_offload)?;
-        let tx = Tx::new(&bar, name, dma, config.tx_ring, config.vlan_offload)?;
+        let tx_setup = TxSetup {
+            regs: TX,
+            pair: 0,
+            len: config.tx_ring,
+            max_frame: MAX_FRAME,
+            max_payload: MAX_PAYLEN,
+            within_page: false,
+            keeps_context: true,
+            vlan: config.vlan_offload,
+        };
+        let pair = Pair {
+            rx: Rx::new(&bar, name, dma, config.rx_ring, config.vlan_offload)?,
+            tx: Tx::new(&bar, name, dma, tx_setup)?,
+            irq,
+            waiting: config.waiting,
+            bar: bar.clone(),
+        };
         // From here on dropping the card stops it, whatever fails.
         let mut card = Self {
-            tx,
-            rx,
-            irq: None,
+            pair,
             bar,
             backend,
+            config: config.clone(),
+            name: model_name,
             model,
             mac,
             counters: Counters::default(),
+            running: false,
         };
-        card.backend
-            .command(Command::BUS_MASTER, Command::INTX_DISABLE)?;
-        card.start_receive(config);
-        card.start_transmit();
-        card.throttle_interrupts(config.interrupt_interval);
-        card.await_link(config.link_wait)?;
-        card.counters.read(&card.bar);
+        card.run()?;
+        card.counters.read(&card.bar, &STATISTICS);
         card.counters = Counters::default();
         Ok(card)
     }
 
+    /// The rings are set up: lets the device work on them.
+    fn run(&mut self) -> Result<()> {
+        self.backend
+            .command(Command::BUS_MASTER, Command::INTX_DISABLE)?;
+        self.start_receive();
+        self.start_transmit();
+        self.throttle_interrupts();
+        self.running = true;
+        await_link(self, self.config.link_wait)
+    }
+
     /// §14.4, and RCTL once only: each write of it makes QEMU's model wait a second before it
     /// receives.
-    fn start_receive(&mut self, config: &NicConfig) {
-        let [a, b, c, d, e, f] = self.mac.0;
-        self.bar.set(RAL.index(0), u32::from_le_bytes([a, b, c, d]));
-        let high = Rah::new()
-            .with_rah(u16::from_le_bytes([e, f]))
-            .with_av(true);
-        self.bar.set(RAH.index(0), high);
+    fn start_receive(&mut self) {
+        let (low, high) = filter::halves(self.mac);
+        self.bar.set(RAL.index(0), low);
+        self.bar
+            .set(RAH.index(0), Rah::new().with_rah(high).with_av(true));
         for index in 1..RAL.count() {
             self.bar.set(RAH.index(index), Rah::new());
             self.bar.set(RAL.index(index), 0);
         }
-        for index in 0..MTA.count() {
-            self.bar.set(MTA.index(index), 0);
-        }
+        filter::write(&self.bar, &MTA, [0; 128]);
         self.bar
             .set(RXCSUM, Rxcsum::new().with_ipofld(true).with_tuofld(true));
         self.bar.set(RDTR, Rdtr::new());
@@ -170,14 +196,14 @@ impl<B: Backend> E1000<B> {
             .with_en(true)
             .with_bam(true)
             .with_secrc(true)
-            .with_upe(config.promiscuous)
-            .with_mpe(config.promiscuous)
-            .with_lpe(config.max_frame > 1518);
+            .with_upe(self.config.promiscuous)
+            .with_mpe(self.config.promiscuous)
+            .with_lpe(self.config.max_frame > 1518);
         self.bar.set(
             RCTL,
             rctl.with_buffer(BUFFER).expect("a size that BSIZE has"),
         );
-        self.rx.lend();
+        self.pair.rx.lend();
     }
 
     /// §14.5
@@ -194,62 +220,27 @@ impl<B: Backend> E1000<B> {
     }
 
     /// §13.4.18: ITR counts 256 ns.
-    fn throttle_interrupts(&self, interval: Duration) {
+    fn throttle_interrupts(&self) {
         if !self.model.is_82544() {
-            let ticks = interval.as_nanos().div_ceil(256).min(0xffff);
-            self.bar.set(ITR, ticks as u32);
+            let ticks = intel::throttle_ticks(self.config.interrupt_interval);
+            self.bar.set(ITR, ticks);
         }
-    }
-
-    fn await_link(&self, bound: Duration) -> Result<()> {
-        let begin = Instant::now();
-        while !bound.is_zero() && !self.link().up {
-            if begin.elapsed() >= bound {
-                self.check()?;
-                return Err(Error::Timeout {
-                    device: self.name().to_owned(),
-                    what: "link-up",
-                    bound,
-                    remedy: "plug in a cable, or (QEMU) set_link on; then try again",
-                });
-            }
-            std::thread::sleep(Duration::from_millis(2));
-        }
-        Ok(())
     }
 
     /// The transmit ring, for programs that want no batch between themselves and it.
     pub fn tx(&mut self) -> &mut Tx<B::Bar> {
-        &mut self.tx
+        &mut self.pair.tx
     }
 
     /// The receive ring, likewise.
     pub fn rx(&mut self) -> &mut Rx<B::Bar> {
-        &mut self.rx
+        &mut self.pair.rx
     }
 
     /// The mapped BAR 0.
     pub fn bar(&self) -> &B::Bar {
         &self.bar
     }
-}
-
-/// What [`Tx`] and [`Rx`] need of a configuration, §13.4.27 and §13.4.38.
-fn check_config(config: &NicConfig) -> Result<()> {
-    for (ring, len) in [("tx_ring", config.tx_ring), ("rx_ring", config.rx_ring)] {
-        if !len.is_power_of_two() || !(8..=4096).contains(&len) {
-            return Err(Error::Usage(format!(
-                "a ring of {len} descriptors ({ring}): it must be a power of two from 8 to 4096"
-            )));
-        }
-    }
-    if config.max_frame > MAX_FRAME {
-        return Err(Error::Usage(format!(
-            "frames of {} bytes: the card receives up to {MAX_FRAME}",
-            config.max_frame
-        )));
-    }
-    Ok(())
 }
 
 /// Quiets the device and resets it, §14.3 and §13.4.1 (RST).
@@ -280,11 +271,6 @@ fn quiet<M: Mmio>(bar: &M) {
     let _ = bar.get(ICR);
 }
 
-/// A read does not pass the writes before it: it returns once they have arrived.
-fn flush<M: Mmio>(bar: &M) {
-    let _ = bar.get(STATUS);
-}
-
 /// §14.3: link up by auto-negotiation, no flow control.
 fn configure<M: Mmio>(bar: &M, config: &NicConfig) {
     bar.update(CTRL, |ctrl| {
@@ -307,11 +293,8 @@ fn configure<M: Mmio>(bar: &M, config: &NicConfig) {
 /// From the EEPROM; else what the device loaded into receive address 0 at power-on.
 fn read_mac<M: Mmio>(bar: &M, model: Model) -> Option<Mac> {
     eeprom::mac(bar, !model.is_82544()).or_else(|| {
-        let [a, b, c, d] = bar.get(RAL.index(0)).to_le_bytes();
         let high = bar.get(RAH.index(0));
-        let [e, f] = high.rah().to_le_bytes();
-        let mac = [a, b, c, d, e, f];
-        (high.av() && mac != [0; 6] && mac != [0xff; 6]).then_some(Mac(mac))
+        filter::joined(bar.get(RAL.index(0)), high.rah()).filter(|_| high.av())
     })
 }
 
@@ -321,7 +304,7 @@ impl<B: Backend> Nic for E1000<B> {
     }
 
     fn model(&self) -> &'static str {
-        self.model.name()
+        self.name
     }
 
     fn mac(&self) -> Mac {
@@ -347,9 +330,10 @@ impl<B: Backend> Nic for E1000<B> {
     }
 
     fn offloads(&self) -> OffloadFlags {
-        match self.bar.get(CTRL).vme() {
-            true => OffloadFlags::all(),
-            false => OffloadFlags::all() - OffloadFlags::VLAN,
+        let all = OffloadFlags::all() - OffloadFlags::USO;
+        match self.config.vlan_offload {
+            true => all,
+            false => all - OffloadFlags::VLAN,
         }
     }
 
@@ -357,119 +341,74 @@ impl<B: Backend> Nic for E1000<B> {
         self.backend.dma()
     }
 
-    fn post(&mut self, frames: &mut Vec<Frame>) -> Result<usize> {
-        let mut sent = self.tx.push_plain(frames);
-        if frames.is_empty() {
-            return Ok(sent);
-        }
-        let fitting = self.tx.fitting(frames);
-        let mut refused = None;
-        let mut going = frames.drain(..fitting);
-        for frame in going.by_ref() {
-            match self.tx.push(frame) {
-                Ok(()) => sent += 1,
-                Err(PushError::Full(frame)) => {
-                    refused = Some((frame, None));
-                    break;
-                }
-                Err(PushError::Refused(frame, error)) => {
-                    refused = Some((frame, Some(error)));
-                    break;
-                }
-            }
-        }
-        let rest = refused.map(|(frame, error)| (frame, error, going.collect::<Vec<_>>()));
-        if let Some((frame, error, rest)) = rest {
-            // Those before the refused one went; it and the rest stay.
-            frames.splice(0..0, std::iter::once(frame).chain(rest));
-            if let Some(error) = error {
-                return Err(error);
-            }
-        }
-        Ok(sent)
+    fn queues(&self) -> usize {
+        1
     }
 
-    fn doorbell(&mut self) {
-        self.tx.doorbell();
+    fn pair(&self, index: usize) -> &dyn QueuePair {
+        assert_eq!(index, 0, "the card has one queue pair");
+        &self.pair
     }
 
-    fn reap(&mut self, done: &mut Vec<Frame>) -> Result<usize> {
-        Ok(self.tx.reap(done))
+    fn pair_mut(&mut self, index: usize) -> &mut dyn QueuePair {
+        assert_eq!(index, 0, "the card has one queue pair");
+        &mut self.pair
     }
 
-    fn in_flight(&self) -> usize {
-        self.tx.in_flight()
+    fn split(&mut self) -> Vec<&mut dyn QueuePair> {
+        vec![&mut self.pair]
     }
 
-    fn recv(&mut self, into: &mut Vec<Received>, most: usize) -> Result<usize> {
-        match self.rx.take(into, most) {
-            Ok(count) => {
-                self.rx.lend();
-                Ok(count)
-            }
-            Err(lied) => {
-                self.stop()?;
-                Err(lied)
-            }
-        }
-    }
-
-    /// Interrupts are on only in here. A cause that came before they were is still in ICR, so the
-    /// line rises as soon as IMS has it: no wake-up is lost.
-    fn wait(&mut self, timeout: Duration) -> Result<bool> {
-        if self.irq.is_none() {
-            self.irq = self.backend.interrupts(IrqKind::Intx, 1)?.pop();
-        }
-        let irq = self.irq.as_ref().ok_or_else(|| Error::NotOffered {
-            device: self.backend.name().to_owned(),
-            what: "an interrupt".to_owned(),
-        })?;
-        if self.rx.is_ready() {
-            return Ok(true);
-        }
-        let causes = Interrupts::new()
-            .with_rxt0(true)
-            .with_rxdmt0(true)
-            .with_rxo(true)
-            .with_lsc(true)
-            .with_txdw(self.tx.in_flight() > 0);
-        self.bar.set(IMS, causes);
-        let fired = irq.wait(timeout);
-        self.bar.set(IMC, Interrupts::from(u32::MAX));
-        // Reading ICR clears the causes, which lowers the line; only then may it be unmasked.
-        let _ = self.bar.get(ICR);
-        irq.unmask()?;
-        fired
-    }
-
+    /// TDLEN is 0 after a reset, and never where the card is running.
     fn check(&self) -> Result<()> {
-        self.backend.check_present()
+        self.backend.check_present()?;
+        if self.running && self.bar.get(TDLEN) == 0 {
+            return Err(Error::WasReset {
+                device: self.name().to_owned(),
+            });
+        }
+        Ok(())
+    }
+
+    fn check_leaving(&self) -> Result<()> {
+        match self.backend.is_leaving() {
+            false => Ok(()),
+            true => Err(Error::DeviceGone(self.name().to_owned())),
+        }
     }
 
     fn stats(&mut self) -> Stats {
-        self.counters.read(&self.bar)
+        self.counters.read(&self.bar, &STATISTICS)
     }
 
-    fn set_promiscuous(&mut self, on: bool) {
+    fn set_promiscuous(&mut self, on: bool) -> Result<()> {
         self.bar.update(RCTL, |rctl| rctl.with_upe(on).with_mpe(on));
         flush(&self.bar);
+        Ok(())
     }
 
-    /// A hash of bits 47:36 of the address picks one of 4096 bits, §13.5.1 with RCTL.MO = 0.
-    fn set_multicast(&mut self, groups: &[Mac]) {
-        let mut table = [0u32; 128];
-        for Mac(bytes) in groups {
-            let hash = u16::from(bytes[4]) >> 4 | u16::from(bytes[5]) << 4;
-            table[usize::from(hash >> 5)] |= 1 << (hash & 31);
-        }
-        for (index, bits) in table.into_iter().enumerate() {
-            self.bar.set(MTA.index(index), bits);
-        }
+    /// §13.5.1
+    fn set_multicast(&mut self, groups: &[Mac]) -> Result<()> {
+        filter::write(&self.bar, &MTA, filter::multicast(groups));
         flush(&self.bar);
+        Ok(())
+    }
+
+    /// §13.5.4
+    fn set_vlans(&mut self, vlans: Option<&[u16]>) -> Result<()> {
+        let table = filter::vlans(vlans.unwrap_or_default())?;
+        filter::write(&self.bar, &VFTA, table);
+        self.bar.update(RCTL, |rctl| rctl.with_vfe(vlans.is_some()));
+        flush(&self.bar);
+        Ok(())
     }
 
     fn register_table(&self) -> &'static [RegInfo] {
         TABLE
+    }
+
+    fn register_at(&self, place: Place) -> Option<(&'static RegInfo, usize)> {
+        RegInfo::find(TABLE, place.offset).filter(|_| place.bar == 0)
     }
 
     fn registers(&self) -> Vec<RegisterView> {
@@ -477,48 +416,46 @@ impl<B: Backend> Nic for E1000<B> {
     }
 
     fn rings(&self) -> Vec<RingView> {
-        vec![self.tx.view(), self.rx.view()]
-    }
-
-    fn rx_pool(&self) -> &Pool {
-        self.rx.pool()
+        vec![self.pair.tx.view(), self.pair.rx.view()]
     }
 
     fn limit(&mut self, len: usize, batch: usize, frames: u64) -> Result<Duration> {
-        if !(MIN_FRAME..=BUFFER).contains(&len) {
-            return Err(Error::Usage(format!(
-                "frames of {len} bytes: {MIN_FRAME} to {BUFFER} can be measured"
-            )));
-        }
-        let pool = Pool::new(self.backend.dma(), 1, BUFFER)?;
-        let mut buf = pool.take().expect("a fresh pool has a buffer");
-        let mut content = vec![0; len];
-        // To an address that nobody has (locally administered): no receiver shall be kept busy.
-        content[..6].copy_from_slice(&[2, 0, 0, 0, 0, 0]);
-        content[6..12].copy_from_slice(&self.mac.0);
-        buf.fill(&content);
-        let begin = Instant::now();
-        let frame = Frame::from(buf);
-        let measured = self.tx.limit(frame.first(), batch, frames);
-        let took = begin.elapsed();
-        if let Err(error) = measured {
-            // The device must not be reading the buffer when it is freed; where it does not stop, it
-            // never is.
-            if let Err(error) = self.stop() {
-                std::mem::forget(frame);
-                return Err(error);
-            }
+        let what = (len, batch, frames);
+        let measured = intel::limit(&mut self.pair.tx, self.backend.dma(), self.mac, what);
+        let (frame, error) = match measured {
+            Ok(took) => return Ok(took),
+            Err(failed) => failed,
+        };
+        // The device must not be reading the buffer when it is freed; where it does not stop, it
+        // never is.
+        if let Err(error) = self.stop() {
+            std::mem::forget(frame);
             return Err(error);
         }
-        Ok(took)
+        Err(error)
     }
 
     fn stop(&mut self) -> Result<()> {
+        self.running = false;
+        // A reset clears them.
+        self.counters.read(&self.bar, &STATISTICS);
         let quieted = reset(&self.bar, self.backend.name());
         let off = self.backend.command(Command::empty(), Command::BUS_MASTER);
         // A device that is gone reads as one that never ends its reset.
-        self.check()?;
+        self.backend.check_present()?;
         quieted.and(off)
+    }
+
+    fn restart(&mut self) -> Result<Vec<Frame>> {
+        self.stop()?;
+        configure(&self.bar, &self.config);
+        let in_flight = self.pair.tx.restart();
+        self.pair.rx.restart();
+        if let Err(error) = self.run() {
+            self.stop()?;
+            return Err(error);
+        }
+        Ok(in_flight)
     }
 }
 
@@ -528,8 +465,8 @@ impl<B: Backend> Drop for E1000<B> {
             tracing::error!("{error}");
             // A device that is gone does no DMA, and an IOMMU stops one that will not.
             if !self.backend.has_iommu() && self.backend.check_present().is_ok() {
-                self.tx.leak();
-                self.rx.leak();
+                self.pair.tx.leak();
+                self.pair.rx.leak();
             }
         }
     }

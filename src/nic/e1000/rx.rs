@@ -9,20 +9,18 @@ use std::sync::Arc;
 use super::desc::{RxDesc, RxWord, describe_rx};
 use super::regs::{RDBAH, RDBAL, RDH, RDLEN, RDT};
 use crate::barrier::dma_wmb;
-use crate::dma::{DmaArray, DmaBuf, DmaSpace, Frame, Pool};
-use crate::error::{Error, Result};
+use crate::dma::{DmaArray, DmaBuf, DmaSpace, Pool};
+use crate::error::Result;
 use crate::mmio::Mmio;
-use crate::nic::{Checksum, Owner, Received, RingView, SlotView};
+use crate::nic::intel::join::{Join, LONGEST, checksum};
+use crate::nic::{Marks, Owner, Received, RingView, SlotView};
 
 /// Bytes of a receive buffer, as RCTL.BSIZE tells the device.
 pub const BUFFER: usize = 2048;
-/// Longest frame that the device takes in, with CRC, §13.4.22 (LPE).
-const LONGEST: usize = 16_384;
 
 /// The receive ring; it owns every buffer that the device may write.
 pub struct Rx<M> {
     bar: M,
-    device: String,
     descs: DmaArray<RxDesc>,
     lent: Box<[Option<DmaBuf>]>,
     mask: usize,
@@ -31,8 +29,7 @@ pub struct Rx<M> {
     /// The next to lend.
     tail: usize,
     pool: Pool,
-    /// The beginning of a frame whose end has not come.
-    partial: Option<Frame>,
+    join: Join,
     vlan: bool,
 }
 
@@ -49,24 +46,37 @@ impl<M: Mmio> Rx<M> {
         let descs = DmaArray::alloc(dma, len)?;
         // As many again as the ring holds, so that the caller may keep some.
         let pool = Pool::new(dma, 2 * len, BUFFER)?;
-        let base = descs.iova(0).0;
-        bar.set(RDBAL, base as u32);
-        bar.set(RDBAH, (base >> 32) as u32);
-        bar.set(RDLEN, (len * size_of::<RxDesc>()) as u32);
-        bar.set(RDH, 0);
-        bar.set(RDT, 0);
-        Ok(Self {
+        let ring = Self {
             bar: bar.clone(),
-            device: device.to_owned(),
             descs,
             lent: (0..len).map(|_| None).collect(),
             mask: len - 1,
             head: 0,
             tail: 0,
             pool,
-            partial: None,
+            join: Join::new(device, LONGEST / BUFFER + 1),
             vlan,
-        })
+        };
+        ring.tell_device();
+        Ok(ring)
+    }
+
+    fn tell_device(&self) {
+        let base = self.descs.iova(0).0;
+        self.bar.set(RDBAL, base as u32);
+        self.bar.set(RDBAH, (base >> 32) as u32);
+        self.bar
+            .set(RDLEN, (self.descs.len() * size_of::<RxDesc>()) as u32);
+        self.bar.set(RDH, 0);
+        self.bar.set(RDT, 0);
+    }
+
+    /// The device was reset: begins anew, with no buffer lent.
+    pub(super) fn restart(&mut self) {
+        self.lent.fill_with(|| None);
+        self.join.restart();
+        (self.head, self.tail) = (0, 0);
+        self.tell_device();
     }
 
     /// Lends the device every buffer that the pool has, up to a full ring: one register write.
@@ -98,79 +108,43 @@ impl<M: Mmio> Rx<M> {
     /// Appends to `into` the frames that are whole, at most `most`; gives how many. Lends nothing.
     ///
     /// # Errors
-    /// [`Error::DeviceLied`] for a length beyond the buffer or a frame that does not end.
+    /// [`DeviceLied`](crate::Error::DeviceLied) for a length beyond the buffer or a frame that does not
+    /// end.
     #[inline]
     pub fn take(&mut self, into: &mut Vec<Received>, most: usize) -> Result<usize> {
         let mut count = 0;
         while count < most && self.head != self.tail {
-            let Some(word) = self.descs[self.head].take() else {
+            let index = self.head;
+            let Some(word) = self.descs[index].take() else {
                 break;
             };
-            if usize::from(word.length()) > BUFFER {
-                return Err(self.lied(format!(
-                    "{} bytes in a buffer of {BUFFER} (descriptor {})",
-                    word.length(),
-                    self.head
-                )));
-            }
-            let Some(mut buf) = self.lent[self.head].take() else {
+            let Some(buf) = self.lent[index].take() else {
                 break;
             };
-            self.head = (self.head + 1) & self.mask;
-            buf.set_len(usize::from(word.length()));
-            if let Some(frame) = self.join(buf, word)? {
-                into.push(self.received(frame, word));
+            self.head = (index + 1) & self.mask;
+            self.join.add(buf, word.length(), index)?;
+            if let Some(received) = self.end(word) {
+                into.push(received);
                 count += 1;
             }
         }
         Ok(count)
     }
 
-    /// Puts `buf` behind what came of the frame before; gives the frame where it is whole and good.
+    /// What `word` makes of the buffers that came before: a frame, where it is whole and good.
     #[inline]
-    fn join(&mut self, buf: DmaBuf, word: RxWord) -> Result<Option<Frame>> {
-        let frame = match self.partial.take() {
-            None => Frame::from(buf),
-            Some(mut frame) => {
-                // With the CRC stripped, a last buffer may be empty.
-                if buf.len() > 0 {
-                    frame.append(buf);
-                }
-                if frame.len() > LONGEST {
-                    return Err(self.lied(format!("a frame of more than {LONGEST} bytes")));
-                }
-                frame
-            }
-        };
+    fn end(&mut self, word: RxWord) -> Option<Received> {
         if !word.eop() {
-            self.partial = Some(frame);
-            return Ok(None);
+            return None;
         }
         let bad = word.ce() || word.se() || word.seq() || word.cxe() || word.rxe();
-        Ok((!bad && frame.first().len() > 0).then_some(frame))
-    }
-
-    #[inline]
-    fn received(&self, frame: Frame, word: RxWord) -> Received {
-        let verdict = |looked: bool, wrong: bool| match (looked && !word.ixsm(), wrong) {
-            (false, _) => Checksum::Unchecked,
-            (true, false) => Checksum::Good,
-            (true, true) => Checksum::Bad,
-        };
-        Received {
-            frame,
+        let looked = !word.ixsm();
+        Some(Received {
+            frame: self.join.end(!bad)?,
             vlan: (self.vlan && word.vp()).then_some(word.special()),
-            ip_checksum: verdict(word.ipcs(), word.ipe()),
-            l4_checksum: verdict(word.tcpcs(), word.tcpe()),
-        }
-    }
-
-    #[cold]
-    fn lied(&self, what: String) -> Error {
-        Error::DeviceLied {
-            device: self.device.clone(),
-            what,
-        }
+            ip_checksum: checksum(looked && word.ipcs(), word.ipe()),
+            l4_checksum: checksum(looked && word.tcpcs(), word.tcpe()),
+        })
     }
 
     /// The pool that its buffers come from.
@@ -205,9 +179,12 @@ impl<M: Mmio> Rx<M> {
         });
         RingView {
             name: "receive",
+            pair: 0,
             address: (&raw const self.descs[0]).addr(),
-            head: self.bar.get(RDH),
-            tail: self.bar.get(RDT),
+            marks: Marks::Registers {
+                head: self.bar.get(RDH),
+                tail: self.bar.get(RDT),
+            },
             slots: slots.collect(),
         }
     }

@@ -6,6 +6,7 @@ use std::net::Ipv6Addr;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::time::{Duration, Instant};
 
+use pinwire::nic::Mac;
 use pinwire::{Error, Result};
 
 /// How long the link may take.
@@ -70,6 +71,17 @@ impl Interface {
         interface.set_flags(interface.found | libc::IFF_UP as i16)?;
         interface.wait_for_link(name)?;
         Ok(interface)
+    }
+
+    /// Its Ethernet address.
+    ///
+    /// # Errors
+    /// Where the system does not tell.
+    pub fn mac(&self) -> Result<Mac> {
+        let path = format!("/sys/class/net/{}/address", self.name.to_string_lossy());
+        let text = fs::read_to_string(&path);
+        let text = text.map_err(|error| Error::io(format!("reading {path}"), error))?;
+        text.trim().parse()
     }
 
     fn wait_for_link(&self, name: &str) -> Result<()> {

@@ -1,43 +1,31 @@
-//! An AF_PACKET socket that sends on one interface and receives nothing.
+//! AF_PACKET sockets: one that only sends, and one that is given the frames of one EtherType.
 
 use std::io;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::time::{Duration, Instant};
 
+use pinwire::ladder::packet_socket;
 use pinwire::{Error, Result};
 
 /// How long the card may do nothing.
 const STUCK: Duration = Duration::from_secs(1);
 
-/// Opens one.
+/// One that sends on the interface `index` and receives nothing.
 ///
 /// # Errors
 /// Not root (CAP_NET_RAW), or no such interface.
 pub fn open(index: u32) -> Result<OwnedFd> {
     // Protocol 0: no packet is given to it.
-    // SAFETY: plain arguments.
-    let fd = unsafe { libc::socket(libc::AF_PACKET, libc::SOCK_RAW | libc::SOCK_CLOEXEC, 0) };
-    if fd < 0 {
-        return Err(Error::last_os("opening an AF_PACKET socket (needs root)"));
-    }
-    // SAFETY: just opened, and owned by nobody else.
-    let fd = unsafe { OwnedFd::from_raw_fd(fd) };
-    // SAFETY: all zeros is a valid address.
-    let mut address: libc::sockaddr_ll = unsafe { std::mem::zeroed() };
-    address.sll_family = libc::AF_PACKET as u16;
-    address.sll_ifindex = index as i32;
-    // SAFETY: an address of the length given.
-    let bound = unsafe {
-        libc::bind(
-            fd.as_raw_fd(),
-            (&raw const address).cast(),
-            size_of_val(&address) as u32,
-        )
-    };
-    match bound {
-        0 => Ok(fd),
-        _ => Err(Error::last_os("binding the AF_PACKET socket")),
-    }
+    listen(index, 0)
+}
+
+/// One that receives frames of `ethertype` on the interface `index`, too.
+///
+/// # Errors
+/// As [`open`].
+pub fn listen(index: u32, ethertype: u16) -> Result<OwnedFd> {
+    packet_socket(index, ethertype)
+        .map_err(|error| Error::io("opening an AF_PACKET socket (needs root)", error))
 }
 
 /// Was the queue just full, so that one tries again?
@@ -52,9 +40,9 @@ pub fn again(error: &io::Error) -> bool {
 ///
 /// # Errors
 /// It cannot: the interface went down.
-pub fn wait_writable(fd: &OwnedFd) -> Result<()> {
+pub fn wait_writable(fd: &impl AsFd) -> Result<()> {
     let mut poll = libc::pollfd {
-        fd: fd.as_raw_fd(),
+        fd: fd.as_fd().as_raw_fd(),
         events: libc::POLLOUT,
         revents: 0,
     };
@@ -73,12 +61,12 @@ pub fn wait_writable(fd: &OwnedFd) -> Result<()> {
 ///
 /// # Errors
 /// It has not within a second.
-pub fn drain(fd: &OwnedFd) -> Result<()> {
+pub fn drain(fd: &impl AsFd) -> Result<()> {
     let start = Instant::now();
     loop {
         let mut bytes: libc::c_int = 0;
         // SAFETY: an integer that the kernel writes.
-        let asked = unsafe { libc::ioctl(fd.as_raw_fd(), libc::TIOCOUTQ, &raw mut bytes) };
+        let asked = unsafe { libc::ioctl(fd.as_fd().as_raw_fd(), libc::TIOCOUTQ, &raw mut bytes) };
         match (asked, bytes) {
             (0, 0) => return Ok(()),
             (0, _) if start.elapsed() < STUCK => std::thread::sleep(Duration::from_micros(50)),

@@ -28,6 +28,9 @@ pub enum Ink {
     Device,
     Done,
     Alarm,
+    Clean,
+    Dirty,
+    WriteBack,
 }
 
 impl Ink {
@@ -35,9 +38,10 @@ impl Ink {
         match self {
             Self::Title => Color::Cyan,
             Self::Quiet => Color::DarkGrey,
-            Self::Device => Color::Yellow,
-            Self::Done => Color::Green,
+            Self::Device | Self::Dirty => Color::Yellow,
+            Self::Done | Self::Clean => Color::Green,
             Self::Alarm => Color::Red,
+            Self::WriteBack => Color::Magenta,
         }
     }
 
@@ -46,9 +50,11 @@ impl Ink {
         match self {
             Self::Title => AnsiColor::BrightCyan,
             Self::Quiet => AnsiColor::BrightBlack,
-            Self::Device => AnsiColor::BrightYellow,
+            Self::Device | Self::Dirty => AnsiColor::BrightYellow,
             Self::Done => AnsiColor::BrightGreen,
+            Self::Clean => AnsiColor::Green,
             Self::Alarm => AnsiColor::BrightRed,
+            Self::WriteBack => AnsiColor::BrightMagenta,
         }
         .on_default()
     }

@@ -1,4 +1,4 @@
-//! The transmit ring, §3.3 and §3.4.
+//! The transmit ring, the same on all of Intel's cards here: §3.3 and §3.4 of the 8254x manual.
 //!
 //! The driver fills descriptors at `tail` and rings the doorbell (TDT) once a batch; the device
 //! works from its head (TDH) to the tail. Between push and reap a frame belongs to the ring, which is
@@ -11,24 +11,53 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::desc::{ContextOffsets, ContextTx, DataTx, LegacyTx, TxDesc, describe_tx};
-use super::regs::{TDBAH, TDBAL, TDH, TDLEN, TDT};
 use crate::barrier::dma_wmb;
 use crate::dma::{DmaArray, DmaSpace, Frame, Offload, OffloadFlags, Segment};
 use crate::error::{Error, Result};
-use crate::mmio::Mmio;
-use crate::nic::{Owner, RingView, SlotView, poll_until};
+use crate::mmio::{Mmio, ReadWrite, Reg};
+use crate::nic::{Marks, Owner, RingView, SlotView, poll_until};
 
 /// Shortest packet that the device takes, in bytes before padding, §3.3.3.
 pub const MIN_FRAME: usize = 17;
-/// Longest packet that the device takes, in bytes, §3.3.3.
-pub const MAX_FRAME: usize = 16_288;
-/// Bytes a descriptor takes when a longer segment is cut; a power of two below [`MAX_FRAME`].
+/// Longest buffer that a legacy descriptor takes, in bytes, §3.3.3.
+pub(in crate::nic) const MAX_BUFFER: usize = 16_288;
+/// Bytes a descriptor takes when a longer segment is cut; a power of two below [`MAX_BUFFER`].
 const DESC_BYTES: usize = 8192;
-/// Longest payload of one segmentation: PAYLEN has 20 bits, §3.3.6.
-const MAX_TSO_PAYLOAD: usize = (1 << 20) - 1;
+/// Longest payload of one segmentation that a descriptor can say: PAYLEN has 20 bits, §3.3.6.
+pub(in crate::nic) const MAX_PAYLEN: usize = (1 << 20) - 1;
 
 /// How long a descriptor may take while nothing holds the device up.
 const STUCK: Duration = Duration::from_secs(2);
+
+/// Where a card has the registers of one transmit queue.
+#[derive(Debug, Clone, Copy)]
+pub(in crate::nic) struct TxRegs {
+    pub tdbal: Reg<u32, ReadWrite>,
+    pub tdbah: Reg<u32, ReadWrite>,
+    pub tdlen: Reg<u32, ReadWrite>,
+    pub tdh: Reg<u32, ReadWrite>,
+    pub tdt: Reg<u32, ReadWrite>,
+}
+
+/// What differs from card to card and from queue to queue.
+#[derive(Debug, Clone, Copy)]
+pub(in crate::nic) struct TxSetup {
+    pub regs: TxRegs,
+    /// Which queue pair it is a part of, from 0.
+    pub pair: usize,
+    /// Descriptors: a power of two, 8 to 4096.
+    pub len: usize,
+    /// Longest frame, in bytes; at most [`MAX_BUFFER`].
+    pub max_frame: usize,
+    /// Longest payload that is cut into segments, in bytes; at most [`MAX_PAYLEN`].
+    pub max_payload: usize,
+    /// A descriptor's buffer stays within one page of memory.
+    pub within_page: bool,
+    /// Does the queue remember where the checksums are, from one frame to the next?
+    pub keeps_context: bool,
+    /// May tags be inserted?
+    pub vlan: bool,
+}
 
 /// Why a frame was not taken; it is given back.
 #[derive(Debug)]
@@ -58,30 +87,23 @@ pub struct Tx<M> {
     /// The context that the device holds for frames without segmentation.
     context: Offload,
     in_flight: usize,
-    vlan: bool,
+    setup: TxSetup,
 }
 
 impl<M: Mmio> Tx<M> {
-    /// A ring of `len` descriptors (a power of two, 8 to 4096), and the device told of it: §14.5.
-    /// The transmitter must be off.
-    pub(super) fn new(
+    /// A ring, and the device told of it: §14.5. The transmitter must be off.
+    pub(in crate::nic) fn new(
         bar: &M,
         device: &str,
         dma: &Arc<dyn DmaSpace>,
-        len: usize,
-        vlan: bool,
+        setup: TxSetup,
     ) -> Result<Self> {
-        let descs = DmaArray::alloc(dma, len)?;
-        let base = descs.iova(0).0;
-        bar.set(TDBAL, base as u32);
-        bar.set(TDBAH, (base >> 32) as u32);
-        bar.set(TDLEN, (len * size_of::<TxDesc>()) as u32);
-        bar.set(TDH, 0);
-        bar.set(TDT, 0);
-        Ok(Self {
+        assert!(setup.max_frame <= MAX_BUFFER && setup.max_payload <= MAX_PAYLEN);
+        let len = setup.len;
+        let ring = Self {
             bar: bar.clone(),
             device: device.to_owned(),
-            descs,
+            descs: DmaArray::alloc(dma, len)?,
             frames: (0..len).map(|_| None).collect(),
             mask: len - 1,
             head: 0,
@@ -90,8 +112,42 @@ impl<M: Mmio> Tx<M> {
             reports: VecDeque::with_capacity(len),
             context: Offload::NONE,
             in_flight: 0,
-            vlan,
-        })
+            setup,
+        };
+        ring.tell_device();
+        Ok(ring)
+    }
+
+    fn tell_device(&self) {
+        let regs = self.setup.regs;
+        let base = self.descs.iova(0).0;
+        let bytes = self.descs.len() * size_of::<TxDesc>();
+        self.bar.set(regs.tdbal, base as u32);
+        self.bar.set(regs.tdbah, (base >> 32) as u32);
+        self.bar.set(regs.tdlen, bytes as u32);
+        self.bar.set(regs.tdh, 0);
+        self.bar.set(regs.tdt, 0);
+    }
+
+    /// The device was reset: begins anew with an empty ring. Gives back the frames in flight.
+    pub(in crate::nic) fn restart(&mut self) -> Vec<Frame> {
+        self.frames.rotate_left(self.head);
+        let in_flight = self.frames.iter_mut().filter_map(Option::take).collect();
+        for desc in self.descs.iter() {
+            desc.post(0, 0);
+        }
+        (self.head, self.tail, self.rung, self.in_flight) = (0, 0, 0, 0);
+        self.reports.clear();
+        self.context = Offload::NONE;
+        self.tell_device();
+        in_flight
+    }
+
+    /// Is the device through with a frame that was not taken back?
+    #[inline]
+    pub(in crate::nic) fn is_ready(&self) -> bool {
+        let oldest = self.reports.front();
+        oldest.is_some_and(|&last| self.descs[last].done())
     }
 
     /// Descriptors that can be filled: one stays empty, since head == tail means an empty ring.
@@ -112,7 +168,7 @@ impl<M: Mmio> Tx<M> {
     /// The frame again, where the ring is full or the device cannot send it.
     #[inline]
     pub fn push(&mut self, frame: Frame) -> Result<(), PushError> {
-        match plain(&frame) {
+        match plain(&frame, &self.setup) {
             Some(_) if self.room() == 0 => Err(PushError::Full(frame)),
             Some((iova, word)) => {
                 self.descs[self.tail].post(iova, word);
@@ -126,7 +182,7 @@ impl<M: Mmio> Tx<M> {
     /// As [`Tx::push`] for all [`plain`] frames at the front of `frames` that there is room for; gives
     /// how many.
     #[inline]
-    pub(super) fn push_plain(&mut self, frames: &mut Vec<Frame>) -> usize {
+    fn push_plain(&mut self, frames: &mut Vec<Frame>) -> usize {
         let mut pushed = 0;
         loop {
             let count = self.push_stretch(frames);
@@ -144,9 +200,10 @@ impl<M: Mmio> Tx<M> {
     fn push_stretch(&mut self, frames: &mut Vec<Frame>) -> usize {
         let most = self.room().min(self.descs.len() - self.tail);
         let most = most.min(frames.len());
+        let setup = self.setup;
         let free = &self.descs[self.tail..][..most];
         let posted = frames[..most].iter().zip(free).take_while(|(frame, desc)| {
-            let plain = plain(frame);
+            let plain = plain(frame, &setup);
             if let Some((iova, word)) = plain {
                 desc.post(iova, word);
             }
@@ -161,6 +218,39 @@ impl<M: Mmio> Tx<M> {
         self.tail = (self.tail + count) & self.mask;
         self.in_flight += count;
         count
+    }
+
+    /// What [`QueuePair::post`](crate::nic::QueuePair::post) asks for.
+    pub(in crate::nic) fn post(&mut self, frames: &mut Vec<Frame>) -> Result<usize> {
+        let mut sent = self.push_plain(frames);
+        if frames.is_empty() {
+            return Ok(sent);
+        }
+        let fitting = self.fitting(frames);
+        let mut refused = None;
+        let mut going = frames.drain(..fitting);
+        for frame in going.by_ref() {
+            match self.push(frame) {
+                Ok(()) => sent += 1,
+                Err(PushError::Full(frame)) => {
+                    refused = Some((frame, None));
+                    break;
+                }
+                Err(PushError::Refused(frame, error)) => {
+                    refused = Some((frame, Some(error)));
+                    break;
+                }
+            }
+        }
+        let rest = refused.map(|(frame, error)| (frame, error, going.collect::<Vec<_>>()));
+        if let Some((frame, error, rest)) = rest {
+            // Those before the refused one went; it and the rest stay.
+            frames.splice(0..0, std::iter::once(frame).chain(rest));
+            if let Some(error) = error {
+                return Err(error);
+            }
+        }
+        Ok(sent)
     }
 
     /// The frame that ends at the tail's descriptor belongs to the ring.
@@ -188,9 +278,10 @@ impl<M: Mmio> Tx<M> {
             flags: offload.flags - OffloadFlags::VLAN,
             ..offload
         };
-        let fresh_context = tso || (checksums && without_vlan != self.context);
+        let known = self.setup.keeps_context && without_vlan == self.context;
+        let fresh_context = tso || (checksums && !known);
 
-        let pieces: usize = frame.segments().map(|s| s.len().div_ceil(DESC_BYTES)).sum();
+        let pieces = self.pieces(&frame);
         let needed = pieces + usize::from(fresh_context);
         if needed > self.mask {
             let error = self.not_offered(format!(
@@ -219,7 +310,9 @@ impl<M: Mmio> Tx<M> {
             )
             .with_vle(offload.flags.contains(OffloadFlags::VLAN))
             .with_special(offload.vlan);
-        for (nth, (iova, len)) in frame.segments().flat_map(pieces_of).enumerate() {
+        let setup = self.setup;
+        let each = frame.segments().flat_map(|one| pieces_of(one, &setup));
+        for (nth, (iova, len)) in each.enumerate() {
             let last = nth + 1 == pieces;
             let word = word.with_dtalen(len as u32).with_eop(last);
             self.descs[self.tail].post(iova, word.into());
@@ -236,10 +329,26 @@ impl<M: Mmio> Tx<M> {
         let flags = offload.flags;
         let headers =
             usize::from(offload.l2_len) + usize::from(offload.l3_len) + usize::from(offload.l4_len);
-        if flags.contains(OffloadFlags::VLAN) && !self.vlan {
+        if flags.contains(OffloadFlags::VLAN) && !self.setup.vlan {
             return Err(
                 self.not_offered("insert VLAN tags: it was started without vlan_offload".into())
             );
+        }
+        if flags.contains(OffloadFlags::USO) {
+            return Err(self.not_offered("cut UDP into datagrams".into()));
+        }
+        let sums = OffloadFlags::IP_CHECKSUM
+            | OffloadFlags::TCP_CHECKSUM
+            | OffloadFlags::UDP_CHECKSUM
+            | OffloadFlags::TSO;
+        let (l2, l3) = (offload.l2_len, offload.l3_len);
+        // The context holds the checksums' places in a byte each, up to 16 into the last header.
+        let before_l4 = usize::from(l2) + usize::from(l3);
+        if flags.intersects(sums) && (l2 == 0 || l3 == 0 || before_l4 + 16 > 0xff) {
+            return Err(self.not_offered(format!(
+                "find the checksums of a frame with {l2} bytes of link header and {l3} of IP header: \
+                 it takes both, up to 239 bytes together"
+            )));
         }
         if flags.contains(OffloadFlags::TSO) {
             if headers > 0xff || offload.mss == 0 || !flags.contains(OffloadFlags::TCP_CHECKSUM) {
@@ -249,11 +358,13 @@ impl<M: Mmio> Tx<M> {
                     offload.mss
                 )));
             }
-            if headers + usize::from(offload.mss) > MAX_FRAME
-                || length <= headers
-                || length - headers > MAX_TSO_PAYLOAD
-            {
-                return Err(self.bad_length(length, headers + 1, headers + MAX_TSO_PAYLOAD));
+            let (piece, longest) = (headers + usize::from(offload.mss), self.setup.max_frame);
+            if piece > longest {
+                return Err(self.bad_length(piece, headers + 1, longest));
+            }
+            if length <= headers || length - headers > self.setup.max_payload {
+                let most = headers + self.setup.max_payload;
+                return Err(self.bad_length(length, headers + 1, most));
             }
             return Ok(());
         }
@@ -262,8 +373,9 @@ impl<M: Mmio> Tx<M> {
                 "checksum {headers} bytes of headers in a frame of {length}"
             )));
         }
-        if !(MIN_FRAME..=MAX_FRAME).contains(&length) {
-            return Err(self.bad_length(length, MIN_FRAME, MAX_FRAME));
+        let max_frame = self.setup.max_frame;
+        if !(MIN_FRAME..=max_frame).contains(&length) {
+            return Err(self.bad_length(length, MIN_FRAME, max_frame));
         }
         Ok(())
     }
@@ -328,7 +440,7 @@ impl<M: Mmio> Tx<M> {
         self.rung = self.tail;
         // Descriptors before the tail: else the device fetches what is not yet written.
         dma_wmb();
-        self.bar.set(TDT, self.tail as u32);
+        self.bar.set(self.setup.regs.tdt, self.tail as u32);
     }
 
     /// Appends to `done` the frames that the device is through with; gives how many.
@@ -367,24 +479,29 @@ impl<M: Mmio> Tx<M> {
         self.in_flight -= done.len() - before;
     }
 
+    /// Descriptors that the segments of `frame` take.
+    fn pieces(&self, frame: &Frame) -> usize {
+        let each = frame.segments();
+        each.map(|one| pieces_of(one, &self.setup).count()).sum()
+    }
+
     /// How many of `frames`, from the front, the ring has room for.
     #[inline]
-    pub(super) fn fitting(&self, frames: &[Frame]) -> usize {
+    fn fitting(&self, frames: &[Frame]) -> usize {
         let room = self.room();
         // The plain case first: one descriptor a frame.
-        let plain = frames.len().min(room);
-        if frames[..plain]
+        let most = frames.len().min(room);
+        if frames[..most]
             .iter()
-            .all(|frame| frame.single().is_some() && frame.offload().is_none())
+            .all(|frame| plain(frame, &self.setup).is_some())
         {
-            return plain;
+            return most;
         }
         let mut left = room;
         frames
             .iter()
             .take_while(|frame| {
-                let pieces: usize = frame.segments().map(|s| s.len().div_ceil(DESC_BYTES)).sum();
-                let needed = pieces + usize::from(!frame.offload().is_none());
+                let needed = self.pieces(frame) + usize::from(!frame.offload().is_none());
                 let fits = needed <= left;
                 left = left.saturating_sub(needed);
                 // A frame that never fits goes to `push`, which says so.
@@ -399,7 +516,12 @@ impl<M: Mmio> Tx<M> {
     /// # Errors
     /// [`Error::Usage`] where frames are in flight or `batch` is not a power of two up to half the
     /// ring; [`Error::Timeout`] where the device does not report.
-    pub(super) fn limit(&mut self, segment: &Segment, batch: usize, frames: u64) -> Result<()> {
+    pub(in crate::nic) fn limit(
+        &mut self,
+        segment: &Segment,
+        batch: usize,
+        frames: u64,
+    ) -> Result<()> {
         if self.in_flight > 0 || !batch.is_power_of_two() || batch > self.descs.len() / 2 {
             return Err(Error::Usage(format!(
                 "a batch of {batch} does not go with a ring of {}: \
@@ -434,7 +556,7 @@ impl<M: Mmio> Tx<M> {
             let last = self.tail.wrapping_sub(1) & self.mask;
             self.descs[last].post(segment.iova().0, word.with_rs(true).into());
             dma_wmb();
-            self.bar.set(TDT, self.tail as u32);
+            self.bar.set(self.setup.regs.tdt, self.tail as u32);
             self.rung = self.tail;
             if !poll_until(STUCK, || self.descs[last].done()) {
                 return Err(self.stuck());
@@ -454,7 +576,7 @@ impl<M: Mmio> Tx<M> {
     }
 
     /// Never frees what the device might still reach.
-    pub(super) fn leak(&mut self) {
+    pub(in crate::nic) fn leak(&mut self) {
         for frame in &mut self.frames {
             std::mem::forget(frame.take());
         }
@@ -462,7 +584,7 @@ impl<M: Mmio> Tx<M> {
     }
 
     /// The ring, to be shown.
-    pub(super) fn view(&self) -> RingView {
+    pub(in crate::nic) fn view(&self) -> RingView {
         let reported = self
             .reports
             .iter()
@@ -487,9 +609,12 @@ impl<M: Mmio> Tx<M> {
         });
         RingView {
             name: "transmit",
+            pair: self.setup.pair,
             address: (&raw const self.descs[0]).addr(),
-            head: self.bar.get(TDH),
-            tail: self.bar.get(TDT),
+            marks: Marks::Registers {
+                head: self.bar.get(self.setup.regs.tdh),
+                tail: self.bar.get(self.setup.regs.tdt),
+            },
             slots: slots.collect(),
         }
     }
@@ -508,19 +633,35 @@ impl<M: Mmio> Tx<M> {
 /// Both words of the descriptor of a plain frame: one segment of a length that the device takes, with
 /// nothing to do to it.
 #[inline]
-fn plain(frame: &Frame) -> Option<(u64, u64)> {
+fn plain(frame: &Frame, setup: &TxSetup) -> Option<(u64, u64)> {
     const WHOLE: u64 = LegacyTx::new().with_eop(true).with_ifcs(true).into_bits();
     let segment = frame.single()?;
-    let fits = (MIN_FRAME..=MAX_FRAME).contains(&segment.len());
-    (fits && frame.offload().is_none()).then(|| (segment.iova().0, WHOLE | segment.len() as u64))
+    let (iova, len) = (segment.iova().0, segment.len());
+    let fits = (MIN_FRAME..=setup.max_frame).contains(&len)
+        && (iova ^ (iova + len as u64 - 1)) >> boundary(segment, setup) == 0;
+    (fits && frame.offload().is_none()).then_some((iova, WHOLE | len as u64))
+}
+
+/// A descriptor's buffer does not go across a multiple of 2 to the power of this.
+#[inline]
+fn boundary(segment: &Segment, setup: &TxSetup) -> u32 {
+    match setup.within_page {
+        true => segment.page_shift(),
+        false => u64::BITS - 1,
+    }
 }
 
 /// A segment cut into what one descriptor takes: address and length.
-fn pieces_of(segment: &Segment) -> impl Iterator<Item = (u64, usize)> + use<> {
-    let (iova, len) = (segment.iova().0, segment.len());
-    (0..len)
-        .step_by(DESC_BYTES)
-        .map(move |at| (iova + at as u64, DESC_BYTES.min(len - at)))
+fn pieces_of(segment: &Segment, setup: &TxSetup) -> impl Iterator<Item = (u64, usize)> + use<> {
+    let (mut iova, mut left) = (segment.iova().0, segment.len());
+    let boundary = 1u64 << boundary(segment, setup);
+    std::iter::from_fn(move || {
+        let room = boundary - (iova & (boundary - 1));
+        let len = left.min(DESC_BYTES).min(room as usize);
+        let piece = (len > 0).then_some((iova, len));
+        (iova, left) = (iova + len as u64, left - len);
+        piece
+    })
 }
 
 /// The segment that holds `iova`, as both sides see it.

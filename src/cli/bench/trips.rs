@@ -1,0 +1,158 @@
+//! What round trips took, for people and for programs.
+
+use std::time::Duration;
+
+use comfy_table::{Cell, CellAlignment, Row, Table};
+use serde_json::{Value, json};
+
+use super::report::LINES;
+
+/// All round trips of one contender with one size.
+#[derive(Debug)]
+pub struct Trips {
+    pub size: usize,
+    pub what: &'static str,
+    pub took: Vec<Duration>,
+    pub lost: u64,
+}
+
+/// All of them; kernel rows are compared with the first of the same size.
+#[derive(Debug, Default)]
+pub struct TripReport(pub Vec<Trips>);
+
+/// In microseconds.
+#[derive(Debug, Clone, Copy, PartialEq)]
+struct Figures {
+    min: f64,
+    median: f64,
+    p99: f64,
+    max: f64,
+}
+
+impl Trips {
+    fn figures(&self) -> Option<Figures> {
+        let mut micros: Vec<f64> = self
+            .took
+            .iter()
+            .map(|trip| trip.as_secs_f64() * 1e6)
+            .collect();
+        micros.sort_by(f64::total_cmp);
+        let last = micros.len().checked_sub(1)?;
+        let at = |share: f64| micros[(last as f64 * share).round() as usize];
+        Some(Figures {
+            min: at(0.0),
+            median: at(0.5),
+            p99: at(0.99),
+            max: at(1.0),
+        })
+    }
+}
+
+impl TripReport {
+    /// How many times as long as ours it took.
+    fn times(&self, trips: &Trips) -> Option<f64> {
+        let ours = self.0.iter().find(|ours| ours.size == trips.size)?;
+        if std::ptr::eq(ours, trips) {
+            return None;
+        }
+        Some(trips.figures()?.median / ours.figures()?.median)
+    }
+
+    /// One object a line.
+    pub fn json(&self) -> Value {
+        let line = |trips: &Trips| {
+            let micros = trips.figures().map(|figures| {
+                json!({
+                    "min": figures.min,
+                    "median": figures.median,
+                    "p99": figures.p99,
+                    "max": figures.max,
+                })
+            });
+            json!({
+                "size": trips.size,
+                "what": trips.what,
+                "trips": trips.took.len(),
+                "lost": trips.lost,
+                "micros": micros,
+                "times_polling": self.times(trips),
+            })
+        };
+        self.0.iter().map(line).collect()
+    }
+
+    /// A table.
+    pub fn table(&self) -> String {
+        let mut table = Table::new();
+        let header = [
+            "size",
+            "what",
+            "median us",
+            "min",
+            "p99",
+            "max",
+            "times polling",
+            "trips",
+            "lost",
+        ];
+        table.load_style(LINES).set_header(header);
+        for trips in &self.0 {
+            let mut cells = vec![trips.size.to_string(), trips.what.to_owned()];
+            match trips.figures() {
+                Some(Figures {
+                    min,
+                    median,
+                    p99,
+                    max,
+                }) => {
+                    cells.extend([median, min, p99, max].map(|micros| format!("{micros:.1}")));
+                }
+                None => cells.extend(std::iter::repeat_n(String::new(), 4)),
+            }
+            let times = self.times(trips).map(|times| format!("{times:.1} x"));
+            cells.push(times.unwrap_or_default());
+            cells.extend([trips.took.len().to_string(), trips.lost.to_string()]);
+            let cells = cells.into_iter().enumerate().map(|(column, text)| {
+                let cell = Cell::new(text);
+                match column {
+                    1 => cell,
+                    _ => cell.set_alignment(CellAlignment::Right),
+                }
+            });
+            table.add_row(Row::from(cells.collect::<Vec<_>>()));
+        }
+        table.trim_fmt()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn trips(what: &'static str, micros: &[u64]) -> Trips {
+        Trips {
+            size: 64,
+            what,
+            took: micros
+                .iter()
+                .map(|micros| Duration::from_micros(*micros))
+                .collect(),
+            lost: 0,
+        }
+    }
+
+    #[test]
+    fn the_kernel_is_a_multiple_of_polling() {
+        let report = TripReport(vec![
+            trips("poll", &[30, 10, 20]),
+            trips("AF_PACKET", &[100, 80, 60]),
+            trips("interrupt", &[]),
+        ]);
+        let json = report.json();
+        assert_eq!(json[0]["micros"]["median"], 20.0);
+        assert_eq!(json[0]["times_polling"], Value::Null);
+        assert_eq!(json[1]["times_polling"], 4.0);
+        assert_eq!(json[2]["micros"], Value::Null);
+        assert!(report.table().contains("4.0 x"));
+    }
+}

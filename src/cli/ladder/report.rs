@@ -1,0 +1,298 @@
+//! What was measured, for people: a table for each group.
+
+use std::collections::BTreeSet;
+
+use comfy_table::{Cell, CellAlignment, ColumnConstraint, Row as TableRow, Table, Width};
+use pinwire::ladder::Kind;
+use pinwire::{Error, Result};
+
+use super::plan::{Group, Row, Run, State, groups};
+use super::run::Common;
+use super::site::Site;
+use crate::cli::bench::LINES;
+use crate::cli::output::grouped;
+use crate::cli::spread::Spread;
+
+/// Bytes of a GiB, of a MiB.
+pub const GIB: f64 = (1u64 << 30) as f64;
+pub const MIB: f64 = (1u64 << 20) as f64;
+
+/// All rows, and what they have in common.
+pub struct Report {
+    /// Where the file is.
+    pub path: String,
+    /// Its bytes.
+    pub len: u64,
+    /// SHA-256 of them.
+    pub sha256: String,
+    /// By what it went.
+    pub by: String,
+    /// Is all that the machine does done for us?
+    pub whole_machine: bool,
+    /// The kernel's release.
+    pub kernel: String,
+    /// Rounds.
+    pub rounds: u16,
+    /// Bytes of a block, and of a datagram.
+    pub sizes: (usize, usize),
+    /// What was measured.
+    pub rows: Vec<Row>,
+}
+
+/// Whose processor time counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Basis {
+    /// This process's.
+    Process,
+    /// The whole machine's.
+    Machine,
+}
+
+impl Report {
+    /// With no rows yet.
+    ///
+    /// # Errors
+    /// Where the card is gone.
+    pub fn new(common: &Common, site: &Site, rounds: u16) -> Result<Self> {
+        Ok(Self {
+            path: common.path.display().to_string(),
+            len: common.len,
+            sha256: common.sha256.clone(),
+            by: site.describe()?,
+            whole_machine: matches!(site, Site::Card(_)),
+            kernel: rustix::system::uname()
+                .release()
+                .to_string_lossy()
+                .into_owned(),
+            rounds,
+            sizes: (common.block, common.payload),
+            rows: Vec::new(),
+        })
+    }
+
+    /// Whose processor time is compared in `group`: all of the machine's, unless others work there, too.
+    pub fn basis(&self, group: Group) -> Basis {
+        match (self.whole_machine, group.kind) {
+            (true, Kind::Send | Kind::Copy) => Basis::Machine,
+            _ => Basis::Process,
+        }
+    }
+
+    /// Seconds of processor time for a GiB in `run`: in the program, in the kernel, in interrupts.
+    pub fn parts(&self, row: &Row, run: &Run) -> [f64; 3] {
+        let parts = match (self.basis(row.group()), &run.cost.machine) {
+            (Basis::Machine, Ok(machine)) => machine.split(),
+            _ => [run.cost.process.user, run.cost.process.system, 0.0],
+        };
+        parts.map(|part| part * GIB / self.len as f64)
+    }
+
+    /// Seconds of processor time for a GiB, over the rounds.
+    pub fn cpu(&self, row: &Row) -> Option<Spread> {
+        Spread::of(row.runs.iter().map(|run| self.total(row, run)))
+    }
+
+    fn total(&self, row: &Row, run: &Run) -> f64 {
+        self.parts(row, run).iter().sum()
+    }
+
+    /// MiB that arrived in a second.
+    pub fn rate(&self, row: &Row) -> Option<Spread> {
+        let rate = |run: &Run| self.len as f64 / MIB / run.cost.seconds;
+        Spread::of(row.runs.iter().map(rate))
+    }
+
+    /// What others are compared with: the first rung of `row`'s group, where it was run.
+    fn first(&self, row: &Row) -> Option<&Row> {
+        let first = |of: &&pinwire::ladder::Rung| of.kind == row.rung.kind;
+        let first = pinwire::ladder::RUNGS.iter().find(first)?;
+        let mut of_group = self
+            .rows
+            .iter()
+            .filter(|other| other.group() == row.group());
+        of_group.find(|other| other.rung.name == first.name)
+    }
+
+    /// Its processor time as a multiple of the first rung's, compared within each round.
+    pub fn of_first(&self, row: &Row) -> Option<f64> {
+        let first = self.first(row)?;
+        let rounds = row.runs.iter().zip(&first.runs);
+        let ratios = rounds.map(|(run, of)| self.total(row, run) / self.total(first, of));
+        let median = Spread::of(ratios)?.median;
+        median.is_finite().then_some(median)
+    }
+
+    /// How often each byte was copied: by the rung's account, and as seen.
+    pub fn copies(&self, row: &Row) -> (Option<f64>, Option<f64>) {
+        let times = |bytes: f64| bytes / self.len as f64;
+        let account = Spread::of(row.runs.iter().map(|run| run.copied as f64));
+        let seen = row.seen.as_ref().ok();
+        (
+            account.map(|account| times(account.median)),
+            seen.map(|bytes| times(*bytes as f64)),
+        )
+    }
+
+    /// [`Error::Usage`] where a rung failed.
+    ///
+    /// # Errors
+    /// Then.
+    pub fn verdict(&self) -> Result<()> {
+        let failed = |row: &&Row| matches!(row.state, State::Failed(_));
+        let failed: Vec<_> = self.rows.iter().filter(failed).map(Row::title).collect();
+        match failed.is_empty() {
+            true => Ok(()),
+            false => Err(Error::Usage(format!(
+                "what these did is in the table, beside their names\n  failed: {}",
+                failed.join("; ")
+            ))),
+        }
+    }
+
+    /// The tables, one a group.
+    pub fn table(&self) -> String {
+        let (block, payload) = self.sizes;
+        let hashes = match self.verdict() {
+            Ok(()) => "; every hash as it was sent",
+            Err(_) => "",
+        };
+        let mut text = format!(
+            "{}, {} bytes, {}; Linux {}\nmedians of {}; blocks of {block} bytes, datagrams of {payload}{hashes}\n",
+            self.path,
+            grouped(self.len),
+            self.by,
+            self.kernel,
+            crate::cli::output::count(self.rounds.into(), "round"),
+        );
+        for group in groups(&self.rows) {
+            text += &format!("\n{}\n{}\n", group.title(), self.group_table(group));
+        }
+        for note in self.notes() {
+            text += &format!("\n{note}");
+        }
+        text
+    }
+
+    fn group_table(&self, group: Group) -> String {
+        let mut table = Table::new();
+        table.load_style(LINES).set_header([
+            "",
+            "rung",
+            "CPU s/GiB",
+            "min – max",
+            "of first",
+            "MiB/s",
+            "calls",
+            "switches",
+            "faults",
+            "copied",
+            "seen",
+        ]);
+        let rows = self.rows.iter().filter(|row| row.group() == group);
+        let (run, not_run): (Vec<&Row>, Vec<&Row>) = rows.partition(|row| self.cpu(row).is_some());
+        for row in run {
+            let cells = self.cells(row).into_iter().enumerate();
+            let cells = cells.map(|(column, text)| match column {
+                1 => Cell::new(text),
+                _ => Cell::new(text).set_alignment(CellAlignment::Right),
+            });
+            table.add_row(TableRow::from(cells.collect::<Vec<_>>()));
+        }
+        if let Some(column) = table.column_mut(1) {
+            column.set_constraint(ColumnConstraint::LowerBoundary(Width::Fixed(20)));
+        }
+        let mut text = table.trim_fmt();
+        for row in not_run {
+            let (number, name) = (row.rung.number, row.rung.name);
+            let why = match &row.state {
+                State::Missing(why) => format!("not available: {why}"),
+                State::Failed(why) => format!("FAILED: {why}"),
+                State::Runs => "not run".to_owned(),
+            };
+            text += &format!("\n {number:2}  {name}: {}", why.replace('\n', "\n   "));
+        }
+        text
+    }
+
+    fn cells(&self, row: &Row) -> Vec<String> {
+        let median = |of: &dyn Fn(&Run) -> f64| {
+            let spread = Spread::of(row.runs.iter().map(of));
+            spread.map_or(0, |spread| spread.median.round() as u64)
+        };
+        let or_dash = |text: Option<String>| text.unwrap_or("–".to_owned());
+        let pair = |a: u64, b: u64| format!("{} + {}", grouped(a), grouped(b));
+        let Some(cpu) = self.cpu(row) else {
+            return Vec::new();
+        };
+        let calls = row.runs.iter().map(|run| run.cost.calls.clone().ok());
+        let calls: Option<Vec<u64>> = calls.collect();
+        let calls = calls.and_then(|calls| Spread::of(calls.into_iter().map(|calls| calls as f64)));
+        let (account, seen) = self.copies(row);
+        let name = match &row.state {
+            State::Failed(_) => format!("{}: FAILED", row.rung.name),
+            _ => row.rung.name.to_owned(),
+        };
+        vec![
+            row.rung.number.to_string(),
+            name,
+            short(cpu.median),
+            format!("{} – {}", short(cpu.min), short(cpu.max)),
+            or_dash(self.of_first(row).map(|of| format!("{of:.2}"))),
+            or_dash(self.rate(row).map(|rate| short(rate.median))),
+            or_dash(calls.map(|calls| grouped(calls.median.round() as u64))),
+            pair(
+                median(&|run| run.cost.process.voluntary as f64),
+                median(&|run| run.cost.process.involuntary as f64),
+            ),
+            pair(
+                median(&|run| run.cost.process.minor_faults as f64),
+                median(&|run| run.cost.process.major_faults as f64),
+            ),
+            or_dash(account.map(|times| format!("{times:.2}"))),
+            or_dash(seen.map(|times| format!("{times:.2}"))),
+        ]
+    }
+
+    /// What the tables do not say by themselves.
+    fn notes(&self) -> Vec<String> {
+        let ran = || self.rows.iter().filter(|row| !row.runs.is_empty());
+        let mut notes = BTreeSet::new();
+        for row in ran() {
+            for run in &row.runs {
+                if let Err(why) = &run.cost.calls {
+                    notes.insert(format!("calls not counted: {why}"));
+                }
+                if let (Basis::Machine, Err(why)) = (self.basis(row.group()), &run.cost.machine) {
+                    notes.insert(format!("only this process's time counted: {why}"));
+                }
+            }
+            if let Err(why) = &row.seen {
+                notes.insert(format!("copies not checked: {why}"));
+            }
+        }
+        let mut notes: Vec<_> = notes.into_iter().collect();
+        let bases: Vec<_> = ran().map(|row| self.basis(row.group())).collect();
+        if bases.contains(&Basis::Machine) {
+            notes.push(
+                "CPU: the whole machine's, so that work done in interrupts is not hidden"
+                    .to_owned(),
+            );
+        }
+        if bases.contains(&Basis::Process) {
+            notes.push(match self.whole_machine {
+                true => "CPU of streams that are relayed: this process's, since the feeder is here, too",
+                false => "CPU: this process's; the far end is another one on the same machine",
+            }.to_owned());
+        }
+        notes
+    }
+}
+
+/// A number with about three digits.
+pub fn short(number: f64) -> String {
+    match number {
+        100.0.. => format!("{number:.0}"),
+        10.0.. => format!("{number:.1}"),
+        _ => format!("{number:.2}"),
+    }
+}

@@ -1,0 +1,115 @@
+//! The file that is looked at: opened so that looking does it no harm, and what is known of it.
+
+use std::fs::File;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use pinwire::Error;
+use pinwire::pagecache::{How, Look, Span, look};
+
+use super::Args;
+use crate::cli::INTERRUPTED;
+
+/// A regular file, and the part of it that is asked for.
+pub struct Target {
+    pub path: PathBuf,
+    pub file: File,
+    /// As it is mounted: `ext4`; nothing where the system does not say.
+    pub filesystem: Option<String>,
+    offset: Option<u64>,
+    length: Option<u64>,
+    how: How,
+}
+
+impl Target {
+    pub fn open(args: &Args) -> Result<Self, Error> {
+        let path = &args.file;
+        let cannot = |source| Error::io(format!("cannot read {}", path.display()), source);
+        let file = File::options()
+            .read(true)
+            // A named pipe would keep us waiting for its writer.
+            .custom_flags(libc::O_NONBLOCK)
+            .open(path)
+            .map_err(cannot)?;
+        let metadata = file.metadata().map_err(cannot)?;
+        if !metadata.is_file() {
+            return Err(Error::File {
+                path: path.clone(),
+                what: "it is not a regular file, and only those have pages to show\n  name a file"
+                    .to_owned(),
+            });
+        }
+        Ok(Self {
+            path: path.clone(),
+            file,
+            filesystem: filesystem(metadata.dev()),
+            offset: args.offset,
+            length: args.length,
+            how: args.how(),
+        })
+    }
+
+    /// Only a part of the file?
+    pub fn is_part(&self) -> bool {
+        self.offset.is_some() || self.length.is_some()
+    }
+
+    /// The pages that are asked for, as long as the file is now.
+    pub fn span(&self) -> Result<Span, Error> {
+        Span::within(&self.file, self.offset.unwrap_or(0), self.length)
+    }
+
+    /// Bytes of the file now.
+    pub fn bytes(&self) -> u64 {
+        self.file.metadata().map_or(0, |metadata| metadata.len())
+    }
+
+    /// Has the file no disk behind it, so that its pages are all there is of it?
+    pub fn is_memory(&self) -> bool {
+        let filesystem = self.filesystem.as_deref();
+        matches!(filesystem, Some("tmpfs" | "ramfs" | "devtmpfs"))
+    }
+
+    /// A look at it, in at most `cells` cells, a power of two of pages each.
+    pub fn look(&self, cells: usize) -> Result<Look, Error> {
+        let span = self.span()?;
+        let cell = span.pages.div_ceil(cells as u64).max(1).next_power_of_two();
+        let mut look = look(&self.file, span, cell, self.how, &INTERRUPTED)?;
+        if self.is_memory() {
+            // The page flags say dirty as long as the page lives, cachestat never: it has nowhere to go.
+            for cell in &mut look.cells {
+                (cell.dirty, cell.writeback) = (Some(0), Some(0));
+            }
+        }
+        Ok(look)
+    }
+}
+
+/// The type of the filesystem that has this device number.
+fn filesystem(device: u64) -> Option<String> {
+    let mounts = std::fs::read_to_string(Path::new("/proc/self/mountinfo")).ok()?;
+    let device = format!("{}:{}", libc::major(device), libc::minor(device));
+    type_of(&mounts, &device).map(str::to_owned)
+}
+
+/// Number, parent, device, root, place, options, ..., `-`, type, ...
+fn type_of<'a>(mounts: &'a str, device: &str) -> Option<&'a str> {
+    mounts.lines().find_map(|line| {
+        let (mount, kind) = line.split_once(" - ")?;
+        (mount.split(' ').nth(2)? == device).then(|| kind.split(' ').next())?
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_filesystem_is_found_by_its_device_number() {
+        let mounts = "21 1 254:0 / / rw,relatime shared:1 - ext4 /dev/vda rw\n\
+                      22 21 0:5 / /dev/shm rw - tmpfs tmpfs rw,inode64\n";
+        assert_eq!(type_of(mounts, "254:0"), Some("ext4"));
+        assert_eq!(type_of(mounts, "0:5"), Some("tmpfs"));
+        assert_eq!(type_of(mounts, "0:6"), None);
+    }
+}

@@ -1,0 +1,154 @@
+//! Frames that we make by ourselves, in a ring that we share with the kernel: what rung 10's two ways
+//! have in common. The payload is read from the file straight into its frame.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::{Errno, pread};
+use rustix::net::{AddressFamily, SendFlags, SocketFlags, SocketType, send, socket_with};
+
+use super::out::NAP;
+use super::{Job, Out, Stopped, Why, retry};
+use crate::net::UdpFlow;
+
+/// Frames a call: as many as AF_XDP takes.
+const BATCH: usize = 32;
+/// How long to sleep where the kernel says that there is room, but there is none.
+const DOZE: Duration = Duration::from_micros(50);
+/// How long frames may take to leave when nobody waits for them any more.
+const LEAVING: Duration = Duration::from_secs(1);
+
+/// A ring of frames that the kernel sends.
+pub trait FrameRing: AsFd {
+    /// Bytes of the longest frame.
+    const ROOM: usize;
+
+    /// Where the next frame is to be written; `None` while the kernel has all.
+    fn slot(&mut self) -> Option<&mut [u8]>;
+
+    /// Hands it over, `len` bytes long.
+    ///
+    /// # Panics
+    /// Where there is no slot, or it has less room.
+    fn push(&mut self, len: usize);
+
+    /// Tells the kernel that there is something to send; did it take all of it?
+    ///
+    /// # Errors
+    /// What the system says; that it has no room just now is none.
+    fn kick(&mut self) -> io::Result<bool>;
+
+    /// Has the kernel given all back?
+    fn is_idle(&mut self) -> bool;
+}
+
+/// Sends a job's file from its position on; what is read into a frame the kernel copies `by_kernel`
+/// times more.
+pub(super) fn send_file<R: FrameRing>(
+    job: &mut Job<'_>,
+    ring: &mut R,
+    by_kernel: usize,
+) -> Result<(), Stopped> {
+    let flow = interface(job)?.flow;
+    let (file, out) = (job.file, &mut job.out);
+    let most = out.most().min(R::ROOM - UdpFlow::HEADER);
+    let mut place = rustix::fs::tell(file).map_err(|errno| out.failed("lseek", errno))?;
+    let (mut waiting, mut taken) = (0, 0);
+    loop {
+        // What the far end is to make room for must have left before.
+        if waiting == BATCH || waiting > 0 && !out.has_room(out.most() as u64)? {
+            flush(out, ring).map_err(|stopped| Stopped {
+                sent: taken,
+                ..stopped
+            })?;
+            (waiting, taken) = (0, out.sent());
+        }
+        let Some(len) = out.room()? else { break };
+        wait_until(out, ring, |ring| Ok(ring.slot().is_some()))?;
+        let slot = ring.slot().expect("there is one");
+        let payload = &mut slot[UdpFlow::HEADER..][..len.min(most)];
+        let read = match retry(|| pread(file, &mut *payload, place)) {
+            Ok(read) => read,
+            Err(errno) => return Err(out.failed("pread", errno)),
+        };
+        if read == 0 {
+            break;
+        }
+        slot[..UdpFlow::HEADER].copy_from_slice(&flow.header_for_any(read));
+        ring.push(UdpFlow::HEADER + read);
+        out.copies(read * (1 + by_kernel));
+        out.moved(read);
+        (waiting, place) = (waiting + 1, place + read as u64);
+    }
+    // What is there of a file that became shorter leaves, too.
+    flush(out, ring).map_err(|stopped| Stopped {
+        sent: taken,
+        ..stopped
+    })?;
+    wait_until(out, ring, |ring| Ok(ring.is_idle()))?;
+    match out.sent() < out.len() {
+        true => Err(out.stopped(Why::Shrunk)),
+        false => Ok(()),
+    }
+}
+
+/// The interface that a job's frames go out of.
+pub(super) fn interface<'a>(job: &'a Job<'_>) -> Result<&'a super::Interface, Stopped> {
+    let why = "it makes its own frames, and lo takes none with 127.0.0.1 in them (the kernel calls \
+        them martian): name a card with --card";
+    let missing = || job.out.stopped(Why::Missing(why.to_owned()));
+    job.interface.as_ref().ok_or_else(missing)
+}
+
+/// Why there are no sockets of this family.
+pub(super) fn missing(family: AddressFamily, called: &str) -> Option<String> {
+    match socket_with(family, SocketType::RAW, SocketFlags::CLOEXEC, None) {
+        Ok(_) => None,
+        Err(Errno::PERM | Errno::ACCESS) => {
+            Some(format!("{called} needs CAP_NET_RAW: run it as root"))
+        }
+        Err(Errno::AFNOSUPPORT) => Some(format!("this kernel has no {called} sockets")),
+        Err(errno) => Some(format!("no {called} socket can be opened: {errno}")),
+    }
+}
+
+/// Sends what is ready on a socket with a ring.
+pub(super) fn kick(socket: BorrowedFd<'_>) -> io::Result<()> {
+    match send(socket, &[], SendFlags::DONTWAIT) {
+        Ok(_) | Err(Errno::AGAIN | Errno::NOBUFS | Errno::INTR) => Ok(()),
+        Err(errno) => Err(errno.into()),
+    }
+}
+
+/// Waits a second at most for what was handed over, so that nothing leaves behind the back of who goes on.
+pub(super) fn quiesce<R: FrameRing>(ring: &mut R) {
+    let begin = Instant::now();
+    while !ring.is_idle() && begin.elapsed() < LEAVING && ring.kick().is_ok() {
+        std::thread::sleep(DOZE);
+    }
+}
+
+/// Has the kernel take all that was handed over.
+fn flush<R: FrameRing>(out: &Out<'_>, ring: &mut R) -> Result<(), Stopped> {
+    wait_until(out, ring, R::kick)
+}
+
+fn wait_until<R: FrameRing>(
+    out: &Out<'_>,
+    ring: &mut R,
+    mut done: impl FnMut(&mut R) -> io::Result<bool>,
+) -> Result<(), Stopped> {
+    let mut since = None;
+    let failed = |error| out.failed("send", error);
+    while !done(ring).map_err(failed)? {
+        out.go_on(since.get_or_insert_with(Instant::now))?;
+        ring.kick().map_err(failed)?;
+        let nap = Timespec::try_from(NAP).expect("a tenth of a second");
+        // Who waits too long is told above.
+        let _ = poll(&mut [PollFd::new(&*ring, PollFlags::OUT)], Some(&nap));
+        std::thread::sleep(DOZE);
+    }
+    Ok(())
+}

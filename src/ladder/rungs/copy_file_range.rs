@@ -1,0 +1,44 @@
+//! Rung 7: `copy_file_range`, from a file into another, inside the kernel.
+//!
+//! A block: 1 copy by the processor (from one file's page cache into the other's), 1 call, 2 mode switches.
+//! No copy where the file system shares the blocks instead, as btrfs and XFS do where they can.
+
+use rustix::fs::copy_file_range;
+use rustix::io::Errno;
+
+use super::super::Carrier::{Cpu, Dma};
+use super::super::Place::{OtherFile, PageCache};
+use super::super::extents::are_shared;
+use super::super::{Job, Kind, Protocol, Rung, Stopped, Why, retry};
+
+pub const RUNG: Rung = Rung {
+    number: 7,
+    name: "copy_file_range",
+    kind: Kind::Copy,
+    over: &[Protocol::Disk],
+    hops: &[Dma.to(PageCache), Cpu.to(OtherFile)],
+    run,
+    missing: super::always,
+};
+
+fn run(job: &mut Job<'_>) -> Result<(), Stopped> {
+    let out = &mut job.out;
+    let into = super::file(job.into, out)?;
+    let begin = rustix::fs::tell(into).map_err(|errno| out.failed("lseek", errno))?;
+    while let Some(most) = out.room()? {
+        match retry(|| copy_file_range(job.file, None, into, None, most)) {
+            Ok(0) => return Err(out.stopped(Why::Shrunk)),
+            Ok(copied) => out.moved(copied),
+            Err(errno @ (Errno::XDEV | Errno::OPNOTSUPP | Errno::NOSYS)) => {
+                let why = format!("between these file systems: {errno}");
+                return Err(out.stopped(Why::Missing(why)));
+            }
+            Err(errno) => return Err(out.failed("copy_file_range", errno)),
+        }
+    }
+    // The call does not say which of both it did; the file's extents do.
+    if !are_shared(into, begin, out.len()) {
+        out.copies(out.len() as usize);
+    }
+    Ok(())
+}

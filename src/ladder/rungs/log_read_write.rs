@@ -1,0 +1,45 @@
+//! Rung 6, beside it: a stream goes to a socket and into a log by `read`, `write` and `write`.
+//!
+//! A block: 3 copies by the processor (one socket to us, us to the log, us to the other), 3 calls, 6 mode
+//! switches. The log gets a block first: it has at least what was sent.
+
+use super::super::Carrier::{Cpu, Dma};
+use super::super::Place::{Card, OtherFile, Socket, User};
+use super::super::{Job, Kind, Protocol, Rung, Stopped};
+
+pub const RUNG: Rung = Rung {
+    number: 6,
+    name: "log: read + 2 writes",
+    kind: Kind::Log,
+    over: &[Protocol::Tcp],
+    hops: &[
+        Dma.to(Socket),
+        Cpu.to(User),
+        Cpu.to(OtherFile),
+        Cpu.to(Socket),
+        Dma.to(Card),
+    ],
+    run,
+    missing: super::always,
+};
+
+fn run(job: &mut Job<'_>) -> Result<(), Stopped> {
+    let out = &mut job.out;
+    let from = super::stream(&job.from, out)?;
+    let log = super::file(job.into, out)?;
+    let mut block = vec![0; out.most()];
+    while let Some(most) = out.room()? {
+        let read = out.take("read", from, |from| {
+            rustix::io::read(from, &mut block[..most])
+        })?;
+        out.copies(read);
+        let mut unlogged = &block[..read];
+        while !unlogged.is_empty() {
+            unlogged = &unlogged[super::write(out, log, unlogged)?..];
+        }
+        out.copies(read);
+        out.write_all(&block[..read])?;
+        out.copies(read);
+    }
+    Ok(())
+}

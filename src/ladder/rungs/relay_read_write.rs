@@ -1,0 +1,32 @@
+//! Rung 5, beside it: a relay by `read` and `write`.
+//!
+//! A block: 2 copies by the processor (one socket to us, us to the other), 2 calls, 4 mode switches.
+
+use super::super::Carrier::{Cpu, Dma};
+use super::super::Place::{Card, Socket, User};
+use super::super::{Job, Kind, Protocol, Rung, Stopped};
+
+pub const RUNG: Rung = Rung {
+    number: 5,
+    name: "relay: read + write",
+    kind: Kind::Relay,
+    over: &[Protocol::Tcp],
+    hops: &[Dma.to(Socket), Cpu.to(User), Cpu.to(Socket), Dma.to(Card)],
+    run,
+    missing: super::always,
+};
+
+fn run(job: &mut Job<'_>) -> Result<(), Stopped> {
+    let out = &mut job.out;
+    let from = super::stream(&job.from, out)?;
+    let mut block = vec![0; out.most()];
+    while let Some(most) = out.room()? {
+        let read = out.take("read", from, |from| {
+            rustix::io::read(from, &mut block[..most])
+        })?;
+        out.copies(read);
+        out.write_all(&block[..read])?;
+        out.copies(read);
+    }
+    Ok(())
+}

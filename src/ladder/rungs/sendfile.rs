@@ -1,0 +1,35 @@
+//! Rung 4: `sendfile`. The socket is given the pages of the file's cache.
+//!
+//! A block: no copy by the processor, 1 call, 2 mode switches. What is written into the file before the card
+//! has read it, goes out. A call makes one datagram, too; some kernels copy then, which counts as 1 copy.
+
+use rustix::fs::sendfile;
+
+use super::super::Carrier::{Dma, Reference};
+use super::super::Place::{Card, PageCache, Socket};
+use super::super::by_reference::{DATAGRAMS, tried};
+use super::super::{Job, Kind, Rung, Stopped, Why};
+
+pub const RUNG: Rung = Rung {
+    number: 4,
+    name: "sendfile",
+    kind: Kind::Send,
+    over: super::BOTH,
+    hops: &[Dma.to(PageCache), Reference.to(Socket), Dma.to(Card)],
+    run,
+    missing: tried,
+};
+
+fn run(job: &mut Job<'_>) -> Result<(), Stopped> {
+    let out = &mut job.out;
+    let copies = out.is_datagrams() && !*DATAGRAMS;
+    while let Some(most) = out.room()? {
+        let sent = out.call("sendfile", |socket| sendfile(socket, job.file, None, most))?;
+        if sent == 0 {
+            return Err(out.stopped(Why::Shrunk));
+        }
+        out.moved(sent);
+        out.copies(if copies { sent } else { 0 });
+    }
+    Ok(())
+}

@@ -1,0 +1,46 @@
+//! Rung 5: `splice`, from the file into a pipe, and from the pipe into the socket.
+//!
+//! A block (at most a pipe, 64 KiB): no copy by the processor, 2 calls, 4 mode switches. It is `sendfile`
+//! in its two halves (in datagrams, too: some kernels copy there); in between, the pages could go elsewhere.
+
+use rustix::pipe::{SpliceFlags, splice};
+
+use super::super::Carrier::{Dma, Reference};
+use super::super::Place::{Card, PageCache, Pipe, Socket};
+use super::super::by_reference::{DATAGRAMS, tried};
+use super::super::{Job, Kind, Rung, Stopped, Why, retry};
+
+pub const RUNG: Rung = Rung {
+    number: 5,
+    name: "splice",
+    kind: Kind::Send,
+    over: super::BOTH,
+    hops: &[
+        Dma.to(PageCache),
+        Reference.to(Pipe),
+        Reference.to(Socket),
+        Dma.to(Card),
+    ],
+    run,
+    missing: tried,
+};
+
+fn run(job: &mut Job<'_>) -> Result<(), Stopped> {
+    let out = &mut job.out;
+    let (pipe, fill) = super::pipe(out)?;
+    let none = SpliceFlags::empty();
+    let copies = out.is_datagrams() && !*DATAGRAMS;
+    while let Some(most) = out.room()? {
+        let filled = retry(|| splice(job.file, None, &fill, None, most, none));
+        let mut inside = match filled {
+            Ok(0) => return Err(out.stopped(Why::Shrunk)),
+            filled => filled.map_err(|errno| out.failed("splice from the file", errno))?,
+        };
+        while inside > 0 {
+            let went = super::splice_out(out, &pipe, inside)?;
+            out.copies(if copies { went } else { 0 });
+            inside -= went;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,61 @@
+//! Rung 6: `tee`. A stream goes to a socket, and into a log as well, without being consumed in between.
+//!
+//! A block: 1 copy by the processor (into the log's page cache), 4 calls (socket to pipe, `tee` to another,
+//! that into the log, the first to the socket), 8 mode switches. The log gets a block first: it has at least
+//! what was sent. It must not be open for appending (O_APPEND), which `splice` refuses.
+
+use std::os::fd::BorrowedFd;
+
+use rustix::pipe::{SpliceFlags, splice, tee};
+
+use super::super::Carrier::{Cpu, Dma, Reference};
+use super::super::Place::{Card, OtherFile, Pipe, Socket};
+use super::super::{Job, Kind, Protocol, Rung, Stopped, retry};
+use super::some;
+
+pub const RUNG: Rung = Rung {
+    number: 6,
+    name: "log: tee + splice",
+    kind: Kind::Log,
+    over: &[Protocol::Tcp],
+    hops: &[
+        Dma.to(Socket),
+        Reference.to(Pipe),
+        Reference.to(Pipe),
+        Cpu.to(OtherFile),
+        Reference.to(Socket),
+        Dma.to(Card),
+    ],
+    run,
+    missing: super::always,
+};
+
+fn run(job: &mut Job<'_>) -> Result<(), Stopped> {
+    let out = &mut job.out;
+    let from = super::stream(&job.from, out)?;
+    let log = super::file(job.into, out)?;
+    let ((pipe, fill), (twin, fill_twin)) = (super::pipe(out)?, super::pipe(out)?);
+    let none = SpliceFlags::empty();
+    while let Some(most) = out.room()? {
+        let splice_in = |from: BorrowedFd<'_>| splice(from, None, &fill, None, most, none);
+        let mut inside = out.take("splice", from, splice_in)?;
+        while inside > 0 {
+            // As much as the other pipe has room for: it is empty.
+            let twice = retry(|| tee(&pipe, &fill_twin, inside, none));
+            let mut twice = twice.map_err(|errno| out.failed("tee", errno))?;
+            let mut unlogged = twice;
+            while unlogged > 0 {
+                let logged = retry(|| some(splice(&twin, None, log, None, unlogged, none)));
+                let logged = logged.map_err(|errno| out.failed("splice into the file", errno))?;
+                out.copies(logged);
+                unlogged -= logged;
+            }
+            while twice > 0 {
+                let went = super::splice_out(out, &pipe, twice)?;
+                twice -= went;
+                inside -= went;
+            }
+        }
+    }
+    Ok(())
+}

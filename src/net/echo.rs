@@ -1,0 +1,288 @@
+//! Sends back what asks to be sent back: ICMP echo requests (RFC 792) and UDP echo (RFC 862).
+//!
+//! A request goes back out of the buffer that it came in: addresses change places, which changes no
+//! checksum, and the few bytes that become others are worked into the checksums (RFC 1624). Nothing is
+//! put together: each fragment goes back by itself, and whoever asked puts them together.
+
+use std::collections::VecDeque;
+use std::net::Ipv4Addr;
+
+use etherparse::{EtherType, IpNumber, Ipv4HeaderSlice};
+
+use super::packet::{ETHERNET_HEADER, Packet};
+use super::responder::Responder;
+use crate::dma::{Frame, Segment};
+use crate::error::{Error, Result};
+use crate::nic::{Checksum, Mac, Nic, Received};
+
+/// Frames taken from the card at once.
+const BATCH: usize = 64;
+/// Bytes of an IPv4 header without options; packets with options are not answered (source routes).
+const IP_HEADER: usize = 20;
+/// Bytes of a VLAN tag.
+const TAG: usize = 4;
+/// Datagrams in fragments whose beginning was answered, so that the rest is, too.
+const OPEN: usize = 64;
+/// The time to live that answers begin with.
+const TTL: u8 = 64;
+
+/// What was answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Echoed {
+    /// ARP questions.
+    pub arp: u64,
+    /// ICMP echo requests; one in fragments counts once.
+    pub icmp: u64,
+    /// UDP datagrams; likewise.
+    pub udp: u64,
+    /// Further fragments of them.
+    pub fragments: u64,
+    /// Bytes sent back, without ARP.
+    pub bytes: u64,
+    /// Frames that were not answered.
+    pub ignored: u64,
+}
+
+/// One datagram in fragments: from whom, identification, protocol.
+type FragmentId = (Ipv4Addr, u16, u8);
+
+/// Answers for one address on one card.
+pub struct Echo {
+    address: Ipv4Addr,
+    mac: Mac,
+    udp_port: u16,
+    responder: Responder,
+    open: VecDeque<FragmentId>,
+    came: Vec<Received>,
+    /// Answers that had no room in the ring; at most a batch.
+    out: Vec<Frame>,
+    gone: Vec<Frame>,
+    bytes: Vec<u8>,
+    echoed: Echoed,
+}
+
+impl Echo {
+    /// Answers for `address` through `nic`; UDP datagrams to `udp_port`.
+    ///
+    /// # Errors
+    /// As [`Responder::new`].
+    pub fn new(nic: &dyn Nic, address: Ipv4Addr, udp_port: u16) -> Result<Self> {
+        Ok(Self {
+            address,
+            mac: nic.mac(),
+            udp_port,
+            responder: Responder::new(nic, address)?,
+            open: VecDeque::with_capacity(OPEN),
+            came: Vec::with_capacity(BATCH),
+            out: Vec::with_capacity(BATCH),
+            gone: Vec::with_capacity(4096),
+            bytes: Vec::with_capacity(64),
+            echoed: Echoed::default(),
+        })
+    }
+
+    /// What was answered so far.
+    pub fn echoed(&self) -> Echoed {
+        self.echoed
+    }
+
+    /// Takes a batch from the card and answers it; gives how many frames moved. Where it is 0, there is
+    /// nothing to do until [`QueuePair::wait`](crate::nic::QueuePair::wait) says so.
+    ///
+    /// # Errors
+    /// What the card says.
+    pub fn round(&mut self, nic: &mut dyn Nic) -> Result<usize> {
+        let back = nic.reap(&mut self.gone)?;
+        self.gone.clear();
+        // What had no room goes first; until then no more is taken, but buffers are lent.
+        let most = if self.out.is_empty() { BATCH } else { 0 };
+        let came = nic.recv(&mut self.came, most)?;
+        let mut batch = std::mem::take(&mut self.came);
+        for received in batch.drain(..) {
+            self.one(nic, received)?;
+        }
+        self.came = batch;
+        let before = self.out.len();
+        if before > 0 {
+            while let Err(error) = nic.send(&mut self.out) {
+                let Error::FrameLength { .. } = error else {
+                    return Err(error);
+                };
+                self.drop_refused();
+            }
+        }
+        Ok(back + came + before - self.out.len())
+    }
+
+    fn one(&mut self, nic: &mut dyn Nic, received: Received) -> Result<()> {
+        if is_arp(received.frame.first()) {
+            received.frame.copy_to(&mut self.bytes);
+            let packet = Packet::parse(&self.bytes);
+            if let Some(packet) = packet
+                && self.responder.answer(nic, &packet)?
+            {
+                self.echoed.arp += 1;
+                return Ok(());
+            }
+        }
+        match self.answer(received) {
+            Some(frame) => {
+                self.echoed.bytes += frame.len() as u64;
+                self.out.push(frame);
+            }
+            None => self.echoed.ignored += 1,
+        }
+        Ok(())
+    }
+
+    /// There are cards that receive more than they send: the answer that was refused, the first, is none.
+    #[cold]
+    fn drop_refused(&mut self) {
+        let frame = self.out.remove(0);
+        let echoed = &mut self.echoed;
+        echoed.bytes -= frame.len() as u64;
+        echoed.ignored += 1;
+        let header = link(frame.first()).and_then(|(_, l2)| frame.first().array::<IP_HEADER>(l2));
+        let header = header.expect("an answer has an IPv4 header");
+        let ip = Ipv4HeaderSlice::from_slice(&header).expect("it was made here");
+        *match ip.protocol() {
+            _ if ip.fragments_offset().value() > 0 => &mut echoed.fragments,
+            IpNumber::ICMP => &mut echoed.icmp,
+            _ => &mut echoed.udp,
+        } -= 1;
+    }
+
+    /// The request turned into its answer, in the buffer that it came in; `None` where it is none.
+    pub fn answer(&mut self, received: Received) -> Option<Frame> {
+        if received.ip_checksum == Checksum::Bad || received.l4_checksum == Checksum::Bad {
+            return None;
+        }
+        let mut frame = received.frame;
+        let length = frame.len();
+        let first = frame.first_mut();
+        let [to, from] = [first.array::<6>(0)?, first.array::<6>(6)?];
+        // Broadcasts are not answered: one question must not make many answers (RFC 1122, 3.2.2.6).
+        if Mac(to) != self.mac || from[0] & 1 != 0 {
+            return None;
+        }
+        let (ethertype, l2) = link(first)?;
+        if ethertype != EtherType::IPV4.0 {
+            return None;
+        }
+        let bytes = first.array::<IP_HEADER>(l2)?;
+        let ip = Ipv4HeaderSlice::from_slice(&bytes).ok()?;
+        let (source, id, protocol) = (ip.source_addr(), ip.identification(), ip.protocol());
+        if ip.to_header().calc_header_checksum() != ip.header_checksum()
+            || ip.destination_addr() != self.address
+            || l2 + usize::from(ip.total_len()) > length
+            || !is_host(source)
+            || source == self.address
+        {
+            return None;
+        }
+        let open = (source, id, protocol.0);
+        let l4 = l2 + IP_HEADER;
+        if ip.fragments_offset().value() > 0 {
+            // Who comes before its beginning, or belongs to what is not answered, is not known.
+            self.open.contains(&open).then_some(())?;
+            self.echoed.fragments += 1;
+        } else {
+            match protocol {
+                IpNumber::ICMP => {
+                    let [0x08, 0x00, high, low] = first.array(l4)? else {
+                        return None;
+                    };
+                    let sum = patched(u16::from_be_bytes([high, low]), 0x0800, 0x0000);
+                    let [high, low] = sum.to_be_bytes();
+                    first.put(l4, &[0, 0, high, low]);
+                    self.echoed.icmp += 1;
+                }
+                IpNumber::UDP => {
+                    let [a, b, c, d] = first.array(l4)?;
+                    // An answer to an echo server's answer would go on for ever (RFC 862 does not say).
+                    let (theirs, ours) = (u16::from_be_bytes([a, b]), u16::from_be_bytes([c, d]));
+                    if ours != self.udp_port || theirs == self.udp_port || theirs == 0 {
+                        return None;
+                    }
+                    first.put(l4, &[c, d, a, b]);
+                    self.echoed.udp += 1;
+                }
+                _ => return None,
+            }
+            if ip.more_fragments() {
+                if self.open.len() == OPEN {
+                    self.open.pop_front();
+                }
+                self.open.push_back(open);
+            }
+        }
+        first.put(0, &from);
+        first.put(6, &to);
+        // The time to live and the protocol are one word of the header.
+        let word = |ttl| u16::from_be_bytes([ttl, protocol.0]);
+        let sum = patched(ip.header_checksum(), word(ip.ttl()), word(TTL));
+        let [high, low] = sum.to_be_bytes();
+        first.put(l2 + 8, &[TTL, protocol.0, high, low]);
+        first.put(l2 + 12, &self.address.octets());
+        first.put(l2 + 16, &source.octets());
+        if let Some(tci) = received.vlan {
+            frame.set_offload(frame.offload().with_vlan(tci));
+        }
+        Some(frame)
+    }
+}
+
+/// What the frame carries, and where that begins: past one VLAN tag, if it has one.
+fn link(first: &Segment) -> Option<(u16, usize)> {
+    let ethertype = |at| first.array(at).map(u16::from_be_bytes);
+    match EtherType(ethertype(12)?) {
+        EtherType::VLAN_TAGGED_FRAME => Some((ethertype(12 + TAG)?, ETHERNET_HEADER + TAG)),
+        EtherType(other) => Some((other, ETHERNET_HEADER)),
+    }
+}
+
+fn is_arp(first: &Segment) -> bool {
+    link(first).is_some_and(|(ethertype, _)| ethertype == EtherType::ARP.0)
+}
+
+/// May an answer go there?
+fn is_host(address: Ipv4Addr) -> bool {
+    !(address.is_multicast()
+        || address.is_broadcast()
+        || address.is_unspecified()
+        || address.is_loopback())
+}
+
+/// A checksum after one of the words that it is over has changed: equation 3 of RFC 1624.
+fn patched(checksum: u16, old: u16, new: u16) -> u16 {
+    let sum = u32::from(!checksum) + u32::from(!old) + u32::from(new);
+    let sum = (sum & 0xffff) + (sum >> 16);
+    !((sum & 0xffff) + (sum >> 16)) as u16
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use etherparse::checksum::Sum16BitWords;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn a_patched_checksum_is_that_of_the_changed_words(
+            mut words in prop::collection::vec(any::<u16>(), 2..40),
+            at: prop::sample::Index,
+            new: u16,
+        ) {
+            // A header's first word is never 0: of zeros only, there are two sums.
+            words[0] |= 0x4500;
+            let sum = |words: &[u16]| {
+                let bytes: Vec<u8> = words.iter().flat_map(|word| word.to_be_bytes()).collect();
+                Sum16BitWords::new().add_slice(&bytes).ones_complement().to_be()
+            };
+            let before = sum(&words);
+            let at = 1 + at.index(words.len() - 1);
+            let old = std::mem::replace(&mut words[at], new);
+            prop_assert_eq!(patched(before, old, new), sum(&words));
+        }
+    }
+}

@@ -1,0 +1,168 @@
+//! The receive ring with extended descriptors, §7.1.4: one buffer a descriptor.
+//!
+//! The driver lends the device empty buffers between head (RDH) and tail (RDT); the device fills
+//! them in order and sets DD. A frame longer than a buffer lies in several, the last of which has
+//! EOP. What the device says of a buffer is checked before it is believed.
+
+use std::sync::Arc;
+
+use super::RxSetup;
+use super::desc::{ExtendedRx, describe_extended};
+use crate::barrier::dma_wmb;
+use crate::dma::{DmaArray, DmaBuf, DmaSpace, Pool};
+use crate::error::Result;
+use crate::mmio::Mmio;
+use crate::nic::intel::join::{Join, LONGEST};
+use crate::nic::{Marks, Owner, Received, RingView, SlotView};
+
+/// Bytes of a receive buffer, as RCTL.BSIZE tells the device.
+pub const BUFFER: usize = 2048;
+
+/// The receive ring; it owns every buffer that the device may write.
+pub struct Rx<M> {
+    bar: M,
+    setup: RxSetup,
+    descs: DmaArray<ExtendedRx>,
+    lent: Box<[Option<DmaBuf>]>,
+    mask: usize,
+    /// The descriptor that the device fills next.
+    head: usize,
+    /// The next to lend.
+    tail: usize,
+    pool: Pool,
+    join: Join,
+}
+
+impl<M: Mmio> Rx<M> {
+    /// A ring with fresh buffers, and the device told of it. The receiver must be off; [`Rx::lend`] is
+    /// for when it is on.
+    pub(super) fn new(
+        bar: &M,
+        device: &str,
+        dma: &Arc<dyn DmaSpace>,
+        setup: RxSetup,
+    ) -> Result<Self> {
+        let len = setup.len;
+        let ring = Self {
+            bar: bar.clone(),
+            setup,
+            descs: DmaArray::alloc(dma, len)?,
+            lent: (0..len).map(|_| None).collect(),
+            mask: len - 1,
+            head: 0,
+            tail: 0,
+            // As many again as the ring holds, so that the caller may keep some.
+            pool: Pool::new(dma, 2 * len, BUFFER)?,
+            join: Join::new(device, LONGEST / BUFFER + 1),
+        };
+        ring.tell_device();
+        Ok(ring)
+    }
+
+    fn tell_device(&self) {
+        let bytes = self.descs.len() * size_of::<ExtendedRx>();
+        self.setup.tell(&self.bar, self.descs.iova(0), bytes);
+    }
+
+    /// The device was reset: begins anew, with no buffer lent.
+    pub(super) fn restart(&mut self) {
+        self.lent.fill_with(|| None);
+        self.join.restart();
+        (self.head, self.tail) = (0, 0);
+        self.tell_device();
+    }
+
+    /// Lends the device every buffer that the pool has, up to a full ring: one register write.
+    #[inline]
+    pub fn lend(&mut self) {
+        let before = self.tail;
+        loop {
+            let next = (self.tail + 1) & self.mask;
+            if next == self.head {
+                break;
+            }
+            let Some(buf) = self.pool.take() else { break };
+            self.descs[self.tail].post(buf.iova().0);
+            self.lent[self.tail] = Some(buf);
+            self.tail = next;
+        }
+        if self.tail != before {
+            // Descriptors before the tail: else the device fills buffers it was not lent.
+            dma_wmb();
+            self.bar.set(self.setup.rdt, self.tail as u32);
+        }
+    }
+
+    /// Has the device filled a buffer?
+    pub(super) fn is_ready(&self) -> bool {
+        self.head != self.tail && self.descs[self.head].take().is_some()
+    }
+
+    /// Appends to `into` the frames that are whole, at most `most`; gives how many. Lends nothing.
+    ///
+    /// # Errors
+    /// [`DeviceLied`](crate::Error::DeviceLied) for a length beyond the buffer or a frame that does not
+    /// end.
+    #[inline]
+    pub fn take(&mut self, into: &mut Vec<Received>, most: usize) -> Result<usize> {
+        let mut count = 0;
+        while count < most && self.head != self.tail {
+            let index = self.head;
+            let Some(status) = self.descs[index].take() else {
+                break;
+            };
+            let Some(buf) = self.lent[index].take() else {
+                break;
+            };
+            self.head = (index + 1) & self.mask;
+            self.join.add(buf, status.length(), index)?;
+            if let Some(received) = self.setup.end(&mut self.join, status) {
+                into.push(received);
+                count += 1;
+            }
+        }
+        Ok(count)
+    }
+
+    /// The pool that its buffers come from.
+    pub fn pool(&self) -> &Pool {
+        &self.pool
+    }
+
+    /// Never frees what the device might still reach.
+    pub(super) fn leak(&mut self) {
+        for buf in &mut self.lent {
+            std::mem::forget(buf.take());
+        }
+        self.descs.leak();
+    }
+
+    /// The ring, to be shown.
+    pub(super) fn view(&self) -> RingView {
+        let slots = (0..self.descs.len()).map(|index| {
+            let words = self.descs[index].words();
+            let lent = self.lent[index].as_ref();
+            SlotView {
+                iova: self.descs.iova(index),
+                words,
+                text: describe_extended(words),
+                owner: match (lent, self.descs[index].take()) {
+                    (None, _) => Owner::Driver,
+                    (Some(_), None) => Owner::Device,
+                    (Some(_), Some(_)) => Owner::Done,
+                },
+                buffer: lent.map(|buf| (buf.iova(), buf.address(), buf.capacity())),
+            }
+        });
+        RingView {
+            name: "receive",
+            pair: self.setup.pair,
+            address: (&raw const self.descs[0]).addr(),
+            marks: Marks::Registers {
+                head: self.bar.get(self.setup.rdh),
+                tail: self.bar.get(self.setup.rdt),
+            },
+            slots: slots.collect(),
+        }
+    }
+}

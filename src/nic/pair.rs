@@ -1,0 +1,201 @@
+//! A queue pair: one transmit and one receive ring, with an interrupt of their own.
+//!
+//! A card has one pair or several, and each may be worked by a thread of its own
+//! ([`Nic::split`](super::Nic::split)): a pair shares no ring, no buffer and no lock with another.
+//! Who has nothing to do waits, in one of three ways ([`Waiting`]).
+
+use std::os::fd::AsFd;
+use std::time::{Duration, Instant};
+
+use super::Received;
+use crate::dma::{Frame, Pool};
+use crate::error::{Error, Result};
+use crate::irq::Irq;
+
+/// How a pair waits for work.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Waiting {
+    /// Looks at the rings without a pause: a processor is busy, and nothing is faster. Needs no
+    /// interrupt.
+    Poll,
+    /// Sleeps until the card interrupts.
+    Interrupt,
+    /// Looks for about as long as falling asleep and waking up would take, then sleeps.
+    #[default]
+    Adaptive,
+}
+
+impl Waiting {
+    /// For how long of `timeout` it looks before it sleeps.
+    fn spin(self, timeout: Duration) -> Duration {
+        match self {
+            Self::Poll => timeout,
+            Self::Interrupt => Duration::ZERO,
+            Self::Adaptive => SPIN.min(timeout),
+        }
+    }
+}
+
+/// How long [`Waiting::Adaptive`] looks before it sleeps: at worst the wait costs twice what the
+/// better of the two would have.
+const SPIN: Duration = Duration::from_micros(50);
+/// Looks at the rings between two looks at the clock, which in a VM may be a system call.
+const LOOKS: u32 = 64;
+
+/// One transmit and one receive ring. Its file descriptor becomes readable once the card has
+/// interrupted after [`QueuePair::arm`], so that any event loop can hold it.
+pub trait QueuePair: Send + AsFd {
+    /// Moves frames from the front of `frames` into the ring, as many as it has room for; the card
+    /// does not look before [`QueuePair::doorbell`]. Gives how many went; the others stay.
+    ///
+    /// # Errors
+    /// A frame that cannot be sent ([`Error::FrameLength`], [`Error::NotOffered`]): it stays at the
+    /// front, those before it went.
+    fn post(&mut self, frames: &mut Vec<Frame>) -> Result<usize>;
+
+    /// Hands everything that was posted to the card: one register write, or none where the card
+    /// does not want to be told.
+    fn doorbell(&mut self);
+
+    /// [`QueuePair::post`], then [`QueuePair::doorbell`].
+    ///
+    /// # Errors
+    /// As [`QueuePair::post`].
+    fn send(&mut self, frames: &mut Vec<Frame>) -> Result<usize> {
+        let posted = self.post(frames);
+        self.doorbell();
+        posted
+    }
+
+    /// Appends to `done` the frames that the card is through with. Gives how many.
+    ///
+    /// # Errors
+    /// [`Error::DeviceLied`].
+    fn reap(&mut self, done: &mut Vec<Frame>) -> Result<usize>;
+
+    /// Frames posted and not yet given back by [`QueuePair::reap`].
+    fn in_flight(&self) -> usize;
+
+    /// Appends to `into` the frames that came in, at most `most`, and gives the card fresh buffers.
+    /// Gives how many.
+    ///
+    /// # Errors
+    /// [`Error::DeviceLied`].
+    fn recv(&mut self, into: &mut Vec<Received>, most: usize) -> Result<usize>;
+
+    /// Is there something to receive, or to reap? Looks at memory only.
+    fn is_ready(&self) -> bool;
+
+    /// Asks for an interrupt when there is something to do. `true`: there is already, which may have
+    /// come before the card was asked, so do not sleep on it.
+    ///
+    /// # Errors
+    /// [`Error::NotOffered`] where the card has no interrupt.
+    fn arm(&mut self) -> Result<bool>;
+
+    /// Asks for no more interrupts, and forgets those that came.
+    ///
+    /// # Errors
+    /// Where the system refuses.
+    fn disarm(&mut self) -> Result<()>;
+
+    /// The interrupt; none where the card was started with [`Waiting::Poll`].
+    fn irq(&self) -> Option<&Irq>;
+
+    /// How it waits: [`NicConfig::waiting`](super::NicConfig::waiting).
+    fn waiting(&self) -> Waiting;
+
+    /// The pool that received frames come from.
+    fn rx_pool(&self) -> &Pool;
+
+    /// Waits until something came in, was sent, or the link changed, or until `timeout`; `true` where
+    /// it did, which may be for something already seen.
+    ///
+    /// # Errors
+    /// As [`QueuePair::arm`]; [`Error::DeviceGone`] as soon as the card is being taken away, but not to
+    /// who polls and has no interrupt to be told by: see [`Nic::check_leaving`](super::Nic::check_leaving).
+    fn wait(&mut self, timeout: Duration) -> Result<bool> {
+        self.irq().map_or(Ok(()), Irq::check_departure)?;
+        let begin = Instant::now();
+        if look(begin, self.waiting().spin(timeout), || self.is_ready()) {
+            return Ok(true);
+        }
+        if self.waiting() == Waiting::Poll {
+            return Ok(false);
+        }
+        let came = if self.arm()? {
+            Ok(true)
+        } else {
+            let irq = self.irq().ok_or_else(|| no_interrupt("this card"))?;
+            irq.wait(timeout.saturating_sub(begin.elapsed()))
+        };
+        self.disarm()?;
+        came
+    }
+}
+
+/// Waits until one of `pairs`, of one card or of several, has something to do: as [`QueuePair::wait`]
+/// of each, with one sleep for all. One that polls keeps all from sleeping.
+///
+/// # Errors
+/// As [`QueuePair::wait`].
+pub fn wait_any(pairs: &mut [&mut dyn QueuePair], timeout: Duration) -> Result<bool> {
+    let mut irqs = pairs.iter().filter_map(|pair| pair.irq());
+    irqs.try_for_each(Irq::check_departure)?;
+    let begin = Instant::now();
+    let spins = pairs.iter().map(|pair| pair.waiting().spin(timeout));
+    let spin = spins.max().unwrap_or(Duration::ZERO);
+    if look(begin, spin, || pairs.iter().any(|pair| pair.is_ready())) {
+        return Ok(true);
+    }
+    if pairs.iter().any(|pair| pair.waiting() == Waiting::Poll) {
+        return Ok(false);
+    }
+    // All are armed before the sleep, and each says whether something came before it was: so nothing
+    // comes between the last look and the sleep.
+    let armed = arm_all(pairs);
+    let came = match armed {
+        Ok(false) => {
+            let irqs = pairs.iter().filter_map(|pair| pair.irq());
+            Irq::wait_any(irqs, timeout.saturating_sub(begin.elapsed()))
+        }
+        other => other,
+    };
+    for pair in pairs {
+        pair.disarm()?;
+    }
+    came
+}
+
+/// `true` where one has something to do already.
+fn arm_all(pairs: &mut [&mut dyn QueuePair]) -> Result<bool> {
+    let mut ready = false;
+    for pair in pairs {
+        ready |= pair.arm()?;
+    }
+    Ok(ready)
+}
+
+/// Looks at the rings for `spin` from `begin` on, at least once: `true` as soon as one is ready.
+fn look(begin: Instant, spin: Duration, ready: impl Fn() -> bool) -> bool {
+    loop {
+        for _ in 0..LOOKS {
+            if ready() {
+                return true;
+            }
+            std::hint::spin_loop();
+        }
+        if begin.elapsed() >= spin {
+            return false;
+        }
+    }
+}
+
+/// What [`QueuePair::arm`] says where there is none.
+pub(super) fn no_interrupt(device: &str) -> Error {
+    Error::NotOffered {
+        device: device.to_owned(),
+        what: "an interrupt: it has none, or was started without; poll instead (Waiting::Poll)"
+            .to_owned(),
+    }
+}

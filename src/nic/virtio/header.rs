@@ -1,0 +1,267 @@
+//! What goes before each frame, §5.1.6: `struct virtio_net_hdr`, 12 bytes.
+//!
+//! A sender says in it what is still to be done to the frame, and so does the device. The header lies
+//! in a buffer's headroom, right before the frame, so that both are one stretch of memory.
+
+use super::features as f;
+use crate::dma::{Frame, Offload, OffloadFlags, Segment};
+
+/// Bytes of it.
+pub const HEADER: usize = 12;
+
+/// flags: the checksum from csum_start on is to be put at csum_offset.
+const NEEDS_CSUM: u8 = 1;
+/// flags: the checksum was looked at and is right.
+const DATA_VALID: u8 = 2;
+/// gso_type: TCP over IPv4.
+const GSO_TCPV4: u8 = 1;
+/// gso_type: TCP over IPv6.
+const GSO_TCPV6: u8 = 4;
+/// gso_type: UDP, cut into datagrams.
+const GSO_UDP_L4: u8 = 5;
+/// gso_type: a flag, with explicit congestion notification.
+const GSO_ECN: u8 = 0x80;
+
+/// Where the checksum is in a TCP header.
+const TCP_CSUM: u16 = 16;
+/// Where it is in a UDP header.
+const UDP_CSUM: u16 = 6;
+
+/// The header, decoded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Header {
+    /// What is to be done, and what was.
+    pub flags: u8,
+    /// How the frame is to be cut.
+    pub gso_type: u8,
+    /// Bytes of all headers: a hint.
+    pub hdr_len: u16,
+    /// Payload bytes of a piece.
+    pub gso_size: u16,
+    /// From where on to sum.
+    pub csum_start: u16,
+    /// Where the sum goes, from there.
+    pub csum_offset: u16,
+    /// Buffers that the frame lies in, with MRG_RXBUF.
+    pub num_buffers: u16,
+}
+
+impl Header {
+    /// As it lies in memory.
+    #[inline]
+    pub fn to_bytes(self) -> [u8; HEADER] {
+        let mut bytes = [0; HEADER];
+        bytes[0] = self.flags;
+        bytes[1] = self.gso_type;
+        let words = [
+            self.hdr_len,
+            self.gso_size,
+            self.csum_start,
+            self.csum_offset,
+            self.num_buffers,
+        ];
+        for (to, word) in bytes[2..].chunks_exact_mut(2).zip(words) {
+            to.copy_from_slice(&word.to_le_bytes());
+        }
+        bytes
+    }
+
+    /// What lies in memory.
+    #[inline]
+    pub fn from_bytes(bytes: [u8; HEADER]) -> Self {
+        let word = |at: usize| u16::from_le_bytes([bytes[at], bytes[at + 1]]);
+        Self {
+            flags: bytes[0],
+            gso_type: bytes[1],
+            hdr_len: word(2),
+            gso_size: word(4),
+            csum_start: word(6),
+            csum_offset: word(8),
+            num_buffers: word(10),
+        }
+    }
+
+    /// For a frame that the device shall work on.
+    pub fn of(offload: Offload) -> Self {
+        let flags = offload.flags;
+        let l4 = u16::from(offload.l2_len) + u16::from(offload.l3_len);
+        let mut header = Self::default();
+        if flags.intersects(OffloadFlags::TCP_CHECKSUM | OffloadFlags::UDP_CHECKSUM) {
+            header.flags = NEEDS_CSUM;
+            header.csum_start = l4;
+            header.csum_offset = match flags.contains(OffloadFlags::TCP_CHECKSUM) {
+                true => TCP_CSUM,
+                false => UDP_CSUM,
+            };
+        }
+        if flags.intersects(OffloadFlags::TSO | OffloadFlags::USO) {
+            header.hdr_len = l4 + u16::from(offload.l4_len);
+            header.gso_size = offload.mss;
+            header.gso_type = match flags {
+                _ if flags.contains(OffloadFlags::USO) => GSO_UDP_L4,
+                _ if flags.contains(OffloadFlags::IPV6) => GSO_TCPV6,
+                _ => GSO_TCPV4,
+            };
+        }
+        header
+    }
+
+    /// Was the TCP or UDP checksum found right, or is it the device's own and yet to be made?
+    #[inline]
+    pub fn is_valid(&self) -> bool {
+        self.flags & (DATA_VALID | NEEDS_CSUM) != 0
+    }
+
+    /// Does it ask for nothing?
+    #[inline]
+    pub fn is_plain(&self) -> bool {
+        self.flags & NEEDS_CSUM == 0 && self.gso_type == 0
+    }
+
+    /// What is still to be done to `frame`, which came in with this header; `None` where the header
+    /// does not go with the frame, or asks for what is not among the features `taken`.
+    pub fn offload(&self, frame: &Frame, taken: u64) -> Option<Offload> {
+        let first = frame.first();
+        if self.flags & NEEDS_CSUM == 0 || taken & f::GUEST_CSUM == 0 {
+            return None;
+        }
+        let (l2_len, ethertype) = link(first)?;
+        let l3_len = u8::try_from(self.csum_start.checked_sub(l2_len.into())?).ok()?;
+        let field = usize::from(self.csum_start) + usize::from(self.csum_offset);
+        if l3_len < 20 || field + 2 > frame.len() {
+            return None;
+        }
+        let tcp = self.csum_offset == TCP_CSUM;
+        let mut flags = match self.csum_offset {
+            TCP_CSUM => OffloadFlags::TCP_CHECKSUM,
+            UDP_CSUM => OffloadFlags::UDP_CHECKSUM,
+            _ => return None,
+        };
+        match ethertype {
+            0x0800 => {}
+            0x86dd => flags |= OffloadFlags::IPV6,
+            _ => return None,
+        }
+        let ipv6 = flags.contains(OffloadFlags::IPV6);
+        let (cut, feature) = match (self.gso_type & !GSO_ECN, tcp, ipv6) {
+            (0, ..) => (OffloadFlags::empty(), f::GUEST_CSUM),
+            (GSO_TCPV4, true, false) => (OffloadFlags::TSO, f::GUEST_TSO4),
+            (GSO_TCPV6, true, true) => (OffloadFlags::TSO, f::GUEST_TSO6),
+            (GSO_UDP_L4, false, false) => (OffloadFlags::USO, f::GUEST_USO4),
+            (GSO_UDP_L4, false, true) => (OffloadFlags::USO, f::GUEST_USO6),
+            _ => return None,
+        };
+        flags |= cut;
+        let cut = !cut.is_empty();
+        if taken & feature == 0 || (cut && self.gso_size == 0) {
+            return None;
+        }
+        let l4_len = match tcp {
+            true => {
+                let [offset] = first.array(usize::from(self.csum_start) + 12)?;
+                (offset >> 4) * 4
+            }
+            false => 8,
+        };
+        Some(Offload {
+            flags,
+            l2_len,
+            l3_len,
+            l4_len,
+            mss: if cut { self.gso_size } else { 0 },
+            vlan: 0,
+        })
+    }
+}
+
+/// Bytes of the link header with its VLAN tags, and the EtherType after it.
+fn link(first: &Segment) -> Option<(u8, u16)> {
+    for at in [12, 16, 20] {
+        let ethertype = u16::from_be_bytes(first.array(at)?);
+        if !matches!(ethertype, 0x8100 | 0x88a8) {
+            return Some((at as u8 + 2, ethertype));
+        }
+    }
+    None
+}
+
+/// Adds up big-endian words, one's complement (RFC 1071).
+fn sum(words: &[u8]) -> u32 {
+    words
+        .chunks(2)
+        .map(|word| u32::from(u16::from_be_bytes([word[0], *word.get(1).unwrap_or(&0)])))
+        .sum()
+}
+
+fn fold(mut sum: u32) -> u16 {
+    while sum > 0xffff {
+        sum = (sum & 0xffff) + (sum >> 16);
+    }
+    sum as u16
+}
+
+/// Makes the IPv4 header's checksum in `first`, which virtio has no offload for. `false` where the
+/// header is not whole in it, or is of a file that the CPU does not read.
+pub(super) fn sum_ipv4(first: &mut Segment, l2_len: u8, l3_len: u8) -> bool {
+    let at = usize::from(l2_len);
+    let mut total = 0;
+    for word in (0..usize::from(l3_len)).step_by(2) {
+        // The checksum's own field counts as zero.
+        if word != 10 {
+            let Some(bytes) = first.array::<2>(at + word) else {
+                return false;
+            };
+            total += sum(&bytes);
+        }
+    }
+    l3_len >= 20 && first.put(at + 10, &(!fold(total)).to_be_bytes())
+}
+
+/// The sum over the pseudo-header goes into the checksum field of a frame to be cut: `l4` bytes of
+/// header and payload in all. `false` as for [`sum_ipv4`].
+pub(super) fn sum_pseudo(first: &mut Segment, offload: Offload, l4: usize) -> bool {
+    let at = usize::from(offload.l2_len);
+    let ipv6 = offload.flags.contains(OffloadFlags::IPV6);
+    let addresses = match ipv6 {
+        true => first.array::<32>(at + 8).map(|bytes| sum(&bytes)),
+        false => first.array::<8>(at + 12).map(|bytes| sum(&bytes)),
+    };
+    let (protocol, field) = match offload.flags.contains(OffloadFlags::TSO) {
+        true => (6, TCP_CSUM),
+        false => (17, UDP_CSUM),
+    };
+    let Some(addresses) = addresses else {
+        return false;
+    };
+    let total = fold(addresses + protocol + l4 as u32);
+    let place = at + usize::from(offload.l3_len) + usize::from(field);
+    first.put(place, &total.to_be_bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_header_is_the_same_after_a_trip_through_memory() {
+        let header = Header {
+            flags: 1,
+            gso_type: 4,
+            hdr_len: 0x1234,
+            gso_size: 1460,
+            csum_start: 34,
+            csum_offset: 16,
+            num_buffers: 3,
+        };
+        let bytes = header.to_bytes();
+        assert_eq!(bytes[2..4], [0x34, 0x12]);
+        assert_eq!(Header::from_bytes(bytes), header);
+    }
+
+    #[test]
+    fn udp_over_ipv4_is_summed_from_its_header_on() {
+        let header = Header::of(Offload::UDP4);
+        assert_eq!((header.flags, header.gso_type), (NEEDS_CSUM, 0));
+        assert_eq!((header.csum_start, header.csum_offset), (34, 6));
+    }
+}

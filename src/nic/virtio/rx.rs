@@ -1,0 +1,283 @@
+//! The receive queue, §5.1.6.3 and §5.1.6.4.
+//!
+//! The driver lends the device buffers with the last 12 bytes of their headroom, where the device
+//! puts its header, so that the frame begins where the buffer does. With MRG_RXBUF a long frame lies
+//! in several, and the header in the first says in how many; the others have no header, so the frame
+//! goes on in their headroom. What the device says is checked before it is believed.
+
+use std::sync::Arc;
+
+use super::features as f;
+use super::header::{HEADER, Header};
+use crate::dma::{DmaBuf, DmaSpace, Frame, Iova, Pool};
+use crate::error::{Error, Result};
+use crate::nic::{Checksum, Received, RingView};
+use crate::virtio::{Doorbell, Piece, Ring, Used};
+
+/// Bytes of a receive buffer, where the device may use several for a frame.
+pub const BUFFER: usize = 2048;
+
+/// The receive queue; it owns every buffer that the device may write.
+pub(super) struct Rx<R, D> {
+    ring: R,
+    doorbell: D,
+    device: String,
+    pool: Pool,
+    /// Features.
+    taken: u64,
+    frames: u64,
+    bytes: u64,
+    errors: u64,
+}
+
+impl<R: Ring<DmaBuf>, D: Doorbell> Rx<R, D> {
+    /// With buffers of `capacity` bytes; none is lent yet.
+    pub(super) fn new(
+        ring: R,
+        doorbell: D,
+        device: &str,
+        dma: &Arc<dyn DmaSpace>,
+        capacity: usize,
+        taken: u64,
+    ) -> Result<Self> {
+        Ok(Self {
+            // As many again as the ring holds, so that the caller may keep some.
+            pool: Pool::new(dma, 2 * ring.size(), capacity)?,
+            ring,
+            doorbell,
+            device: device.to_owned(),
+            taken,
+            frames: 0,
+            bytes: 0,
+            errors: 0,
+        })
+    }
+
+    /// Lends the device every buffer that the pool has, up to a full ring.
+    #[inline]
+    pub(super) fn lend(&mut self) {
+        let (pool, len) = (&self.pool, (self.pool.capacity() + HEADER) as u32);
+        let fresh = std::iter::from_fn(|| pool.take()).map(|buf| {
+            let iova = Iova(buf.iova().0 - HEADER as u64);
+            (Piece { iova, len }, buf)
+        });
+        self.ring.push_each(true, fresh);
+        if let Some(value) = self.ring.publish() {
+            self.doorbell.ring(value);
+        }
+    }
+
+    /// Appends to `into` the frames that came in, at most `most`; gives how many. Lends nothing.
+    #[inline]
+    pub(super) fn take(&mut self, into: &mut Vec<Received>, most: usize) -> Result<usize> {
+        let before = into.len();
+        let merge = self.taken & f::MRG_RXBUF != 0;
+        loop {
+            let wanted = most - (into.len() - before);
+            let mut coming = Coming {
+                size: if merge { self.ring.size() } else { 1 },
+                merge,
+                taken: self.taken,
+                partial: None,
+                lie: None,
+                bytes: 0,
+                frames: 0,
+                errors: 0,
+            };
+            let mut popped = self.ring.pop_each(wanted, |used| coming.add(used, into));
+            // The device makes the buffers of a frame used together (§5.1.6.4), so they are there.
+            while popped.is_ok()
+                && let Some((_, came, of)) = &coming.partial
+            {
+                let (came, of) = (*came, *of);
+                match self.ring.pop() {
+                    Ok(Some(used)) => coming.add(used, into),
+                    Ok(None) => {
+                        let what = format!("a frame in {of} buffers, of which {came} came");
+                        popped = Err(self.lied(what));
+                    }
+                    Err(error) => popped = Err(error),
+                }
+            }
+            self.bytes += coming.bytes;
+            self.frames += coming.frames;
+            self.errors += coming.errors;
+            if let Some(lie) = coming.lie {
+                return Err(self.lied(lie));
+            }
+            // Frames of several buffers, or that were dropped, leave room for more.
+            if popped? == 0 || into.len() - before == most {
+                return Ok(into.len() - before);
+            }
+        }
+    }
+
+    #[cold]
+    fn lied(&self, what: String) -> Error {
+        Error::DeviceLied {
+            device: self.device.clone(),
+            what,
+        }
+    }
+
+    /// Has something come in?
+    #[inline]
+    pub(super) fn is_ready(&self) -> bool {
+        self.ring.is_ready()
+    }
+
+    pub(super) fn arm(&mut self) -> bool {
+        self.ring.arm()
+    }
+
+    pub(super) fn disarm(&mut self) {
+        self.ring.disarm();
+    }
+
+    pub(super) fn pool(&self) -> &Pool {
+        &self.pool
+    }
+
+    /// Frames, bytes and errors.
+    pub(super) fn counted(&self) -> (u64, u64, u64) {
+        (self.frames, self.bytes, self.errors)
+    }
+
+    /// The device was reset: the buffers go back to the pool.
+    pub(super) fn reset(&mut self) {
+        drop(self.ring.reset());
+    }
+
+    pub(super) fn ring(&self) -> &R {
+        &self.ring
+    }
+
+    pub(super) fn set_doorbell(&mut self, doorbell: D) {
+        self.doorbell = doorbell;
+    }
+
+    pub(super) fn leak(&mut self) {
+        self.ring.leak();
+    }
+
+    /// The ring, to be shown.
+    pub(super) fn view(&self, pair: usize) -> RingView {
+        RingView {
+            name: "receive",
+            pair,
+            address: self.ring.address(),
+            marks: self.ring.marks(),
+            slots: self.ring.slots(|buf, iova| {
+                let address = buf.address() - HEADER;
+                Some((iova, address, buf.capacity() + HEADER))
+            }),
+        }
+    }
+}
+
+/// Frames on their way from the ring to the caller.
+struct Coming {
+    /// Buffers that a frame can have.
+    size: usize,
+    merge: bool,
+    taken: u64,
+    /// A frame that goes on in the next buffer: how many of its buffers came, and of how many.
+    partial: Option<(Received, u16, u16)>,
+    lie: Option<String>,
+    bytes: u64,
+    frames: u64,
+    errors: u64,
+}
+
+impl Coming {
+    /// One more buffer.
+    #[inline]
+    fn add(&mut self, used: Used<DmaBuf>, into: &mut Vec<Received>) {
+        let (mut buf, written) = (used.token, used.written as usize);
+        if self.partial.is_some() {
+            return self.join(buf, written, into);
+        }
+        let header = Header::from_bytes(buf.headroom());
+        if written <= HEADER {
+            return self.lied(format!(
+                "a frame of {written} bytes with its header of {HEADER}"
+            ));
+        }
+        // The ring checked that it is no more than the device may write.
+        buf.set_len(written - HEADER);
+        let received = Received {
+            frame: Frame::from(buf),
+            vlan: None,
+            ip_checksum: Checksum::Unchecked,
+            l4_checksum: Checksum::Unchecked,
+        };
+        if self.merge && header.num_buffers != 1 {
+            return self.begin(received, header.num_buffers);
+        }
+        self.bytes += (written - HEADER) as u64;
+        self.finish(received, header, into);
+    }
+
+    /// A frame of several buffers, of which this is the first.
+    #[cold]
+    fn begin(&mut self, received: Received, buffers: u16) {
+        if buffers == 0 || usize::from(buffers) > self.size {
+            let size = self.size;
+            return self.lied(format!(
+                "a frame in {buffers} buffers, of a queue of {size}"
+            ));
+        }
+        if self.lie.is_none() {
+            self.partial = Some((received, 1, buffers));
+        }
+    }
+
+    /// The next buffer of a frame: it has no header, so the frame goes on in its headroom.
+    #[cold]
+    fn join(&mut self, mut buf: DmaBuf, written: usize, into: &mut Vec<Received>) {
+        let Some((mut received, mut came, of)) = self.partial.take() else {
+            return;
+        };
+        if written == 0 {
+            return self.lied(format!("an empty buffer, {came} of {of} of a frame"));
+        }
+        buf.begin_early(HEADER);
+        buf.set_len(written);
+        received.frame.append(buf);
+        came += 1;
+        if came < of {
+            self.partial = Some((received, came, of));
+            return;
+        }
+        // It lies before the first buffer still.
+        let header = received.frame.first().headroom().map(Header::from_bytes);
+        self.bytes += received.frame.len() as u64;
+        self.finish(received, header.unwrap_or_default(), into);
+    }
+
+    /// The frame is whole: what its header says of it.
+    #[inline]
+    fn finish(&mut self, mut received: Received, header: Header, into: &mut Vec<Received>) {
+        self.frames += 1;
+        if !header.is_plain() {
+            let Some(offload) = header.offload(&received.frame, self.taken) else {
+                // What is to be done to it cannot be, so nobody could use it.
+                self.errors += 1;
+                return;
+            };
+            received.frame.set_offload(offload);
+        }
+        if header.is_valid() && self.taken & f::GUEST_CSUM != 0 {
+            received.l4_checksum = Checksum::Good;
+        }
+        if self.lie.is_none() {
+            into.push(received);
+        }
+    }
+
+    /// Nothing more is believed.
+    #[cold]
+    fn lied(&mut self, what: String) {
+        self.lie.get_or_insert(what);
+    }
+}

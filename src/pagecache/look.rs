@@ -1,0 +1,136 @@
+//! A look at a file's pages, by the best witness there is, and why by no better one.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::AsRawFd;
+use std::sync::atomic::AtomicBool;
+
+use super::counts::Counts;
+use super::flags::PageFlags;
+use super::span::Span;
+use super::{cachestat, mincore};
+use crate::error::{Error, Result};
+
+/// Who says in which state pages are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Witness {
+    /// `cachestat`: resident, dirty, write-back, evicted.
+    Cachestat,
+    /// `/proc/kpageflags`: resident, dirty, write-back, referenced, active.
+    PageFlags,
+    /// `mincore`: resident, and nothing else.
+    Mincore,
+}
+
+impl Witness {
+    /// Its name, as in the manual.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Cachestat => "cachestat",
+            Self::PageFlags => "/proc/kpageflags",
+            Self::Mincore => "mincore",
+        }
+    }
+}
+
+/// Whom to ask.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum How {
+    /// `cachestat`, else the page flags, else `mincore`.
+    #[default]
+    Best,
+    /// The page flags, which tell what was used, too; else as above.
+    Flags,
+    /// `mincore`, whatever else there is.
+    Mincore,
+}
+
+/// What a file's pages looked like.
+#[derive(Debug, Clone)]
+pub struct Look {
+    /// Who said it.
+    pub witness: Witness,
+    /// Why nobody who knows more did.
+    pub why: Vec<String>,
+    /// Pages of a cell; the last one may have less.
+    pub cell: u64,
+    /// The counts of each cell, in order.
+    pub cells: Vec<Counts>,
+}
+
+impl Look {
+    /// Of all cells.
+    pub fn total(&self) -> Counts {
+        self.cells.iter().copied().sum()
+    }
+}
+
+/// Counts the pages of `span` of `file` by state, in all.
+///
+/// # Errors
+/// As [`look`].
+pub fn residency(file: &File, span: Span) -> Result<Counts> {
+    let cell = span.pages.max(1);
+    Ok(look(file, span, cell, How::Best, &AtomicBool::new(false))?.total())
+}
+
+/// Counts the pages of `span` of `file` by state, for each piece of `cell` pages. `stop`, where the
+/// file is long, ends it.
+///
+/// # Errors
+/// [`Error::NeedsRoot`] for a file of somebody else's that one may not write, [`Error::Interrupted`],
+/// and where the file cannot be mapped.
+///
+/// # Panics
+/// Where `cell` is 0.
+pub fn look(file: &File, span: Span, cell: u64, how: How, stop: &AtomicBool) -> Result<Look> {
+    let mut why = Vec::new();
+    let seen = |witness, why, cells| Look {
+        witness,
+        why,
+        cell,
+        cells,
+    };
+    if how == How::Best {
+        match cachestat::cells(file, span, cell) {
+            Ok(cells) => return Ok(seen(Witness::Cachestat, why, cells)),
+            Err(error) => why.push(no_cachestat(file, error)?),
+        }
+    }
+    if how != How::Mincore {
+        match PageFlags::open() {
+            Ok(flags) => {
+                let cells = flags.cells(file, span, cell, stop)?;
+                return Ok(seen(Witness::PageFlags, why, cells));
+            }
+            Err(reason) => why.push(reason),
+        }
+    }
+    if how == How::Flags {
+        let mut best = look(file, span, cell, How::Best, stop)?;
+        best.why.splice(0..0, why);
+        best.why.dedup();
+        return Ok(best);
+    }
+    let cells = mincore::cells(file, span, cell, stop)?;
+    Ok(seen(Witness::Mincore, why, cells))
+}
+
+/// Why `cachestat` told nothing, where somebody else may.
+fn no_cachestat(file: &File, error: io::Error) -> Result<String> {
+    match error.raw_os_error() {
+        Some(libc::ENOSYS) => Ok("this kernel has no cachestat (Linux 6.5 has)".to_owned()),
+        // Some containers answer so to what they do not know.
+        Some(libc::EPERM) => {
+            mincore::check_told(file).map(|()| "cachestat is forbidden here".to_owned())
+        }
+        Some(libc::EOPNOTSUPP) => Ok("this filesystem has no cachestat".to_owned()),
+        _ => Err(Error::io("cachestat", error)),
+    }
+}
+
+/// What the file is called, as far as the system knows.
+pub fn name(file: &File) -> String {
+    std::fs::read_link(format!("/proc/self/fd/{}", file.as_raw_fd()))
+        .map_or_else(|_| "the file".to_owned(), |path| path.display().to_string())
+}

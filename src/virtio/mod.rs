@@ -1,0 +1,23 @@
+//! virtio (OASIS, version 1.2): what every virtio device has, whichever it is and however it is
+//! reached.
+//!
+//! A [`Transport`] is one device: features, status, configuration, where its queues are told of. A
+//! [`Ring`] is one virtqueue in memory, split (§2.7) or packed (§2.8); it owns what the device may
+//! reach, by tokens. Neither knows what the other is made of, nor what a network is.
+
+mod chains;
+mod desc;
+mod event;
+pub mod features;
+mod packed;
+pub mod pci;
+mod ring;
+mod split;
+mod transport;
+
+pub use desc::{DescFlags, describe_packed, describe_split};
+pub use event::{need_event, need_event_packed};
+pub use packed::Packed;
+pub use ring::{Areas, Piece, Ring, RingConfig, Used};
+pub use split::Split;
+pub use transport::{Doorbell, Isr, Status, Transport};

@@ -1,0 +1,220 @@
+//! File to file, and logs: what is in them afterwards, on disks with room and without. The tests work in
+//! `PINWIRE_LADDER_DIR`, where another file system than the usual one is to be tried.
+
+use std::fs::File;
+use std::io::{ErrorKind, Seek, SeekFrom};
+use std::path::PathBuf;
+use std::process::Command;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use pinwire::ladder::{BLOCK, Carrier, Job, Kind, Out, Place, RUNGS, Rung, Stopped, Terms, Why};
+
+use rustix::fs::{MemfdFlags, memfd_create};
+
+use super::common::again;
+use super::far::{file_of, hash};
+use super::taker::{Habit, Taker};
+use super::{Manner, PLAIN, every, send};
+
+const DIR: &str = "PINWIRE_LADDER_DIR";
+
+/// Where files are made.
+pub fn scratch() -> PathBuf {
+    std::env::var_os(DIR).map_or_else(std::env::temp_dir, PathBuf::from)
+}
+
+/// A file there, like the one of [`file_of`].
+fn source(len: usize) -> (File, String) {
+    let (mut file, sum) = file_of(len);
+    let mut here = tempfile::tempfile_in(scratch()).unwrap();
+    file.seek(SeekFrom::Start(0)).unwrap();
+    std::io::copy(&mut file, &mut here).unwrap();
+    (here, sum)
+}
+
+/// Copies `len` bytes of `file` into `into`; what the processor copied.
+fn copy(manner: &Manner, rung: &Rung, file: &File, len: u64, into: &File) -> Result<u64, Stopped> {
+    (&*file).seek(SeekFrom::Start(0)).unwrap();
+    let terms = Terms {
+        len,
+        most: manner.most.unwrap_or(BLOCK),
+        stop: manner.stop,
+        progress: manner.progress,
+    };
+    let mut job = Job {
+        file,
+        out: Out::elsewhere(None, terms),
+        from: None,
+        into: Some(into),
+        interface: None,
+        card: None,
+    };
+    (rung.run)(&mut job)?;
+    assert_eq!(job.out.sent(), len);
+    Ok(job.out.copied())
+}
+
+/// Do files share blocks here? Asked of a program that is not ours.
+fn shares() -> bool {
+    let dir = tempfile::tempdir_in(scratch()).unwrap();
+    let (one, two) = (dir.path().join("one"), dir.path().join("two"));
+    std::fs::write(&one, [1; 100_000]).unwrap();
+    let mut cp = Command::new("cp");
+    cp.arg("--reflink=always").args([&one, &two]);
+    cp.output().unwrap().status.success()
+}
+
+/// Every rung that copies, except for reflink where there is none: there it must say so.
+fn every_copier(mut body: impl FnMut(&Rung)) {
+    let shares = shares();
+    for rung in RUNGS.iter().filter(|rung| rung.kind == Kind::Copy) {
+        if rung.name != "reflink" || shares {
+            println!("--- {}", rung.name);
+            body(rung);
+            continue;
+        }
+        let ((file, _), into) = (source(1000), tempfile::tempfile_in(scratch()).unwrap());
+        let stopped = copy(&PLAIN, rung, &file, 1000, &into).unwrap_err();
+        assert!(matches!(stopped.why, Why::Missing(_)), "{stopped}");
+        assert!(stopped.to_string().contains("share no blocks"), "{stopped}");
+        assert_eq!(stopped.sent, 0);
+    }
+}
+
+#[test]
+fn a_copy_is_whole_whatever_the_length() {
+    let shares = shares();
+    for len in [0, 1, 4096, 65536, 3_000_001] {
+        let (file, sum) = source(len);
+        every_copier(|rung| {
+            let mut into = tempfile::tempfile_in(scratch()).unwrap();
+            let copied = copy(&PLAIN, rung, &file, len as u64, &into).unwrap();
+            assert_eq!(hash(&mut into), (len as u64, sum.clone()));
+            let shown = rung
+                .hops
+                .iter()
+                .filter(|hop| hop.by == Carrier::Cpu)
+                .count();
+            // What is smaller lies in the tree itself, on btrfs, and is copied.
+            let is_shared = shares && rung.name == "copy_file_range" && len >= 4096;
+            let expected = if is_shared { 0 } else { shown };
+            assert_eq!(copied, (expected * len) as u64);
+        });
+    }
+}
+
+#[test]
+fn a_part_of_a_file_is_copied_alone() {
+    let (file, _) = source(100_000);
+    every_copier(|rung| {
+        let mut into = tempfile::tempfile_in(scratch()).unwrap();
+        copy(&PLAIN, rung, &file, 65_536, &into).unwrap();
+        assert_eq!(hash(&mut into).0, 65_536);
+    });
+}
+
+#[test]
+fn a_copy_of_a_file_that_is_shorter_than_it_was_is_told_with_what_was_copied() {
+    let (file, sum) = source(100_000);
+    every_copier(|rung| {
+        let mut into = tempfile::tempfile_in(scratch()).unwrap();
+        let stopped = copy(&PLAIN, rung, &file, 200_000, &into).unwrap_err();
+        assert!(matches!(stopped.why, Why::Shrunk), "{stopped}");
+        assert_eq!((stopped.sent, stopped.len), (100_000, 200_000));
+        assert_eq!(hash(&mut into), (100_000, sum.clone()));
+    });
+}
+
+#[test]
+fn a_file_that_shrinks_while_it_is_copied_is_told() {
+    const LEN: u64 = 256 << 20;
+    every_copier(|rung| {
+        // One call, which nobody comes in between.
+        if rung.name == "reflink" {
+            return;
+        }
+        let file = tempfile::tempfile_in(scratch()).unwrap();
+        file.set_len(LEN).unwrap();
+        let into = tempfile::tempfile_in(scratch()).unwrap();
+        let progress: &'static AtomicU64 = Box::leak(Box::default());
+        let cut = file.try_clone().unwrap();
+        let cutter = thread::spawn(move || {
+            while progress.load(Ordering::Relaxed) < 1 << 20 {
+                thread::sleep(Duration::from_micros(10));
+            }
+            cut.set_len(1000).unwrap();
+        });
+        let manner = Manner { progress, ..PLAIN };
+        let stopped = copy(&manner, rung, &file, LEN, &into).unwrap_err();
+        cutter.join().unwrap();
+        assert!(matches!(stopped.why, Why::Shrunk), "{stopped}");
+        assert_eq!(into.metadata().unwrap().len(), stopped.sent);
+    });
+}
+
+/// 5 GiB: more than a call moves, and more than 32 bits count.
+const HUGE: u64 = 5 << 30;
+
+#[test]
+fn a_sparse_file_of_5_gib_is_copied_whole_also_where_a_call_is_asked_for_all_of_it() {
+    let shares = shares();
+    let file = if shares {
+        tempfile::tempfile_in(scratch()).unwrap()
+    } else {
+        // Nothing in memory is read faster than nothing on a disk.
+        File::from(memfd_create("huge", MemfdFlags::CLOEXEC).unwrap())
+    };
+    file.set_len(HUGE).unwrap();
+    every_copier(|rung| {
+        let has_block = rung.hops.iter().any(|hop| hop.to == Place::User);
+        let into = match rung.name {
+            "copy_file_range" | "reflink" if shares => tempfile::tempfile_in(scratch()).unwrap(),
+            // It would write 5 GiB, or share no blocks.
+            "copy_file_range" | "reflink" => return,
+            _ => File::options().write(true).open("/dev/null").unwrap(),
+        };
+        let manner = Manner {
+            most: (!has_block || rung.name.contains("mmap")).then_some(HUGE as usize),
+            ..PLAIN
+        };
+        copy(&manner, rung, &file, HUGE, &into).unwrap();
+        if shares && !has_block {
+            assert_eq!(into.metadata().unwrap().len(), HUGE);
+        }
+    });
+}
+
+#[test]
+fn a_full_disk_is_told_with_what_was_sent() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path().display();
+    let script = format!("mount -t tmpfs -o size=4m tmpfs '{dir}'; export {DIR}='{dir}'");
+    if !again(&["--mount"], &script, "PINWIRE_FULL_DISK") {
+        return;
+    }
+    const LEN: usize = 3_000_000;
+    let full = |stopped: &Stopped| match &stopped.why {
+        Why::Call { source, .. } => source.kind() == ErrorKind::StorageFull,
+        _ => false,
+    };
+    let (file, _) = source(LEN);
+    every_copier(|rung| {
+        let into = tempfile::tempfile_in(scratch()).unwrap();
+        let stopped = copy(&PLAIN, rung, &file, LEN as u64, &into).unwrap_err();
+        assert!(full(&stopped), "{stopped}");
+        assert!((1_000_000..LEN as u64).contains(&stopped.sent), "{stopped}");
+        assert_eq!(into.metadata().unwrap().len(), stopped.sent);
+    });
+    every(&[Kind::Log], |rung, protocol| {
+        let taker = Taker::start(Habit::PausesAfter(LEN));
+        let stopped = send(rung, protocol, &file, LEN as u64, taker.address).unwrap_err();
+        assert!(full(&stopped), "{stopped}");
+        assert!((1_000_000..LEN as u64).contains(&stopped.sent), "{stopped}");
+        // All that was sent, and no more, has arrived.
+        let taken = taker.taken.recv().unwrap();
+        let bytes: usize = taken.iter().map(Vec::len).sum();
+        assert_eq!(bytes as u64, stopped.sent);
+    });
+}

@@ -1,0 +1,111 @@
+//! Cards that the test plays, and the cable of one: what it sent, and what comes to it.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use pinwire::backend::{Fake, FakeMemory};
+use pinwire::nic::{self, Nic, NicConfig};
+
+use crate::model::Model;
+use crate::model::pcie::Pcie;
+use crate::virtio_model::net::{
+    ACCESS_PLATFORM, CTRL_RX, CTRL_VQ, Card, EVENT_IDX, INDIRECT, MRG_RXBUF, PACKED, PLAIN,
+};
+use crate::wire::Wire;
+
+/// By the names that the table has for them.
+pub const CARDS: [&str; 4] = ["e1000", "e1000e", "virtio-net", "virtio-net,packed=on"];
+
+/// The far end of a played card's cable.
+pub struct Cable {
+    memory: Arc<FakeMemory>,
+    card: Played,
+}
+
+enum Played {
+    E1000(Arc<Mutex<Model>>),
+    E1000e(Arc<Mutex<Pcie>>),
+    Virtio(Arc<Mutex<Card>>),
+}
+
+/// The card, which a panicking test must not hide.
+fn lock<T>(card: &Mutex<T>) -> MutexGuard<'_, T> {
+    card.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Starts the card of that name; gives the other end of its cable, too.
+pub fn start(name: &str, config: &NicConfig) -> (Box<dyn Nic>, Cable) {
+    let (fake, card): (Fake, Played) = match name {
+        "e1000" => {
+            let (fake, card) = Model::fake();
+            (fake, Played::E1000(card))
+        }
+        "e1000e" => {
+            let (fake, card) = Pcie::fake();
+            (fake, Played::E1000e(card))
+        }
+        _ => {
+            let ring = if name.contains("packed") { PACKED } else { 0 };
+            let offered = PLAIN | ACCESS_PLATFORM | MRG_RXBUF | INDIRECT | EVENT_IDX;
+            let (fake, card) = Card::fake(offered | CTRL_VQ | CTRL_RX | ring);
+            (fake, Played::Virtio(card))
+        }
+    };
+    let memory = Arc::clone(fake.memory());
+    let nic = nic::start(fake, config).expect("a card that behaves starts");
+    (nic, Cable { memory, card })
+}
+
+impl Cable {
+    fn sent(&self) -> Option<Vec<u8>> {
+        fn first<T>(list: &mut Vec<T>) -> Option<T> {
+            (!list.is_empty()).then(|| list.remove(0))
+        }
+        match &self.card {
+            Played::E1000(card) => first(&mut lock(card).sent),
+            Played::E1000e(card) => first(&mut lock(card).sent).map(|(_, frame)| frame),
+            Played::Virtio(card) => {
+                first(&mut lock(card).sent).map(|(_, with_header)| with_header[12..].to_vec())
+            }
+        }
+    }
+}
+
+impl Wire for Cable {
+    fn send(&self, frame: &[u8]) {
+        match &self.card {
+            Played::E1000(card) => {
+                let mut card = lock(card);
+                card.inbox.push_back(frame.to_vec());
+                card.step_rx(&self.memory);
+            }
+            Played::E1000e(card) => {
+                let mut card = lock(card);
+                card.inbox[0].push_back(frame.to_vec());
+                card.step_rx(&self.memory);
+            }
+            Played::Virtio(card) => {
+                lock(card).receive(&self.memory, 0, [0; 12], frame);
+            }
+        }
+    }
+
+    fn try_send(&self, frame: &[u8]) {
+        self.send(frame);
+    }
+
+    fn recv(&self, bound: Duration) -> Option<Vec<u8>> {
+        let begin = Instant::now();
+        while begin.elapsed() < bound {
+            if let Some(frame) = self.sent() {
+                return Some(frame);
+            }
+            std::thread::yield_now();
+        }
+        None
+    }
+
+    fn longest(&self) -> usize {
+        usize::MAX
+    }
+}

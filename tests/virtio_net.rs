@@ -1,0 +1,1003 @@
+//! virtio-net against a card that the test plays: every mix of ring features, what the headers say,
+//! several queue pairs, and cards that lie.
+
+mod virtio_model;
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use pinwire::backend::{Fake, FakeMemory};
+use pinwire::dma::{Frame, Offload, OffloadFlags, Pool};
+use pinwire::nic::virtio::VirtioNet;
+use pinwire::nic::{self, Checksum, Mac, Nic, NicConfig, Received, Waiting};
+use pinwire::virtio::pci::PciTransport;
+use virtio_model::net::*;
+
+type Net = VirtioNet<PciTransport<Fake>>;
+
+struct Bench {
+    nic: Net,
+    card: Arc<Mutex<Card>>,
+    memory: Arc<FakeMemory>,
+}
+
+fn small() -> NicConfig {
+    NicConfig {
+        tx_ring: 16,
+        rx_ring: 16,
+        ..NicConfig::default()
+    }
+}
+
+fn filtering() -> NicConfig {
+    NicConfig {
+        vlan_filter: true,
+        ..small()
+    }
+}
+
+fn start(fake: Fake, config: &NicConfig) -> pinwire::Result<Net> {
+    VirtioNet::start(PciTransport::open(fake)?, config)
+}
+
+fn bench(offered: u64, config: &NicConfig) -> Bench {
+    let (fake, card) = Card::fake(offered);
+    on(fake, card, config)
+}
+
+fn on(fake: Fake, card: Arc<Mutex<Card>>, config: &NicConfig) -> Bench {
+    let memory = Arc::clone(fake.memory());
+    let nic = start(fake, config).unwrap();
+    Bench { nic, card, memory }
+}
+
+/// What starting a card says that was first changed by `change`.
+fn refusal(offered: u64, change: impl FnOnce(&mut Card)) -> String {
+    let (fake, card) = Card::fake(offered);
+    let memory = Arc::clone(fake.memory());
+    change(&mut Card::lock(&card));
+    let error = start(fake, &small()).map(|_| ()).unwrap_err();
+    assert_eq!(memory.mappings(), 0, "memory is given back");
+    error.to_string()
+}
+
+impl Bench {
+    fn card(&self) -> std::sync::MutexGuard<'_, Card> {
+        Card::lock(&self.card)
+    }
+
+    fn receive(&mut self, header: [u8; 12], content: &[u8]) -> Vec<Received> {
+        assert!(Card::lock(&self.card).receive(&self.memory, 0, header, content));
+        self.got().unwrap()
+    }
+
+    fn got(&mut self) -> pinwire::Result<Vec<Received>> {
+        let mut got = Vec::new();
+        self.nic.recv(&mut got, 64)?;
+        Ok(got)
+    }
+
+    fn lie(&mut self) -> String {
+        self.card
+            .lock()
+            .unwrap()
+            .receive(&self.memory, 0, [0; 12], &bytes(1, 100));
+        let error = self.got().unwrap_err().to_string();
+        assert!(error.contains("wrote what cannot be true"), "{error}");
+        error
+    }
+}
+
+fn bytes(seed: usize, len: usize) -> Vec<u8> {
+    (0..len)
+        .map(|i| (seed * 31 + i * 7 + i / 256) as u8)
+        .collect()
+}
+
+fn frame(pool: &Pool, content: &[u8]) -> Frame {
+    let mut buf = pool.take().expect("a buffer");
+    buf.fill(content);
+    buf.into()
+}
+
+/// Every mix of what a ring can do.
+fn every_ring(body: impl Fn(u64)) {
+    for mix in 0..32 {
+        let all = [PACKED, EVENT_IDX, INDIRECT, IN_ORDER, NOTIFICATION_DATA];
+        let bits = all
+            .iter()
+            .enumerate()
+            .filter(|(nth, _)| mix >> nth & 1 != 0);
+        body(bits.map(|(_, bit)| bit).sum());
+    }
+}
+
+#[test]
+fn frames_go_out_and_come_in_over_every_ring() {
+    every_ring(|ring| {
+        let mut b = bench(PLAIN | MRG_RXBUF | ring, &small());
+        let pool = Pool::new(b.nic.dma(), 16, 2048).unwrap();
+        let mut done = Vec::new();
+        for round in 0..50 {
+            let content: Vec<_> = (0..11).map(|i| bytes(round + i, 60 + i)).collect();
+            let mut frames: Vec<_> = content.iter().map(|c| frame(&pool, c)).collect();
+            let before = b.card().notifications.len();
+            assert_eq!(b.nic.send(&mut frames).unwrap(), 11);
+            assert_eq!(
+                b.nic.reap(&mut done).unwrap(),
+                11,
+                "{ring:#x}, round {round}"
+            );
+            done.clear();
+            assert!(b.card().notifications.len() - before <= 1, "one a batch");
+            let sent = std::mem::take(&mut b.card().sent);
+            let expected = content.iter().map(|c| (1, [&[0; 12], &c[..]].concat()));
+            assert_eq!(sent, expected.collect::<Vec<_>>());
+            assert!(b.card().pieces.drain(..).all(|pieces| pieces == 1));
+            for c in &content {
+                let got = b.receive([0; 12], c);
+                assert_eq!(got.len(), 1);
+                assert_eq!(got[0].frame.to_vec(), *c);
+            }
+        }
+        let stats = b.nic.stats();
+        assert_eq!((stats.tx_frames, stats.rx_frames), (550, 550));
+    });
+}
+
+#[test]
+fn a_frame_of_many_segments_and_one_that_begins_in_a_file_leave_whole() {
+    every_ring(|ring| {
+        let mut b = bench(PLAIN | ring, &small());
+        let pool = Pool::new(b.nic.dma(), 16, 2048).unwrap();
+        let content = bytes(3, 3000);
+        let file = tempfile::tempfile().unwrap();
+        std::os::unix::fs::FileExt::write_all_at(&file, &content, 0).unwrap();
+        let file = pinwire::dma::DmaFile::map(b.nic.dma(), &file, 4).unwrap();
+        for _ in 0..20 {
+            let mut parts = frame(&pool, &content[..14]);
+            parts.append(frame(&pool, &content[14..100]).into_buf().unwrap());
+            parts.append(file.slice(100, 1400).unwrap());
+            let from_file = Frame::from(file.slice(0, 1500).unwrap());
+            b.nic.send(&mut vec![parts, from_file]).unwrap();
+            let mut done = Vec::new();
+            assert_eq!(b.nic.reap(&mut done).unwrap(), 2);
+            assert_eq!(done[0].segments().count(), 3, "as it was given");
+            assert_eq!(done[1].segments().count(), 1);
+            for (_, sent) in std::mem::take(&mut b.card().sent) {
+                assert_eq!(sent, [&[0; 12], &content[..1500]].concat(), "{ring:#x}");
+            }
+            assert_eq!(std::mem::take(&mut b.card().pieces), [3, 2]);
+        }
+    });
+}
+
+#[test]
+fn a_frame_over_several_buffers_is_joined() {
+    for ring in [0, PACKED] {
+        let mut b = bench(
+            PLAIN | MRG_RXBUF | ring,
+            &NicConfig {
+                max_frame: 9014,
+                ..small()
+            },
+        );
+        for len in [2048, 2049, 2048 + 2060, 2048 + 2060 + 1, 9014] {
+            let got = b.receive([0; 12], &bytes(len, len));
+            assert_eq!(got[0].frame.to_vec(), bytes(len, len), "{len} bytes");
+        }
+        // Each goes out again as it is, wherever it begins.
+        let got = b.receive([0; 12], &bytes(9, 9014));
+        let frames = got.into_iter().flat_map(|got| got.frame.into_segments());
+        b.nic.send(&mut frames.map(Frame::from).collect()).unwrap();
+        let sent: Vec<u8> = b
+            .card()
+            .sent
+            .iter()
+            .flat_map(|sent| sent.1[12..].to_vec())
+            .collect();
+        assert_eq!(sent, bytes(9, 9014));
+    }
+}
+
+#[test]
+fn without_mergeable_buffers_one_holds_the_longest_frame() {
+    let mut b = bench(
+        PLAIN,
+        &NicConfig {
+            max_frame: 9014,
+            ..small()
+        },
+    );
+    let got = b.receive([0; 12], &bytes(1, 9014));
+    assert_eq!(got[0].frame.segments().count(), 1);
+    assert_eq!(got[0].frame.to_vec(), bytes(1, 9014));
+}
+
+/// An Ethernet, IPv4 and TCP header, the IPv4 checksum zero, and `payload` bytes.
+fn tcp(payload: usize) -> Vec<u8> {
+    let mut packet = Vec::new();
+    etherparse::PacketBuilder::ethernet2([2; 6], [4; 6])
+        .ipv4([10, 0, 0, 1], [10, 0, 0, 2], 64)
+        .tcp(1, 2, 3, 4)
+        .write(&mut packet, &bytes(1, payload))
+        .unwrap();
+    packet
+}
+
+fn tso() -> Offload {
+    Offload {
+        flags: OffloadFlags::IP_CHECKSUM | OffloadFlags::TCP_CHECKSUM | OffloadFlags::TSO,
+        l2_len: 14,
+        l3_len: 20,
+        l4_len: 20,
+        mss: 1460,
+        vlan: 0,
+    }
+}
+
+#[test]
+fn a_header_says_what_is_to_be_done_and_the_driver_does_the_rest() {
+    let mut b = bench(PLAIN | CSUM | HOST_TSO4, &small());
+    let pool = Pool::new(b.nic.dma(), 4, 16_384).unwrap();
+    let whole = tcp(8000);
+    let mut given = whole.clone();
+    given[24..26].fill(0xaa);
+    given[50..52].fill(0);
+    let mut cut = frame(&pool, &given);
+    cut.set_offload(tso());
+    // Twice: what was done to it the first time does no harm.
+    for _ in 0..2 {
+        let mut frames = vec![cut];
+        b.nic.send(&mut frames).unwrap();
+        let (_, sent) = b.card().sent.pop().unwrap();
+        // NEEDS_CSUM, TCPV4, 54 bytes of headers, 1460, from 34 on, at 16.
+        assert_eq!(sent[..10], [1, 1, 54, 0, 0xb4, 5, 34, 0, 16, 0]);
+        assert_eq!(sent[12 + 24..12 + 26], whole[24..26], "the IPv4 checksum");
+        let pseudo: u32 = [0x0a00u32, 1, 0x0a00, 2, 6, 8020].iter().sum();
+        assert_eq!(sent[12 + 50..12 + 52], (pseudo as u16).to_be_bytes());
+        let mut done = Vec::new();
+        b.nic.reap(&mut done).unwrap();
+        cut = done.pop().unwrap();
+    }
+}
+
+#[test]
+fn what_the_card_does_not_offer_is_refused() {
+    let mut b = bench(PLAIN, &small());
+    let pool = Pool::new(b.nic.dma(), 4, 16_384).unwrap();
+    let mut cut = frame(&pool, &tcp(8000));
+    cut.set_offload(tso());
+    let mut frames = vec![frame(&pool, &tcp(1)), cut, frame(&pool, &tcp(1))];
+    let error = b.nic.send(&mut frames).unwrap_err().to_string();
+    assert!(
+        error.contains("TSO") && error.contains("vhost-user"),
+        "{error}"
+    );
+    assert_eq!((frames.len(), b.card().sent.len()), (2, 1));
+    frames.remove(0);
+    b.nic.send(&mut frames).unwrap();
+    for nonsense in [
+        Offload {
+            l3_len: 0,
+            ..Offload::UDP4
+        },
+        Offload {
+            l2_len: 255,
+            ..Offload::UDP4
+        },
+    ] {
+        let flags = OffloadFlags::IP_CHECKSUM;
+        let mut bad = frame(&pool, &tcp(1));
+        bad.set_offload(Offload { flags, ..nonsense });
+        assert!(b.nic.send(&mut vec![bad]).is_err(), "{nonsense:?}");
+    }
+}
+
+#[test]
+fn what_is_left_to_do_to_a_frame_that_came_in_is_told() {
+    let config = NicConfig {
+        rx_offload: true,
+        ..small()
+    };
+    let mut b = bench(PLAIN | GUEST_CSUM | GUEST_TSO4 | MRG_RXBUF, &config);
+    let header = |flags, gso, size: u16, start: u8, offset| {
+        let [low, high] = size.to_le_bytes();
+        [flags, gso, 0, 0, low, high, start, 0, offset, 0, 0, 0]
+    };
+    let got = b.receive(header(0, 0, 0, 0, 0), &tcp(100));
+    assert_eq!(
+        (got[0].l4_checksum, got[0].frame.offload()),
+        (Checksum::Unchecked, Offload::NONE)
+    );
+    let got = b.receive(header(2, 0, 0, 0, 0), &tcp(100));
+    assert_eq!(
+        (got[0].l4_checksum, got[0].frame.offload()),
+        (Checksum::Good, Offload::NONE)
+    );
+    let got = b.receive(header(1, 0, 0, 34, 16), &tcp(100));
+    let expected = Offload {
+        flags: OffloadFlags::TCP_CHECKSUM,
+        mss: 0,
+        ..tso()
+    };
+    assert_eq!(
+        (got[0].l4_checksum, got[0].frame.offload()),
+        (Checksum::Good, expected)
+    );
+    let got = b.receive(header(1, 1, 1460, 34, 16), &tcp(9000));
+    let flags = OffloadFlags::TCP_CHECKSUM | OffloadFlags::TSO;
+    assert_eq!(got[0].frame.offload(), Offload { flags, ..tso() });
+    // What cannot be is dropped and counted.
+    for nonsense in [
+        header(1, 0, 0, 34, 200),
+        header(1, 0, 0, 3, 16),
+        header(1, 1, 0, 34, 16),
+        header(1, 4, 1460, 34, 16),
+        header(0, 1, 1460, 34, 16),
+        header(1, 77, 1460, 34, 16),
+    ] {
+        assert!(b.receive(nonsense, &tcp(100)).is_empty(), "{nonsense:?}");
+    }
+    assert_eq!(b.nic.stats().rx_errors, 6);
+}
+
+#[test]
+fn a_card_that_lies_about_buffers_is_found_out() {
+    for ring in [0, PACKED] {
+        for (num_buffers, written) in [
+            (Some(0), None),
+            (Some(17), None),
+            (Some(2), None),
+            (None, Some(0)),
+            (None, Some(12)),
+            (None, Some(5000)),
+        ] {
+            let mut b = bench(PLAIN | MRG_RXBUF | ring, &small());
+            b.card().lies = Lies {
+                num_buffers,
+                written,
+                ..Lies::default()
+            };
+            b.lie();
+            // It was stopped.
+            assert_eq!(b.card().status, 0);
+            b.nic.restart().unwrap();
+            assert_eq!(b.receive([0; 12], &bytes(1, 60)).len(), 1);
+        }
+    }
+}
+
+#[test]
+fn a_card_that_cannot_be_driven_says_what_to_do() {
+    let error = refusal(PLAIN & !VERSION_1, |_| {});
+    assert!(
+        error.contains("disable-legacy=on,disable-modern=off"),
+        "{error}"
+    );
+    let error = refusal(PLAIN & !ACCESS_PLATFORM, |_| {});
+    assert!(
+        error.contains("iommu_platform=on,disable-legacy=on"),
+        "{error}"
+    );
+    let error = refusal(PLAIN, |card| card.lies.takes_features_back = true);
+    assert!(error.contains("took FEATURES_OK back"), "{error}");
+    let error = refusal(PLAIN, |card| card.hide_structures());
+    assert!(error.contains("legacy interface only"), "{error}");
+    let error = refusal(PLAIN, |card| card.queue_max = 8);
+    assert!(error.contains("a power of two from 2 to 8"), "{error}");
+    let error = refusal(PLAIN, |card| card.link = false);
+    assert!(error.contains("link-up did not happen"), "{error}");
+}
+
+#[test]
+fn a_card_that_lies_about_itself_is_not_started() {
+    for nth in 0..4 {
+        for (offset, length) in [(0x4000, 0x1000), (0xffff_f000, 0x2000), (0x3ff0, 0x3c)] {
+            let error = refusal(PLAIN, |card| card.move_structure(nth, offset, length));
+            assert!(error.contains("structure is"), "{error}");
+        }
+    }
+    let error = refusal(PLAIN, |card| card.move_structure(0, 0, 0x30));
+    assert!(error.contains("56 bytes are needed"), "{error}");
+    let error = refusal(PLAIN, |card| card.lies.doorbell_outside = true);
+    assert!(error.contains("the doorbell of queue 0"), "{error}");
+    let error = refusal(PLAIN, |card| card.lies.config_never_stands_still = true);
+    assert!(error.contains("changed during each of"), "{error}");
+    let error = refusal(PLAIN, |card| card.lies.gives_no_vector = true);
+    assert!(error.contains("0xffff"), "{error}");
+    let error = refusal(PLAIN | CTRL_VQ | CTRL_RX, |card| card.lies.no_answer = true);
+    assert!(error.contains("control queue"), "{error}");
+    let error = refusal(PLAIN | CTRL_VQ | CTRL_RX, |card| card.lies.says_no = true);
+    assert!(error.contains("says no"), "{error}");
+    let error = refusal(PLAIN, |card| {
+        card.status = 4;
+        card.lies.never_resets = true;
+    });
+    assert!(error.contains("DEVICE_STATUS"), "{error}");
+    let error = refusal(PLAIN, |card| card.gone = true);
+    assert!(error.contains("is gone"), "{error}");
+}
+
+#[test]
+fn a_card_that_gives_up_is_started_again_and_gives_back_what_it_had() {
+    for ring in [0, PACKED, PACKED | IN_ORDER, IN_ORDER] {
+        let mut b = bench(PLAIN | CTRL_VQ | CTRL_RX | ring, &small());
+        b.card().works = false;
+        let pool = Pool::new(b.nic.dma(), 4, 64).unwrap();
+        let content: Vec<_> = (0..3).map(|i| bytes(i, 60)).collect();
+        b.nic
+            .send(&mut content.iter().map(|c| frame(&pool, c)).collect())
+            .unwrap();
+        b.nic.check().unwrap();
+        b.card().status |= 64;
+        let error = b.nic.check().unwrap_err().to_string();
+        assert!(error.contains("DEVICE_NEEDS_RESET"), "{error}");
+        b.card().works = true;
+        let back = b.nic.restart().unwrap();
+        assert_eq!(back.iter().map(Frame::to_vec).collect::<Vec<_>>(), content);
+        b.nic.check().unwrap();
+        b.nic.send(&mut { back }).unwrap();
+        assert_eq!(b.card().sent.len(), 3);
+        assert_eq!(b.receive([0; 12], &bytes(1, 60)).len(), 1);
+    }
+}
+
+#[test]
+fn features_that_are_gone_after_a_reset_are_a_lie() {
+    let mut b = bench(PLAIN | MRG_RXBUF, &small());
+    b.card().offered = PLAIN;
+    let error = b.nic.restart().unwrap_err().to_string();
+    assert!(
+        error.contains("does not offer features any more"),
+        "{error}"
+    );
+    drop(b.nic);
+    assert_eq!(b.memory.mappings(), 0);
+}
+
+#[test]
+fn a_card_that_is_pulled_out_is_gone_and_its_memory_is_freed() {
+    let mut b = bench(PLAIN, &small());
+    b.card().gone = true;
+    assert!(!b.nic.link().up);
+    for error in [b.nic.check().unwrap_err(), b.nic.stop().unwrap_err()] {
+        assert!(error.to_string().contains("is gone"), "{error}");
+    }
+    drop(b.nic);
+    assert_eq!(b.memory.mappings(), 0);
+}
+
+#[test]
+fn several_pairs_have_a_vector_each() {
+    for (feature, command) in [
+        (MQ, vec![4, 0, 3, 0]),
+        (MQ | RSS, vec![4, 1, 0x3f, 0, 0, 0, 127, 0]),
+    ] {
+        let (fake, card) = Card::fake(PLAIN | CTRL_VQ | feature);
+        Card::lock(&card).pairs = 4;
+        let config = NicConfig {
+            queues: 3,
+            waiting: Waiting::Interrupt,
+            ..small()
+        };
+        let mut b = on(fake, card, &config);
+        let last = b.card().commands.last().unwrap().clone();
+        assert_eq!(last[..command.len()], command);
+        if feature & RSS != 0 {
+            // Unhashed to 0; 128 entries round the three; 3 queues; 40 bytes of key.
+            assert_eq!(last[8..18], [0, 0, 0, 0, 1, 0, 2, 0, 0, 0]);
+            assert_eq!(last.len(), 10 + 256 + 3 + 40);
+            assert_eq!(last[10 + 256..][..3], [3, 0, 40]);
+        }
+        let pool = Pool::new(b.nic.dma(), 8, 64).unwrap();
+        for pair in 0..3 {
+            assert!(!b.nic.pair_mut(pair).wait(Duration::ZERO).unwrap());
+            assert!(!b.nic.pair_mut(pair).arm().unwrap());
+            assert!(Card::lock(&b.card).receive(&b.memory, pair as u16, [0; 12], &bytes(pair, 60)));
+            assert!(
+                b.nic
+                    .pair(pair)
+                    .irq()
+                    .unwrap()
+                    .wait(Duration::ZERO)
+                    .unwrap()
+            );
+            b.nic.pair_mut(pair).disarm().unwrap();
+            let mut got = Vec::new();
+            assert_eq!(b.nic.pair_mut(pair).recv(&mut got, 8).unwrap(), 1);
+            b.nic
+                .pair_mut(pair)
+                .send(&mut vec![frame(&pool, &bytes(pair, 60))])
+                .unwrap();
+            assert_eq!(b.card().sent.pop().unwrap().0, 2 * pair as u16 + 1);
+        }
+        assert_eq!(b.nic.rings().len(), 7);
+    }
+}
+
+#[test]
+fn more_pairs_than_the_card_has_are_refused() {
+    let (fake, _card) = Card::fake(PLAIN | CTRL_VQ);
+    let config = NicConfig {
+        queues: 2,
+        ..small()
+    };
+    let error = start(fake, &config).map(|_| ()).unwrap_err().to_string();
+    assert!(
+        error.contains("it has 1") && error.contains("mq=on"),
+        "{error}"
+    );
+}
+
+#[test]
+fn the_control_queue_is_told_who_may_come_in() {
+    for ring in [0, PACKED, PACKED | INDIRECT, INDIRECT] {
+        let mut b = bench(PLAIN | CTRL_VQ | CTRL_RX | CTRL_VLAN | ring, &filtering());
+        let first = std::mem::take(&mut b.card().commands);
+        assert_eq!(first[0], [0, 0, 0], "not promiscuous");
+        let added: Vec<_> = first.iter().filter(|c| c[..2] == [2, 0]).collect();
+        assert_eq!(added.len(), 4096, "all VLANs");
+        b.nic.set_vlans(Some(&[5, 4095])).unwrap();
+        let removed = std::mem::take(&mut b.card().commands);
+        assert_eq!(removed.len(), 4094);
+        assert!(removed.iter().all(|c| c[..2] == [2, 1]));
+        b.nic.set_vlans(Some(&[5, 6])).unwrap();
+        assert_eq!(
+            std::mem::take(&mut b.card().commands),
+            [vec![2, 0, 6, 0], vec![2, 1, 0xff, 0xf]]
+        );
+        b.nic.set_multicast(&[Mac([1; 6])]).unwrap();
+        let ours = [&[1, 0, 1, 0, 0, 0], &MAC[..]].concat();
+        let table = [&ours[..], &[1, 0, 0, 0, 1, 1, 1, 1, 1, 1]].concat();
+        assert_eq!(std::mem::take(&mut b.card().commands), [table]);
+        b.nic.set_promiscuous(true).unwrap();
+        assert_eq!(
+            std::mem::take(&mut b.card().commands),
+            [[0, 0, 1], [0, 1, 1]]
+        );
+    }
+    let mut b = bench(PLAIN, &small());
+    assert!(b.nic.set_promiscuous(true).is_err());
+}
+
+#[test]
+fn the_network_is_told_where_the_card_is_when_the_device_asks() {
+    for ring in [0, PACKED, EVENT_IDX] {
+        let mut b = bench(PLAIN | CTRL_VQ | GUEST_ANNOUNCE | ring, &small());
+        b.nic.wait(Duration::from_millis(1)).unwrap();
+        assert!(b.card().sent.is_empty(), "nobody asked");
+        b.card().announce = true;
+        b.card().change();
+        assert!(b.nic.wait(Duration::from_secs(10)).unwrap());
+        assert!(!b.card().announce, "the device was told");
+        let (queue, frame) = b.card().sent.remove(0);
+        let packet = etherparse::Ethernet2Header::from_slice(&frame[12..])
+            .unwrap()
+            .0;
+        assert_eq!(
+            (queue, packet.source, packet.destination),
+            (1, MAC, [0xff; 6])
+        );
+        assert_eq!(packet.ether_type.0, 0x8035);
+        assert_eq!(frame[12 + 22..12 + 28], MAC, "who asks is who is asked for");
+        assert_eq!(
+            frame[12 + 32..],
+            MAC.iter().chain(&[0; 4]).copied().collect::<Vec<_>>()
+        );
+        // It is nobody's frame: none comes back, and it is not counted.
+        let mut done = Vec::new();
+        assert_eq!(b.nic.reap(&mut done).unwrap(), 0);
+        assert_eq!(
+            (done.len(), b.nic.in_flight(), b.nic.stats().tx_frames),
+            (0, 0, 0)
+        );
+        b.nic.wait(Duration::from_millis(1)).unwrap();
+        assert!(b.card().sent.is_empty(), "once is enough");
+    }
+}
+
+#[test]
+fn a_change_of_the_link_ends_a_wait() {
+    for feature in [0, EVENT_IDX, PACKED] {
+        let mut b = bench(PLAIN | feature, &small());
+        assert!(!b.nic.wait(Duration::from_millis(1)).unwrap());
+        assert!(b.nic.link().up);
+        b.card().link = false;
+        b.card().change();
+        assert!(b.nic.wait(Duration::from_secs(10)).unwrap());
+        assert!(!b.nic.link().up);
+        assert!(!b.nic.wait(Duration::from_millis(1)).unwrap());
+    }
+}
+
+/// The device uses a buffer at any moment between two looks of the driver.
+#[test]
+fn no_wake_up_is_lost() {
+    for feature in [0, EVENT_IDX, PACKED, PACKED | EVENT_IDX] {
+        let config = NicConfig {
+            waiting: Waiting::Interrupt,
+            ..small()
+        };
+        let mut b = bench(PLAIN | feature, &config);
+        const FRAMES: usize = 2000;
+        std::thread::scope(|scope| {
+            let (card, memory) = (Arc::clone(&b.card), Arc::clone(&b.memory));
+            scope.spawn(move || {
+                for n in 0..FRAMES {
+                    while !Card::lock(&card).receive(&memory, 0, [0; 12], &bytes(n, 60)) {
+                        std::thread::yield_now();
+                    }
+                    if n % 7 == 0 {
+                        std::thread::sleep(Duration::from_micros(20));
+                    }
+                }
+            });
+            let (mut got, mut count) = (Vec::new(), 0);
+            while count < FRAMES {
+                got.clear();
+                match b.nic.recv(&mut got, 4).unwrap() {
+                    0 => assert!(
+                        b.nic.wait(Duration::from_secs(20)).unwrap(),
+                        "{count} frames"
+                    ),
+                    some => count += some,
+                }
+            }
+        });
+    }
+}
+
+#[test]
+fn the_limit_is_reached_with_one_buffer_and_leaves_the_ring_usable() {
+    every_ring(|ring| {
+        let mut b = bench(PLAIN | ring, &small());
+        let pool = Pool::new(b.nic.dma(), 4, 64).unwrap();
+        for frames in [1, 7, 16, 1000, 1003] {
+            b.nic.limit(60, 4, frames).unwrap();
+            assert_eq!(b.card().sent.len() as u64, frames, "{ring:#x}");
+            b.card().sent.clear();
+            b.nic.send(&mut vec![frame(&pool, &bytes(1, 60))]).unwrap();
+            let mut done = Vec::new();
+            assert_eq!(b.nic.reap(&mut done).unwrap(), 1);
+            b.card().sent.clear();
+        }
+        assert!(b.nic.limit(60, 16, 100).is_err());
+    });
+}
+
+#[test]
+fn registers_are_named_wherever_they_are_and_reading_them_disturbs_nothing() {
+    let b = bench(PLAIN | CTRL_VQ | CTRL_RX, &small());
+    let place = |offset, width| pinwire::mmio::Place {
+        bar: 4,
+        offset,
+        width,
+    };
+    let name = |offset, width| {
+        b.nic
+            .register_at(place(offset, width))
+            .map(|(info, _)| info.name)
+    };
+    use pinwire::mmio::Width::{Four, One, Two};
+    assert_eq!(name(0x14, One), Some("DEVICE_STATUS"));
+    assert_eq!(name(0x1c, Two), Some("QUEUE_ENABLE"));
+    assert_eq!(name(0x1000, One), Some("ISR_STATUS"));
+    assert_eq!(name(0x2006, Two), Some("STATUS"));
+    assert_eq!(name(0x3004, Two), Some("NOTIFY_QUEUE"));
+    assert_eq!(name(0x3004, Four), Some("NOTIFY_DATA"));
+    assert_eq!(name(0x3f00_0000, Four), None);
+    b.card().change();
+    let before = b.nic.registers();
+    let sizes: Vec<_> = before
+        .iter()
+        .filter(|view| view.info.name == "QUEUE_SIZE")
+        .collect();
+    assert_eq!(
+        sizes
+            .iter()
+            .map(|view| (view.index, view.value))
+            .collect::<Vec<_>>(),
+        [(0, 16), (1, 16), (2, 64)]
+    );
+    assert!(b.nic.irq_is_due(), "the ISR is not read");
+}
+
+trait IrqIsDue {
+    fn irq_is_due(&self) -> bool;
+}
+
+impl IrqIsDue for Net {
+    fn irq_is_due(&self) -> bool {
+        use pinwire::virtio::Transport;
+        (self.transport().isr())().1
+    }
+}
+
+#[test]
+fn features_are_listed_with_what_became_of_them() {
+    let config = NicConfig {
+        refuse_features: MRG_RXBUF,
+        ..small()
+    };
+    let b = bench(PLAIN | MRG_RXBUF | PACKED, &config);
+    let of = |name: &str| {
+        let view = b
+            .nic
+            .features()
+            .into_iter()
+            .find(|view| view.name == name)
+            .unwrap();
+        (view.bit, view.offered, view.taken)
+    };
+    assert_eq!(of("MRG_RXBUF"), (15, true, false));
+    assert_eq!(of("RING_PACKED"), (34, true, true));
+    assert_eq!(of("EVENT_IDX"), (29, false, false));
+    assert_eq!(b.card().taken & MRG_RXBUF, 0);
+    assert!(
+        nic::knows(0x1af4, 0x1041) && nic::knows(0x1af4, 0x1000) && !nic::knows(0x1af4, 0x1042)
+    );
+}
+
+#[test]
+fn a_feature_is_not_taken_without_all_that_it_needs() {
+    // It needs the control queue to be answered, and the status to be asked for.
+    for without in [
+        PLAIN | GUEST_ANNOUNCE,
+        PLAIN & !STATUS | GUEST_ANNOUNCE | CTRL_VQ,
+    ] {
+        let mut b = bench(without, &small());
+        assert_eq!(b.card().taken & GUEST_ANNOUNCE, 0);
+        b.card().announce = true;
+        b.card().change();
+        b.nic.wait(Duration::ZERO).unwrap();
+    }
+}
+
+#[test]
+fn frames_longer_than_virtio_has_are_refused_before_the_card_is_touched() {
+    let (fake, card) = Card::fake(PLAIN);
+    let longest = 65_550;
+    for (max_frame, fits) in [(longest, true), (longest + 1, false), (1 << 55, false)] {
+        let config = NicConfig {
+            max_frame,
+            ..small()
+        };
+        let memory = Arc::clone(fake.memory());
+        let started = start(Fake::beside(card.clone(), SIZE, &memory), &config).map(|_| ());
+        assert_eq!(started.is_ok(), fits, "{max_frame} bytes");
+        if let Err(error) = started {
+            assert!(matches!(error, pinwire::Error::Usage(_)), "{error}");
+            let says = format!("frames of {max_frame} bytes: the card receives up to {longest}");
+            assert!(error.to_string().contains(&says), "{error}");
+        }
+    }
+}
+
+#[test]
+fn what_keeps_memory_safe_cannot_be_refused() {
+    for feature in [ACCESS_PLATFORM, VERSION_1] {
+        let (fake, card) = Card::fake(PLAIN);
+        let config = NicConfig {
+            refuse_features: feature,
+            ..small()
+        };
+        let error = start(fake, &config).map(|_| ()).unwrap_err().to_string();
+        assert!(error.contains("refuse_features"), "{error}");
+        assert_eq!(Card::lock(&card).status & 12, 0, "it was never let go");
+    }
+}
+
+#[test]
+fn after_a_no_the_control_queue_is_heard_again() {
+    for ring in [0, PACKED, IN_ORDER, PACKED | IN_ORDER] {
+        let mut b = bench(PLAIN | CTRL_VQ | CTRL_RX | CTRL_VLAN | ring, &filtering());
+        b.card().lies.says_no_to = Some(vec![2, 1, 7, 0]);
+        let error = b.nic.set_vlans(Some(&[])).unwrap_err().to_string();
+        assert!(error.contains("says no"), "{error}");
+        b.nic.set_multicast(&[]).unwrap();
+        b.card().lies.says_no_to = None;
+        b.card().commands.clear();
+        // Which of them it did is not known: all are told again.
+        b.nic.set_vlans(Some(&[5])).unwrap();
+        let told = std::mem::take(&mut b.card().commands);
+        assert_eq!((told.len(), &told[0][..]), (4096, &[2, 0, 5, 0][..]));
+    }
+}
+
+#[test]
+fn a_card_that_answers_slowly_is_given_up_after_one_bound_for_all() {
+    let mut b = bench(PLAIN | CTRL_VQ | CTRL_VLAN, &filtering());
+    b.card().works = false;
+    std::thread::scope(|scope| {
+        let (card, memory) = (Arc::clone(&b.card), Arc::clone(&b.memory));
+        scope.spawn(move || {
+            for _ in 0..10 {
+                std::thread::sleep(Duration::from_millis(250));
+                Card::lock(&card).obey(2, &memory, 1);
+            }
+        });
+        let without: Vec<u16> = (10..4096).collect();
+        let error = b.nic.set_vlans(Some(&without)).unwrap_err();
+        assert!(matches!(error, pinwire::Error::Timeout { .. }), "{error}");
+    });
+}
+
+#[test]
+fn the_vlan_filter_is_taken_only_where_it_is_wanted() {
+    let mut b = bench(PLAIN | CTRL_VQ | CTRL_VLAN, &small());
+    assert_eq!(b.card().taken & CTRL_VLAN, 0);
+    assert!(b.card().commands.is_empty());
+    let error = b.nic.set_vlans(Some(&[5])).unwrap_err().to_string();
+    assert!(error.contains("NicConfig::vlan_filter"), "{error}");
+    let mut b = bench(PLAIN | CTRL_VQ, &filtering());
+    let error = b.nic.set_vlans(Some(&[5])).unwrap_err().to_string();
+    assert!(error.contains("CTRL_VLAN"), "{error}");
+}
+
+#[test]
+fn what_is_no_vlan_id_is_refused() {
+    let mut b = bench(PLAIN | CTRL_VQ | CTRL_VLAN, &filtering());
+    b.card().commands.clear();
+    let error = b.nic.set_vlans(Some(&[5, 4096])).unwrap_err();
+    assert!(matches!(error, pinwire::Error::Usage(_)), "{error}");
+    assert!(b.card().commands.is_empty());
+}
+
+#[test]
+fn an_address_made_up_is_told_to_the_filter() {
+    const MAC_FEATURE: u64 = 1 << 5;
+    let b = bench(PLAIN & !MAC_FEATURE | CTRL_VQ | CTRL_RX, &small());
+    assert_ne!(b.nic.mac().0, MAC);
+    let table = [&[1, 0, 1, 0, 0, 0], &b.nic.mac().0[..], &[0; 4]].concat();
+    assert_eq!(b.card().commands.last(), Some(&table));
+}
+
+#[test]
+fn a_card_that_is_gone_asks_for_nothing() {
+    let mut b = bench(PLAIN | CTRL_VQ | GUEST_ANNOUNCE, &small());
+    b.card().gone = true;
+    let begin = std::time::Instant::now();
+    let error = b.nic.wait(Duration::from_millis(1)).unwrap_err();
+    assert!(matches!(error, pinwire::Error::DeviceGone(_)), "{error}");
+    assert!(begin.elapsed() < Duration::from_millis(900));
+}
+
+#[test]
+fn a_no_to_an_announcement_ends_nothing() {
+    let mut b = bench(PLAIN | CTRL_VQ | GUEST_ANNOUNCE, &small());
+    b.card().lies.says_no = true;
+    b.card().announce = true;
+    b.card().change();
+    b.nic.wait(Duration::from_secs(10)).unwrap();
+    assert_eq!(b.card().sent.len(), 1, "the network was told");
+    assert_eq!(b.receive([0; 12], &bytes(1, 60)).len(), 1);
+}
+
+#[test]
+fn who_forwards_announces_both_cards() {
+    let offered = PLAIN | CTRL_VQ | GUEST_ANNOUNCE;
+    let (first, a) = Card::fake(offered);
+    let memory = Arc::clone(first.memory());
+    let b = Arc::new(Mutex::new(Card::new(offered)));
+    let second = Fake::beside(b.clone(), SIZE, &memory);
+    let (mut one, mut two) = (on(first, a, &small()), on(second, b, &small()));
+    let mut forward = pinwire::net::Forward::new(&mut one.nic, &mut two.nic, 8).unwrap();
+    for card in [&one.card, &two.card] {
+        Card::lock(card).announce = true;
+        Card::lock(card).change();
+        forward.wait(Duration::from_secs(10)).unwrap();
+        let sent = std::mem::take(&mut Card::lock(card).sent);
+        assert_eq!((sent.len(), &sent[0].1[12 + 6..12 + 12]), (1, &MAC[..]));
+        assert!(!Card::lock(card).announce, "the device was told");
+    }
+}
+
+#[test]
+fn tcp_is_cut_only_over_the_ip_that_was_agreed_on() {
+    for (feature, over) in [
+        (HOST_TSO4, OffloadFlags::IPV6),
+        (HOST_TSO6, OffloadFlags::empty()),
+    ] {
+        let mut b = bench(PLAIN | CSUM | feature, &small());
+        let pool = Pool::new(b.nic.dma(), 4, 16_384).unwrap();
+        let mut cut = frame(&pool, &tcp(8000));
+        let flags = OffloadFlags::TCP_CHECKSUM | OffloadFlags::TSO | over;
+        cut.set_offload(Offload { flags, ..tso() });
+        let error = b.nic.send(&mut vec![cut]).unwrap_err().to_string();
+        assert!(error.contains("TSO"), "{error}");
+        assert!(b.card().sent.is_empty());
+    }
+}
+
+/// An Ethernet frame with a VLAN tag and `payload` bytes after it.
+fn tagged(payload: usize) -> Vec<u8> {
+    [&[2; 12][..], &[0x81, 0, 0, 5, 0x08, 0], &bytes(1, payload)].concat()
+}
+
+#[test]
+fn a_tag_does_not_count_for_the_mtu() {
+    let mut b = bench(PLAIN | MTU, &small());
+    let pool = Pool::new(b.nic.dma(), 4, 2048).unwrap();
+    assert_eq!(b.nic.max_tx_frame(), 1514);
+    for (content, fits) in [
+        (bytes(1, 1514), true),
+        (bytes(1, 1515), false),
+        (tagged(1500), true),
+        (tagged(1501), false),
+    ] {
+        let sent = b.nic.send(&mut vec![frame(&pool, &content)]);
+        assert_eq!(sent.is_ok(), fits, "{} bytes", content.len());
+    }
+    // And comes in, where one buffer must hold it.
+    let (fake, card) = Card::fake(PLAIN | MTU);
+    Card::lock(&card).mtu = 9000;
+    let mut b = on(fake, card, &small());
+    let got = b.receive([0; 12], &tagged(9000));
+    assert_eq!(got[0].frame.to_vec(), tagged(9000));
+}
+
+#[test]
+fn an_mtu_that_no_device_may_have_is_a_lie() {
+    let error = refusal(PLAIN | MTU, |card| card.mtu = 67);
+    assert!(
+        error.contains("wrote what cannot be true") && error.contains("67"),
+        "{error}"
+    );
+}
+
+#[test]
+fn a_card_that_cannot_be_started_again_is_stopped() {
+    let config = NicConfig {
+        link_wait: Duration::from_millis(20),
+        ..small()
+    };
+    let mut b = bench(PLAIN, &config);
+    b.card().link = false;
+    let error = b.nic.restart().unwrap_err().to_string();
+    assert!(error.contains("link-up did not happen"), "{error}");
+    assert_eq!(b.card().status, 0);
+}
+
+#[test]
+fn buffers_that_came_home_are_lent_before_the_sleep() {
+    for ring in [0, PACKED] {
+        let mut b = bench(PLAIN | ring, &small());
+        let mut held = Vec::new();
+        while Card::lock(&b.card).receive(&b.memory, 0, [0; 12], &bytes(1, 60)) {
+            held.append(&mut b.got().unwrap());
+        }
+        assert_eq!(held.len(), 32, "all that there are");
+        drop(held);
+        assert!(!b.nic.wait(Duration::from_millis(1)).unwrap());
+        assert!(Card::lock(&b.card).receive(&b.memory, 0, [0; 12], &bytes(1, 60)));
+    }
+}
+
+#[test]
+fn what_was_not_taken_is_not_believed_of_a_frame_that_came_in() {
+    let mut b = bench(PLAIN | GUEST_CSUM | GUEST_TSO4 | MRG_RXBUF, &small());
+    let needs = |flags, gso| [flags, gso, 0, 0, 0xb4, 5, 34, 0, 16, 0, 0, 0];
+    let got = b.receive(needs(2, 0), &tcp(100));
+    assert_eq!(got[0].l4_checksum, Checksum::Unchecked);
+    for header in [needs(1, 0), needs(1, 1)] {
+        assert!(b.receive(header, &tcp(100)).is_empty());
+    }
+    let config = NicConfig {
+        rx_offload: true,
+        ..small()
+    };
+    let mut b = bench(PLAIN | GUEST_CSUM | MRG_RXBUF, &config);
+    assert_eq!(b.receive(needs(1, 0), &tcp(100)).len(), 1);
+    assert!(b.receive(needs(1, 1), &tcp(100)).is_empty(), "not TSO");
+    assert_eq!(b.nic.stats().rx_errors, 1);
+}
+
+#[test]
+fn a_wait_that_finds_work_asks_the_device_nothing() {
+    let mut b = bench(PLAIN | CTRL_VQ | GUEST_ANNOUNCE, &small());
+    assert!(Card::lock(&b.card).receive(&b.memory, 0, [0; 12], &bytes(1, 60)));
+    let before = b.card().reads;
+    assert!(b.nic.wait(Duration::from_secs(10)).unwrap());
+    assert_eq!(b.card().reads, before);
+}

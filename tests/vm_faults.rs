@@ -1,0 +1,225 @@
+//! What happens to a card while a program in the VM has it over VFIO: QEMU's monitor pulls it out, or its
+//! cable. The tests inside are those of `tests/events` and `tests/queues`; and the command, which ends
+//! with a word of what happened.
+
+mod common;
+
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+/// Does what is asked of QEMU in the file `asked` of the share: a command and its arguments.
+fn serve(share: &Path, socket: &Path, ended: &AtomicBool) {
+    let [asked, done] = ["asked", "done"].map(|name| share.join(name));
+    while !ended.load(Ordering::Relaxed) {
+        std::thread::sleep(Duration::from_millis(20));
+        let Ok(wanted) = std::fs::read_to_string(&asked) else {
+            continue;
+        };
+        let (command, arguments) = wanted.trim().split_once(' ').expect("a command, arguments");
+        let answer = common::qmp(socket, command, arguments);
+        assert!(answer.contains("return"), "{wanted}: {answer}");
+        std::fs::remove_file(&asked).unwrap();
+        std::fs::write(&done, "").unwrap();
+    }
+}
+
+/// Runs `command` in a VM with these NICs on these peers, whose monitor does what is asked in the share,
+/// where the test program `events` is; gives what it said.
+fn run(nics: &str, peers: &str, command: &str) -> Option<String> {
+    if !common::wants_vm() {
+        return None;
+    }
+    let folder = tempfile::tempdir().expect("a directory");
+    let (share, socket) = (folder.path().join("share"), folder.path().join("qmp"));
+    std::fs::create_dir(&share).unwrap();
+    common::put_test("events", &share);
+    let options = [
+        ["--nic", nics],
+        ["--net", peers],
+        ["--share", share.to_str().unwrap()],
+        ["--qmp", socket.to_str().unwrap()],
+        ["--smp", "2"],
+    ];
+    let ended = AtomicBool::new(false);
+    let output = std::thread::scope(|scope| {
+        let monitor = scope.spawn(|| serve(&share, &socket, &ended));
+        let output = common::vm(options.as_flattened(), &format!("{TOOLS}{command}"));
+        ended.store(true, Ordering::Relaxed);
+        monitor.join().unwrap();
+        output
+    })?;
+    let said = String::from_utf8_lossy(&output.stdout);
+    let said = format!("{said}\n{}", String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{nics}: {said}");
+    Some(said)
+}
+
+/// `ask COMMAND ARGUMENTS`: of the monitor. `ends PROCESS FILE`: its exit code, within a time, and what
+/// it said.
+const TOOLS: &str = r#"
+    ask() {
+        echo "$*" >/share/draft; mv /share/draft /share/asked
+        until [ -e /share/done ]; do sleep 0.1; done; rm /share/done
+    }
+    link() { ask set_link "{\"name\": \"$1\", \"up\": $2}"; }
+    pull() { ask device_del "{\"id\": \"$1\"}"; }
+    ends() {
+        tries=0
+        while kill -0 $1 2>/dev/null && [ $tries -lt 300 ]; do sleep 0.1; tries=$((tries + 1)); done
+        kill -9 $1 2>/dev/null && echo "it hangs"
+        wait $1; echo "exit code $?"; cat $2
+    }
+"#;
+
+fn goes_through_it_over_vfio(card: &str) {
+    // Two of a kind, since each goes out once; the kernel's is the twin.
+    let nics = format!("{card}+hotplug,{card}+hotplug,e1000");
+    let inside = "
+        pinwire bind --force 0000:01:00.0 0000:02:00.0 >&2 || exit 1
+        export PINWIRE_WIRE=$(ls /sys/bus/pci/devices/0000:00:05.0/net)
+        ip link set $PINWIRE_WIRE promisc on up
+        until [ \"$(cat /sys/class/net/$PINWIRE_WIRE/carrier)\" = 1 ]; do sleep 0.1; done; sleep 1.5
+        export PINWIRE_DEVICE=0000:01:00.0 PINWIRE_ID=nic0
+        /share/events --test-threads=1 --skip pulled_out --skip forwarding || exit 1
+        /share/events --test-threads=1 pulled_out_in_traffic || exit 1
+        export PINWIRE_DEVICE=0000:02:00.0 PINWIRE_ID=nic1
+        /share/events --test-threads=1 who_sleeps_on || exit 1
+        while [ -e /sys/bus/pci/devices/0000:02:00.0 ]; do sleep 0.1; done; echo both are out";
+    let Some(said) = run(&nics, "hub:0,hub:0,hub:0", inside) else {
+        return;
+    };
+    let passed = ["2 passed; 0 failed", "1 passed; 0 failed", "both are out"];
+    assert!(
+        passed.iter().all(|words| said.contains(words)),
+        "{card}: {said}"
+    );
+}
+
+#[test]
+fn an_e1000_goes_through_it_over_vfio() {
+    goes_through_it_over_vfio("e1000");
+}
+
+#[test]
+fn an_e1000e_goes_through_it_over_vfio() {
+    goes_through_it_over_vfio("e1000e");
+}
+
+#[test]
+fn virtio_net_with_split_queues_goes_through_it_over_vfio() {
+    goes_through_it_over_vfio("virtio");
+}
+
+#[test]
+fn virtio_net_with_packed_queues_goes_through_it_over_vfio() {
+    goes_through_it_over_vfio("virtio-packed");
+}
+
+#[test]
+fn a_command_goes_on_when_its_link_comes_back_and_ends_when_its_card_goes() {
+    let nics = "e1000e+hotplug,virtio+hotplug,virtio-packed+hotplug,e1000+hotplug,e1000";
+    let peers = "hub:0,hub:0,hub:1,hub:2,hub:1";
+    let inside = r#"
+        pinwire bind --force 0000:01:00.0 0000:02:00.0 0000:03:00.0 0000:04:00.0 0000:00:07.0 >&2 || exit 1
+        pinwire recv 0000:02:00.0 --promiscuous --write /tmp/in.pcap >/tmp/recv 2>&1 & recv=$!
+        pinwire send 0000:01:00.0 --synthetic 64 --rate 5000 >/tmp/send 2>&1 & send=$!
+        sleep 3
+        for nic in nic0 nic1; do link $nic false; sleep 1; link $nic true; done
+        before=$(stat -c %s /tmp/in.pcap); sleep 4
+        kill -0 $send && kill -0 $recv && [ $(stat -c %s /tmp/in.pcap) -gt $before ] && echo both go on
+        pull nic1; echo "--- recv"; ends $recv /tmp/recv
+        kill -0 $send && echo it sends on
+        pull nic0; echo "--- send"; ends $send /tmp/send
+        pinwire forward 0000:03:00.0 0000:04:00.0 >/tmp/forward 2>&1 & forward=$!
+        pinwire send 0000:00:07.0 --synthetic 64 --rate 5000 >/dev/null 2>&1 & send=$!
+        sleep 3
+        link nic2 false; sleep 1; link nic2 true; link nic3 false; sleep 1; link nic3 true; sleep 1
+        kill -0 $forward && echo it forwards on
+        pull nic3; echo "--- forward"; ends $forward /tmp/forward
+        kill -INT $send; wait $send
+        group=/dev/vfio/$(basename $(readlink /sys/bus/pci/devices/0000:03:00.0/iommu_group))
+        pinwire recv 0000:03:00.0 >/tmp/idle 2>&1 & idle=$!
+        until ls -l /proc/$idle/fd | grep -q "$group\$"; do kill -0 $idle || exit 1; sleep 0.1; done; sleep 1
+        pull nic2; echo "--- idle"; ends $idle /tmp/idle; true"#;
+    let Some(said) = run(nics, peers, inside) else {
+        return;
+    };
+    for words in ["both go on", "it sends on", "it forwards on"] {
+        assert!(said.contains(words), "{words}? {said}");
+    }
+    for (step, device) in [
+        ("recv", "0000:02:00.0"),
+        ("send", "0000:01:00.0"),
+        ("forward", "0000:04:00.0"),
+        ("idle", "0000:03:00.0"),
+    ] {
+        let (_, rest) = said.split_once(&format!("--- {step}\n")).expect(step);
+        let part = rest.split("--- ").next().unwrap();
+        for words in ["exit code 1\n", &format!("error: {device} is gone")] {
+            assert!(part.contains(words), "{step}: {words}? {said}");
+        }
+        assert!(
+            !part.contains("panicked") && !part.contains("hangs"),
+            "{step}: {said}"
+        );
+    }
+}
+
+/// The tap is in a network namespace of the test's own, and the VM, too: no root, and none is left.
+#[test]
+fn several_queues_over_vfio_leave_by_a_tap_that_counts_them() {
+    const EACH: usize = 10_000;
+    if !common::wants_vm() {
+        return;
+    }
+    let setup = "mount -t sysfs sysfs /sys && ip tuntap add tap0 mode tap multi_queue && \
+        { echo 1 >/proc/sys/net/ipv6/conf/tap0/disable_ipv6; true; } 2>/dev/null && ip link set tap0 up";
+    let enter = |script: &str| {
+        let mut command = Command::new("unshare");
+        command.args([
+            "--user",
+            "--map-root-user",
+            "--net",
+            "--mount",
+            "sh",
+            "-c",
+            script,
+            "sh",
+        ]);
+        command.stdin(Stdio::null());
+        command
+    };
+    if !enter(setup).status().is_ok_and(|status| status.success()) {
+        common::not_run(
+            "it needs a namespace with a tap: unshare --user --net --mount, /dev/net/tun",
+        );
+        return;
+    }
+    let share = tempfile::tempdir().expect("a directory");
+    common::put_test("queues", share.path());
+    let inside = "pinwire bind 0000:00:03.0 >&2 || exit 1
+        export PINWIRE_DEVICE=0000:00:03.0
+        /share/queues --exact over_vfio --ignored --nocapture";
+    for (card, queues) in [("virtio", 2), ("virtio-packed", 4)] {
+        let nic = format!("{card}+queues=4+vectors=10");
+        let script = format!(
+            "{setup} && \"$@\"; code=$?; echo counted $(cat /sys/class/net/tap0/statistics/rx_packets); exit $code"
+        );
+        let output = enter(&script)
+            .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/qemu/vm"))
+            .args(["--nic", &nic, "--net", "tap:tap0", "--smp", "2"])
+            .args(["--share", share.path().to_str().unwrap(), "--"])
+            .arg(format!("export PINWIRE_QUEUES={queues}; {inside}"))
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&output.stdout);
+        let err = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{card}: {said}{err}");
+        for words in ["sent", "counted"] {
+            let words = format!("{words} {}\n", queues * EACH);
+            assert!(said.contains(&words), "{card}: {words}? {said}{err}");
+        }
+    }
+}
