@@ -20,6 +20,7 @@
 //! | `net` | what rides on a card: packets, captures, a loop that sends |
 //! | `ladder` | every way to move a file to the network, side by side |
 //! | `pagecache` | which pages of a file are in memory, and how to change that |
+//! | `serve` | a server of files over HTTP, with a choice of ways to move their bytes |
 //!
 //! # Whom we trust
 //! Nothing that a device writes: ids, lengths and indices are checked, waits are bounded, and the
@@ -31,7 +32,7 @@ pub mod barrier;
 pub mod device;
 pub mod dma;
 pub mod error;
-#[cfg(feature = "ladder")]
+#[cfg(any(feature = "ladder", feature = "serve"))]
 mod errqueue;
 pub mod irq;
 #[cfg(feature = "ladder")]
@@ -43,6 +44,8 @@ pub mod nic;
 #[cfg(feature = "ladder")]
 pub mod pagecache;
 pub mod pci;
+#[cfg(feature = "serve")]
+pub mod serve;
 pub mod virtio;
 
 pub use device::DeviceSpec;

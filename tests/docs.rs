@@ -53,6 +53,10 @@ const BY_HAND: &[(&str, &str)] = &[
         "qemu/test does",
     ),
     (
+        "qemu/serve-bench",
+        "it measures for minutes; a test of its own runs a short one",
+    ),
+    (
         "qemu/ladder",
         "it measures for minutes; a test of its own runs a short one",
     ),

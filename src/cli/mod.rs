@@ -19,6 +19,7 @@ mod picture;
 mod ping;
 mod recv;
 mod send;
+mod serve;
 mod show;
 mod spread;
 mod stats;
@@ -89,6 +90,7 @@ enum Command {
     #[command(hide = true)]
     LadderHelper(ladder::child::Args),
     Pagecache(pagecache::Args),
+    Serve(serve::Args),
 }
 
 /// Why a command ends before its end.
@@ -160,6 +162,7 @@ pub fn main() -> ExitCode {
             Command::Ladder(args) => args.run(),
             Command::LadderHelper(args) => args.run(),
             Command::Pagecache(args) => args.run(),
+            Command::Serve(args) => args.run(),
         });
     match outcome {
         Ok(()) | Err(Failure::ReaderGone) => ExitCode::SUCCESS,

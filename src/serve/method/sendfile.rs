@@ -1,0 +1,34 @@
+//! `sendfile`: the kernel moves pages of the page cache into the socket.
+//!
+//! The processor copies nothing: the socket's packets refer to the pages, and a card reads them from
+//! there. (A loopback has no card: there the receiver's `recv` makes the one copy.) A call moves as
+//! much as the socket takes, up to all of the piece.
+
+use std::io;
+use std::os::fd::BorrowedFd;
+
+use super::{Method, Piece};
+use crate::Result;
+
+/// See the module.
+pub struct Sendfile;
+
+impl Method for Sendfile {
+    type Kept = ();
+
+    fn new() -> Result<Self> {
+        Ok(Self)
+    }
+
+    fn move_some(
+        &mut self,
+        (): &mut (),
+        piece: &Piece<'_>,
+        socket: BorrowedFd<'_>,
+    ) -> io::Result<usize> {
+        let mut at = piece.at;
+        let len = usize::try_from(piece.len).unwrap_or(usize::MAX);
+        let sent = rustix::fs::sendfile(socket, piece.file, Some(&mut at), len)?;
+        Ok(sent)
+    }
+}

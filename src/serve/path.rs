@@ -1,0 +1,175 @@
+//! Which file a target names. Nothing of it is trusted: what is opened is looked up beneath the root by
+//! the kernel ([`super::root`]); here the name is only made one that can be looked up.
+
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, percent_encode};
+
+use super::status::Status;
+
+/// What must be escaped in the path of a URL; the slash stays.
+const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC
+    .remove(b'/')
+    .remove(b'-')
+    .remove(b'.')
+    .remove(b'_')
+    .remove(b'~');
+
+/// A name beneath the root.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Name<'a> {
+    /// Its parts with one slash in between: `films/a b.mkv`. The root itself is `.`.
+    pub path: Vec<u8>,
+    /// Did it end with a slash, as the name of a folder does?
+    pub is_folder: bool,
+    /// What followed the question mark.
+    pub query: Option<&'a str>,
+}
+
+impl<'a> Name<'a> {
+    /// From the target of a request: `/films//a%20b.mkv?t=3`, or with `http://host` in front.
+    ///
+    /// # Errors
+    /// 400 where it cannot be a name: not of this form, bad escapes, a NUL, `..`, or a slash that only
+    /// comes out of an escape.
+    pub fn parse(target: &'a str) -> Result<Self, Status> {
+        let bad = Status(400);
+        // Without a path behind it, a host stands for its root (RFC 9110 §4.2.3).
+        let (target, empty) = match target.split_once("://") {
+            Some((scheme, rest)) if scheme.eq_ignore_ascii_case("http") => {
+                (&rest[rest.find(['/', '?']).unwrap_or(rest.len())..], "/")
+            }
+            _ => (target, ""),
+        };
+        let (path, query) = match target.split_once('?') {
+            Some((path, query)) => (path, Some(query)),
+            None => (target, None),
+        };
+        let path = if path.is_empty() { empty } else { path };
+        if !path.starts_with('/') || has_bad_escape(path) {
+            return Err(bad);
+        }
+        let mut name = Vec::with_capacity(path.len());
+        for part in path.split('/') {
+            let from = name.len();
+            name.extend(percent_decode_str(part));
+            match &name[from..] {
+                b"" | b"." => name.truncate(from),
+                b".." => return Err(bad),
+                part if part.contains(&0) || part.contains(&b'/') => return Err(bad),
+                _ => name.push(b'/'),
+            }
+        }
+        if name.pop().is_none() {
+            name.push(b'.');
+        }
+        Ok(Self {
+            path: name,
+            is_folder: path.ends_with('/') || path.ends_with("/."),
+            query,
+        })
+    }
+
+    /// Where the folder of this name is: its path as it is written, with the slash at its end.
+    pub fn as_folder(&self) -> String {
+        let mut path = String::from("/");
+        if self.path != b"." {
+            path += &escape(&self.path);
+            path.push('/');
+        }
+        if let Some(query) = self.query {
+            path.push('?');
+            path += query;
+        }
+        path
+    }
+}
+
+/// As it is written in a URL.
+pub fn escape(path: &[u8]) -> String {
+    percent_encode(path, ESCAPED).to_string()
+}
+
+/// Is there a `%` without two hexadecimal digits after it?
+fn has_bad_escape(path: &str) -> bool {
+    path.split('%').skip(1).any(|after| {
+        let digits = after.bytes().take(2);
+        digits.filter(u8::is_ascii_hexdigit).count() < 2
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn path(target: &str) -> Result<String, u16> {
+        let name = Name::parse(target).map_err(|status| status.0)?;
+        let slash = if name.is_folder { "/" } else { "" };
+        Ok(String::from_utf8(name.path).unwrap() + slash)
+    }
+
+    #[test]
+    fn a_name_is_what_is_left_without_escapes_and_empty_parts() {
+        for (target, name) in [
+            ("/", Ok("./")),
+            ("//", Ok("./")),
+            ("/a", Ok("a")),
+            ("/a/", Ok("a/")),
+            ("//a//b%20c", Ok("a/b c")),
+            ("/./a/.", Ok("a/")),
+            ("/a?b/../c", Ok("a")),
+            ("http://host", Ok("./")),
+            ("HTTP://host:1/a", Ok("a")),
+            ("http://host?x/s", Ok("./")),
+            ("http://host/a?x/s", Ok("a")),
+            ("/a%2eb", Ok("a.b")),
+            ("/a\\..\\b", Ok("a\\..\\b")),
+            ("/...", Ok("...")),
+            ("/..", Err(400)),
+            ("/a/../b", Err(400)),
+            ("/%2e%2E/a", Err(400)),
+            ("/a%2fb", Err(400)),
+            ("/a%00b", Err(400)),
+            ("/a%", Err(400)),
+            ("/a%2", Err(400)),
+            ("/a%zz", Err(400)),
+            ("a", Err(400)),
+            ("*", Err(400)),
+            ("", Err(400)),
+            ("host:80", Err(400)),
+            ("file:///etc/passwd", Err(400)),
+        ] {
+            assert_eq!(path(target), name.map(str::to_owned), "{target}");
+        }
+    }
+
+    #[test]
+    fn a_folder_is_sent_to_on_this_host_only() {
+        let of = |target| Name::parse(target).unwrap().as_folder();
+        assert_eq!(of("//evil.example/a"), "/evil.example/a/");
+        assert_eq!(of("/a b%0d%0aX: y?q=1"), "/a%20b%0D%0AX%3A%20y/?q=1");
+        assert_eq!(of("/\\evil.example"), "/%5Cevil.example/");
+    }
+
+    proptest! {
+        #[test]
+        fn no_target_leads_up_or_to_an_absolute_name(target in "/([a%2ef0/.\\\\?]|%2e|%2f|\\.\\./){0,20}") {
+            if let Ok(name) = Name::parse(&target) {
+                prop_assert!(!name.path.starts_with(b"/"));
+                prop_assert!(name.path.split(|byte| *byte == b'/').all(|part| part != b".." && !part.is_empty()));
+            }
+        }
+
+        #[test]
+        fn no_text_makes_it_panic(target in "\\PC{0,40}") {
+            let _ = Name::parse(&target);
+        }
+
+        #[test]
+        fn what_is_escaped_is_the_same_name_again(bytes in proptest::collection::vec(1u8.., 1..30)) {
+            prop_assume!(!bytes.contains(&b'/') && bytes != b"." && bytes != b"..");
+            let target = format!("/{}", escape(&bytes));
+            prop_assert_eq!(Name::parse(&target).unwrap().path, bytes);
+        }
+    }
+}
