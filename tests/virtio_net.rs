@@ -561,6 +561,19 @@ fn the_control_queue_is_told_who_may_come_in() {
     assert!(b.nic.set_promiscuous(true).is_err());
 }
 
+/// A device may let in all until it was told what to filter (QEMU's does).
+#[test]
+fn no_buffer_is_lent_before_the_filter_is_told() {
+    for ring in [0, PACKED] {
+        let mut b = bench(PLAIN | CTRL_VQ | CTRL_RX | CTRL_VLAN | ring, &filtering());
+        b.nic.restart().unwrap();
+        let lent = b.card().lent_at_command.clone();
+        assert_eq!(lent, [false; 2 * (3 + 4096)]);
+        b.nic.set_promiscuous(true).unwrap();
+        assert_eq!(b.card().lent_at_command.last(), Some(&true));
+    }
+}
+
 #[test]
 fn the_network_is_told_where_the_card_is_when_the_device_asks() {
     for ring in [0, PACKED, EVENT_IDX] {

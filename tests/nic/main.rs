@@ -607,6 +607,26 @@ fn the_filter_takes_what_it_should() {
 }
 
 #[test]
+fn what_waits_for_a_card_meets_its_filter() {
+    on_cards(&config(), &|nic, wire| {
+        let mac = nic.mac().0;
+        nic.stop().unwrap();
+        for other in [[2, 9, 9, 9, 9, 9], [0x33, 0x33, 0, 0, 0, 2], [0xff; 6]] {
+            wire.send(&ethernet(other, THEIR_MAC, 1, 60));
+        }
+        nic.restart().unwrap();
+        let ours = ethernet(mac, THEIR_MAC, 2, 60);
+        wire.send(&ours);
+        // A card may have dropped what came while it was stopped.
+        let came = contents(&receive(nic, 1)).remove(0);
+        if came != ours {
+            assert_eq!(came, ethernet([0xff; 6], THEIR_MAC, 1, 60));
+            assert_eq!(contents(&receive(nic, 1)), [ours]);
+        }
+    });
+}
+
+#[test]
 fn counters_and_link_say_what_happened() {
     on_cards(&config(), &|nic, wire| {
         let link = nic.link();

@@ -87,6 +87,8 @@ pub struct Card {
     /// Pieces of each chain sent.
     pub pieces: Vec<usize>,
     pub commands: Vec<Vec<u8>>,
+    /// Had it a receive buffer when a command came?
+    pub lent_at_command: Vec<bool>,
     pub notifications: Vec<u32>,
     /// Register reads.
     pub reads: usize,
@@ -119,6 +121,7 @@ impl Card {
             sent: Vec::new(),
             pieces: Vec::new(),
             commands: Vec::new(),
+            lent_at_command: Vec::new(),
             notifications: Vec::new(),
             reads: 0,
             works: true,
@@ -266,11 +269,13 @@ impl Card {
         if self.lies.no_answer {
             return;
         }
+        let lent = self.queues[&0].has_available(memory);
         let queue = self.queues.get_mut(&index).unwrap();
         for _ in 0..most {
             let Some(chain) = queue.take(memory) else {
                 break;
             };
+            self.lent_at_command.push(lent);
             let command = chain.read(memory);
             // The network was told.
             self.announce &= command[..2] != [3, 0];

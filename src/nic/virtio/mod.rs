@@ -276,11 +276,12 @@ impl<T: Transport + 'static> VirtioNet<T> {
         self.transport.set_status(
             Status::ACKNOWLEDGE | Status::DRIVER | Status::FEATURES_OK | Status::DRIVER_OK,
         );
+        self.filter()?;
+        self.spread(device)?;
+        // Not before: until it is told, a device lets in all.
         for pair in &mut self.pairs {
             pair.lend();
         }
-        self.filter()?;
-        self.spread(device)?;
         self.running = true;
         await_link(self, self.config.link_wait)
     }
