@@ -27,7 +27,10 @@ fn run_with_twins(nics: &str, options: &[&str], tests: &[&str], command: &str) -
         pinwire bind 0000:00:03.0 >&2 || exit 1
         export PINWIRE_DEVICE=0000:00:03.0 PINWIRE_WIRE=eth1 PINWIRE_DIRS=/tmp:/disk\n";
     let common = ["--nic", nics, "--net", "hub:0,hub:0", "--share", path];
-    let output = common::vm(&[&common, options].concat(), &format!("{setup}{command}"))?;
+    let output = common::vm(
+        &[&common, options].concat(),
+        &format!("{}\n{setup}{command}", common::NO_IPV6),
+    )?;
     let out = String::from_utf8_lossy(&output.stdout).into_owned();
     let err = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{out}\n{err}");

@@ -20,6 +20,7 @@ fn talks_with_the_kernel(nic: &str) {
     let bytes = std::env::var("PINWIRE_UDP_BYTES").unwrap_or(UDP_BYTES.to_owned());
     let command = format!(
         "
+        {}
         modprobe 8021q || exit 10
         echo 8388608 >/proc/sys/net/core/rmem_max
         echo 8388608 >/proc/sys/net/core/rmem_default
@@ -35,11 +36,21 @@ fn talks_with_the_kernel(nic: &str) {
         arp -s 10.0.0.2 $ours && arp -i eth1.42 -s 10.42.0.2 $ours || exit 30
         export PINWIRE_DEVICE=0000:00:03.0 PINWIRE_WIRE=eth1 PINWIRE_UDP_BYTES={bytes}
         echo --- peer
-        /share/peer --test-threads=1 --nocapture"
+        /share/peer --test-threads=1 --nocapture",
+        common::NO_IPV6
     );
     let nics = format!("{nic},e1000");
     let share = share.path().to_str().expect("a UTF-8 path");
-    let options = ["--nic", &nics, "--net", "hub:0,hub:0", "--share", share];
+    let options = [
+        "--nic",
+        &nics,
+        "--net",
+        "hub:0,hub:0",
+        "--share",
+        share,
+        "--timeout",
+        "3000",
+    ];
     let Some(output) = common::vm(&options, &command) else {
         return;
     };
@@ -84,7 +95,7 @@ const PINGS: &str = "
         done
         kill -INT $echo; wait $echo
         for size in 0 1 56 1472 1473 9000 32768 65507; do
-            pinwire ping 0000:00:03.0 10.0.0.1 --from 10.0.0.2 --flood -c 20 -s $size --json || exit 22
+            pinwire ping 0000:00:03.0 10.0.0.1 --from 10.0.0.2 --flood -c 20 -W 10 -s $size --json || exit 22
         done
         cat /tmp/echo /proc/net/snmp";
 

@@ -102,6 +102,10 @@ pub fn vm(options: &[&str], command: &str) -> Option<Output> {
     Some(output)
 }
 
+/// For the VM's shell: the kernel sends nothing by itself from interfaces that come up.
+pub const NO_IPV6: &str =
+    "for i in all default; do echo 1 >/proc/sys/net/ipv6/conf/$i/disable_ipv6; done";
+
 /// Has the monitor of a VM (`--qmp SOCKET`) run a command, with arguments as JSON; gives its answer.
 pub fn qmp(socket: &Path, command: &str, arguments: &str) -> String {
     let mut stream = UnixStream::connect(socket).expect("the VM's monitor");

@@ -241,7 +241,7 @@ fn datagrams_from_the_kernel_arrive_whole_in_the_card() {
                 nic.wait(Duration::from_millis(100)).unwrap();
                 assert!(!sender.is_finished() || arrived.load(Ordering::Relaxed) > 0);
                 assert!(
-                    begin.elapsed() < Duration::from_secs(900),
+                    begin.elapsed() < Duration::from_secs(2400),
                     "datagram {number} is missing"
                 );
             }
