@@ -33,11 +33,13 @@ fn a_page_is_missed_hit_dirtied_written_by_sync_and_by_time_and_evicted() {
             echo "$1 $(awk '$3 == "vda" { print $6, $10 }' /proc/diskstats) $(awk '$1 == "nr_dirty" { print $2 }' /proc/vmstat) $(pinwire pagecache $file --json)"
         }
         write() { dd if=/dev/urandom of=$file bs=4096 seek=100 count=16 conv=notrunc 2>/dev/null; }
+        # What is mapped stays when the rest is dropped, and the watcher maps what it looks at: it stops between two looks.
+        hold() { while kill -STOP $watcher; grep -q $file /proc/$watcher/maps; do kill -CONT $watcher; sleep 0.05; done; }
         # Nothing is written back by itself until we say so.
         echo 0 >/proc/sys/vm/dirty_writeback_centisecs
         dd if=/dev/urandom of=$file bs=1M count=4 2>/dev/null; sync; echo 3 >/proc/sys/vm/drop_caches
         pinwire pagecache $file --flags --watch 0.2 >/tmp/watched & watcher=$!
-        sleep 1; stop cold
+        until grep -q . /tmp/watched; do sleep 0.1; done; sleep 1; stop cold
         cat $file >/dev/null; sleep 1; stop missed
         cat $file >/dev/null; sleep 1; stop hit
         write; sleep 1; stop dirty
@@ -46,10 +48,12 @@ fn a_page_is_missed_hit_dirtied_written_by_sync_and_by_time_and_evicted() {
         echo 100 >/proc/sys/vm/dirty_expire_centisecs
         echo 50 >/proc/sys/vm/dirty_writeback_centisecs
         sleep 5; stop by_time
-        write; pinwire pagecache $file --evict --json | sed 's/^/evict_dirty 0 0 0 /'
-        pinwire pagecache $file --sync --evict >&2; sleep 1; stop evicted
+        echo 0 >/proc/sys/vm/dirty_writeback_centisecs
+        echo 3000 >/proc/sys/vm/dirty_expire_centisecs
+        write; hold; pinwire pagecache $file --evict --json | sed 's/^/evict_dirty 0 0 0 /'
+        pinwire pagecache $file --sync --evict >&2; kill -CONT $watcher; sleep 1; stop evicted
         pinwire pagecache $file --read-ahead >&2; stop read_ahead
-        pinwire pagecache $file >&2; stop again
+        pinwire pagecache $file >&2; stop again; sleep 1
         kill -INT $watcher; wait $watcher; echo "exit $?"
         sed 's/^/watched /' /tmp/watched
     "#;
