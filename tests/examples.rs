@@ -115,11 +115,13 @@ fn feed(child: &mut Child, wire: &UdpSocket, to: u16) -> Vec<Vec<u8>> {
     let mut came = Vec::new();
     for number in 0..=255 {
         let _ = wire.send_to(&frame(number), (Ipv4Addr::LOCALHOST, to));
+        // Before the last look at what it sent.
+        let ended = child.try_wait().expect("our child").is_some();
         let mut back = vec![0; 2000];
         while let Ok(len) = wire.recv(&mut back) {
             came.push(back[..len].to_vec());
         }
-        if child.try_wait().expect("our child").is_some() {
+        if ended {
             return came;
         }
     }

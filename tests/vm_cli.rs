@@ -54,8 +54,9 @@ fn files_leave_the_vm_with_no_system_call_and_no_copy_even_truncated() {
              pinwire send 0000:00:03.0 --file $file {TO} --rate 2000; echo $?
          done
          for file in /tmp/tmpfs /disk/ext4; do
-             {{ sleep 0.7; : >$file; }} &
-             pinwire send 0000:00:03.0 --file $file {TO} --rate 40; echo $?
+             pinwire send 0000:00:03.0 --file $file {TO} --rate 40 & sender=$!
+             until grep -q $file /proc/$sender/maps; do sleep 0.05; done; sleep 0.3; : >$file
+             wait $sender; echo $?
          done
          pinwire send 0000:00:03.0 --synthetic 64 --count 5 --rate 10 --json; echo $?"
     );

@@ -4,7 +4,8 @@
 mod common;
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::panic::{catch_unwind, resume_unwind};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use serde_json::Value;
@@ -447,17 +448,6 @@ fn the_backend_works_on_real_devices() {
     let _ = run(&options, &steps);
 }
 
-/// Does `what` once the script has made the file `ready` in the share.
-fn when_ready<T: Send>(share: &Path, what: impl FnOnce() -> T + Send) -> impl FnOnce() -> T + Send {
-    let ready = share.join("ready");
-    move || {
-        while !ready.exists() {
-            std::thread::sleep(Duration::from_millis(50));
-        }
-        what()
-    }
-}
-
 #[test]
 fn a_card_that_is_unplugged_is_let_go_and_another_knows_its_link() {
     if !common::wants_vm() {
@@ -470,7 +460,8 @@ fn a_card_that_is_unplugged_is_let_go_and_another_knows_its_link() {
         (
             "unplugged",
             "pinwire bind 0000:01:00.0 0000:00:04.0; code
-             pinwire recv 0000:01:00.0 & sleep 2; touch /share/ready; wait $!; code
+             pinwire recv 0000:01:00.0 &
+             until grep -q 'vfio-.*0000:01:00.0' /proc/interrupts; do sleep 0.1; done; sleep 1; touch /share/ready; wait $!; code
              while [ -e $sys/0000:01:00.0 ]; do sleep 0.1; done; echo out",
             "exit code 0
              0000:01:00.0 is gone
@@ -487,18 +478,30 @@ fn a_card_that_is_unplugged_is_let_go_and_another_knows_its_link() {
         let answer = common::qmp(&socket, command, arguments);
         assert!(answer.contains("return"), "{answer}");
     };
+    let ended = AtomicBool::new(false);
     std::thread::scope(|scope| {
-        let monitor = scope.spawn(when_ready(&share, || {
+        let monitor = scope.spawn(|| {
+            while !share.join("ready").exists() {
+                if ended.load(Ordering::Relaxed) {
+                    return;
+                }
+                std::thread::sleep(Duration::from_millis(50));
+            }
             qmp("device_del", r#"{"id": "nic0"}"#);
             qmp("set_link", r#"{"name": "nic1", "up": false}"#);
             std::fs::write(share.join("down"), "").unwrap();
-        }));
+        });
         let options = [
             ["--nic", "e1000+hotplug,e1000"],
             ["--share", share.to_str().unwrap()],
             ["--qmp", socket.to_str().unwrap()],
         ];
-        let _ = run(options.as_flattened(), &steps);
+        let said = catch_unwind(|| run(options.as_flattened(), &steps));
+        // Where a step failed nobody says that it is ready.
+        ended.store(true, Ordering::Relaxed);
         monitor.join().unwrap();
+        if let Err(panic) = said {
+            resume_unwind(panic);
+        }
     });
 }

@@ -68,12 +68,16 @@ fn arp_and_pings_in_fragments_are_answered() {
         [10, 1, 2, 5].into(),
     );
     let (mut told, mut answers) = (false, BTreeMap::<u16, Vec<Vec<u8>>>::new());
-    let mut seq = 0;
-    while !echo.is_finished() {
-        seq += 1;
-        wire.send(&question.frame());
-        for frame in ping(seq, SIZE) {
-            wire.send(&frame);
+    let (mut seq, mut ended) = (0, false);
+    while !ended {
+        // Before the last look at what it sent.
+        ended = echo.is_finished();
+        if !ended {
+            seq += 1;
+            wire.send(&question.frame());
+            for frame in ping(seq, SIZE) {
+                wire.send(&frame);
+            }
         }
         while let Some(frame) = wire.try_recv() {
             let ethernet = EthernetFrame::new_checked(&frame).unwrap();

@@ -388,7 +388,9 @@ fn a_link_that_goes_down_and_up_wakes_who_sleeps_and_no_frame_comes_twice() {
             });
             bench.nic.check().unwrap();
             // What came before is taken; then there is nothing to wake for but the link.
+            let begin = Instant::now();
             while bench.nic.wait(Duration::from_millis(100)).unwrap() {
+                assert!(begin.elapsed() < BOUND, "woken without end");
                 let mut back = Vec::new();
                 bench.nic.reap(&mut back).unwrap();
                 bench.account(back);

@@ -18,7 +18,7 @@ use super::kernel::Recvmmsg;
 use crate::cli::interrupted;
 
 /// What has not come back after so long is lost.
-const LOST: Duration = Duration::from_millis(200);
+const LOST: Duration = Duration::from_secs(2);
 /// Looks at a ring between two looks at the clock.
 const LOOKS: u32 = 1 << 12;
 
