@@ -140,7 +140,7 @@ fn a_file_that_becomes_shorter_is_told_and_the_card_goes_on() {
             rung.name.contains("copied"),
             nic.model().contains("82540EM"),
         ) {
-            (true, _) => 4,
+            (true, _) => 16,
             (false, true) => 66,
             (false, false) => return,
         };

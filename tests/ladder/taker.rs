@@ -6,8 +6,9 @@ use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use rustix::io::Errno;
 use rustix::net::{RecvFlags, sockopt};
 use sha2::{Digest, Sha256};
 
@@ -16,11 +17,16 @@ use super::far::hex;
 /// Little enough for an ordinary user's socket, whatever a datagram takes up there.
 const WINDOW: u64 = 32 * 1024;
 
+/// How long a sender of datagrams may send none.
+const SILENCE: Duration = Duration::from_secs(20);
+
 /// What it does.
 #[derive(Clone, Copy, PartialEq)]
 pub enum Habit {
     /// Takes little at a time, by a small buffer.
     Slow,
+    /// Takes seconds for a few megabytes, until it is told to go on.
+    Drips,
     /// Takes so many bytes, then none until it is told to go on.
     PausesAfter(usize),
     /// Takes so many bytes, then cuts all connections.
@@ -123,6 +129,11 @@ fn stream(
                 std::thread::sleep(Duration::from_micros(100));
                 9_000
             }
+            Habit::Drips if !go_on.load(Ordering::Acquire) => {
+                std::thread::sleep(Duration::from_millis(3));
+                9_000
+            }
+            Habit::Drips => 1 << 20,
             Habit::PausesAfter(after) if got < after as u64 => after - got as usize,
             Habit::PausesAfter(_) => {
                 wait_for(go_on);
@@ -155,12 +166,13 @@ fn datagrams(
 ) -> Option<(u64, Vec<Vec<u8>>)> {
     let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     socket
-        .set_read_timeout(Some(Duration::from_secs(1)))
+        .set_read_timeout(Some(Duration::from_millis(100)))
         .unwrap();
     sockopt::set_socket_recv_buffer_size(&socket, 1 << 20).unwrap();
     let port = socket.local_addr().unwrap().port();
     writeln!(control, "port {port} {WINDOW}").unwrap();
     let (mut got, mut told, mut parts, mut block) = (0, 0, Vec::new(), vec![0; 1 << 16]);
+    let mut since = Instant::now();
     while got < len {
         match habit {
             Habit::PausesAfter(after) if got >= after as u64 => wait_for(go_on),
@@ -169,19 +181,27 @@ fn datagrams(
             _ => {}
         }
         let Ok(read) = socket.recv(&mut block) else {
-            break;
+            // What a sender that has gone had sent is here.
+            if has_gone(control) || since.elapsed() > SILENCE {
+                break;
+            }
+            continue;
         };
+        since = Instant::now();
         got += read as u64;
         parts.push(block[..read].to_vec());
         if got - told >= WINDOW / 4 {
             told = got;
-            if writeln!(control, "got {got}").is_err() {
-                // Who sends has gone; what it sent is here.
-                socket
-                    .set_read_timeout(Some(Duration::from_millis(100)))
-                    .unwrap();
-            }
+            // Who has gone does not hear it.
+            let _ = writeln!(control, "got {got}");
         }
     }
     Some((got, parts))
+}
+
+/// Has the sender closed its end?
+fn has_gone(control: &TcpStream) -> bool {
+    let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT;
+    let peeked = rustix::net::recv(control, &mut [0][..], flags);
+    !matches!(peeked, Ok((_, 1..)) | Err(Errno::AGAIN))
 }

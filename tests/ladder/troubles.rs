@@ -128,6 +128,9 @@ fn against_a_wall(
     running
 }
 
+/// Far less than the 20 s after which it would end by itself; so many at once are slow on two processors.
+const HEARD: Duration = Duration::from_secs(5);
+
 #[test]
 fn an_interruption_is_heard_while_the_peer_takes_nothing() {
     static STOP: AtomicBool = AtomicBool::new(false);
@@ -145,10 +148,7 @@ fn an_interruption_is_heard_while_the_peer_takes_nothing() {
             matches!(stopped.why, Why::Interrupted),
             "{name} over {protocol}: {stopped}"
         );
-        assert!(
-            took < Duration::from_secs(2),
-            "{name} over {protocol}: {took:?}"
-        );
+        assert!(took < HEARD, "{name} over {protocol}: {took:?}");
     }
 }
 
@@ -172,7 +172,7 @@ fn an_interruption_is_heard_while_all_goes_well() {
         let (name, took) = (rung.name, ended - interrupter.join().unwrap());
         let stopped = done.expect_err("it was interrupted");
         assert!(matches!(stopped.why, Why::Interrupted), "{name}: {stopped}");
-        assert!(took < Duration::from_secs(2), "{name}: {took:?}");
+        assert!(took < HEARD, "{name}: {took:?}");
     });
 }
 
@@ -181,20 +181,26 @@ fn what_an_interrupted_one_says_that_it_sent_is_what_arrives() {
     let (file, _) = file_of(16 << 20);
     let whole = contents(&file);
     // It hangs in a call, and it is between two.
-    for (habit, millis) in [(Habit::PausesAfter(100_000), 500), (Habit::Slow, 100)] {
+    for habit in [Habit::PausesAfter(100_000), Habit::Drips] {
         every_sender(|rung, protocol| {
             if protocol != Protocol::Tcp {
                 return;
             }
             let taker = Taker::start(habit);
             let stop: &'static AtomicBool = Box::leak(Box::default());
+            let progress: &'static AtomicU64 = Box::leak(Box::default());
             let interrupter = thread::spawn(move || {
-                thread::sleep(Duration::from_millis(millis));
+                while progress.load(Ordering::Relaxed) < 150_000 {
+                    thread::sleep(Duration::from_millis(1));
+                }
+                // Time to fill what has room, where nothing is taken any more.
+                thread::sleep(Duration::from_millis(100));
                 stop.store(true, Ordering::Relaxed);
             });
             let manner = Manner {
                 stop,
                 buffer: Some(64 << 10),
+                progress,
                 ..PLAIN
             };
             let done = send_so(&manner, rung, protocol, &file, 16 << 20, taker.address);
