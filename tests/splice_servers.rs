@@ -5,7 +5,7 @@ mod common;
 
 use std::io::{BufRead, BufReader};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
-use std::os::unix::process::ExitStatusExt;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Output, Stdio};
 use std::sync::LazyLock;
@@ -41,6 +41,14 @@ impl Server {
 
     fn start_as(mut command: Command, args: &[&str]) -> Self {
         command.arg("127.0.0.1:0").args(args).stdout(Stdio::piped());
+        // A shell's job in the background hears no Ctrl-C, and nor would its children.
+        let hear = || {
+            // SAFETY: the default is no function.
+            unsafe { libc::signal(libc::SIGINT, libc::SIG_DFL) };
+            Ok(())
+        };
+        // SAFETY: `signal` may be called between fork and exec.
+        unsafe { command.pre_exec(hear) };
         let mut child = command.spawn().expect("built");
         let mut said = BufReader::new(child.stdout.take().unwrap());
         let mut line = String::new();
