@@ -6,6 +6,7 @@ mod common;
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Write};
+use std::iter::repeat_with;
 use std::os::unix::fs::FileExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -78,6 +79,9 @@ print("".join(str(page & 1) for page in pages.raw[:(size + 4095) // 4096]))
     );
     text.trim().bytes().map(|byte| byte == b'1').collect()
 }
+
+/// The kernel, or somebody's `sync`, may write back any time, but hardly each time.
+const TRIES: usize = 3;
 
 /// What is seen between two looks of somebody else's that are alike: the kernel may drop a page any time.
 fn undisturbed<T>(path: &Path, see: impl Fn() -> T) -> (Vec<bool>, T) {
@@ -219,7 +223,8 @@ fn looking_changes_nothing() {
         "import sys; open(sys.argv[1], 'rb', 0).read(100 * 4096)",
         &path,
     );
-    let before = mincore(&path);
+    // What is read ahead comes in later.
+    let (before, ()) = undisturbed(&path, || std::thread::sleep(Duration::from_millis(100)));
     for how in witnesses(&file) {
         let first = looked(&file, 1, how);
         for _ in 0..5 {
@@ -239,24 +244,35 @@ fn two_witnesses_agree_on_what_is_dirty_and_sync_ends_it() {
         return;
     }
     let writer = File::options().write(true).open(&path).unwrap();
-    for page in [3, 4, 40] {
-        writer.write_all_at(b"new", page * page_bytes()).unwrap();
-    }
-    for how in witnesses(&file) {
+    let write = || {
+        for page in [3, 4, 40] {
+            writer.write_all_at(b"new", page * page_bytes()).unwrap();
+        }
+    };
+    let told = |how| {
+        write();
         let look = looked(&file, 1, how);
         if look.witness == Witness::Mincore {
             assert_eq!(look.total().dirty, None);
-            continue;
+            return None;
         }
-        let dirty: Vec<usize> = (0..64)
-            .filter(|page| look.cells[*page].dirty == Some(1))
-            .collect();
-        assert_eq!(dirty, [3, 4, 40], "{how:?}");
+        let is_dirty = |page: &usize| look.cells[*page].dirty == Some(1);
+        Some((0..64).filter(is_dirty).collect::<Vec<usize>>())
+    };
+    for how in witnesses(&file) {
+        let right = |dirty: &Option<Vec<usize>>| dirty.as_ref().is_none_or(|d| d[..] == [3, 4, 40]);
+        let tries: Vec<_> = repeat_with(|| told(how)).take(TRIES).collect();
+        assert!(tries.iter().any(right), "{how:?}: {tries:?}");
     }
     let part = Span { first: 4, pages: 1 };
-    sync(&file, Some(part)).unwrap();
-    let total = residency(&file, all(&file)).unwrap();
-    assert_eq!(total.dirty, Some(2), "only what was asked for is written");
+    let left = || {
+        write();
+        sync(&file, Some(part)).unwrap();
+        residency(&file, all(&file)).unwrap().dirty
+    };
+    let left: Vec<_> = repeat_with(left).take(TRIES).collect();
+    let only = "only what was asked for is written";
+    assert!(left.contains(&Some(2)), "{only}: {left:?}");
     sync(&file, None).unwrap();
     let total = residency(&file, all(&file)).unwrap();
     assert_eq!((total.dirty, total.writeback), (Some(0), Some(0)));
