@@ -383,7 +383,7 @@ def shrinking_between(name, path):
     """Cut between the look at its size and the first byte: zeros are no answer."""
     with connect() as sock:
         sock.sendall(get("/" + name))
-        time.sleep(0.5)  # the server is held before each of its sends
+        time.sleep(1)  # the server is held for two before each of its sends
         os.truncate(path, 10)
         try:
             answer = to_end(sock)
@@ -397,6 +397,7 @@ def shrinking_between(name, path):
 def vanishing(name, pid):
     """A peer that resets its connection in the middle: what was open for it is closed."""
     folder = f"/proc/{pid}/fd"
+    assert ask("/small")[0] == 200  # all of its workers have what they need by then
     before = len(os.listdir(folder))
     for _ in range(5):
         sock = connect(receive=65536)
@@ -424,10 +425,10 @@ def slow_heads():
                 pass
             break
     assert status_of(answer) == 408, answer
-    assert 0.4 < time.monotonic() - begin < 5, time.monotonic() - begin
+    assert 1.9 < time.monotonic() - begin < 10, time.monotonic() - begin
     with connect() as sock:  # says nothing at all
         assert to_end(sock) == b""
-    assert 0.9 < time.monotonic() - begin < 8
+    assert 3.9 < time.monotonic() - begin < 20
     with connect() as sock:  # an empty line begins no request (RFC 9112 §2.2)
         sock.sendall(get("/small") + b"\r\n")
         assert one_answer(sock)[0] == 200
@@ -532,7 +533,7 @@ def many_idle(pid, count):
         assert one_answer(sock)[0] == 200
     begin = time.monotonic()
     assert ask("/small")[0] == 200
-    assert time.monotonic() - begin < 1, "a request beside them is answered late"
+    assert time.monotonic() - begin < 3, "a request beside them is answered late"
     each = (resident() - before) / count
     print(f"{count} idle connections, {each:.0f} bytes of the server's memory each")
     assert each < 2048, each

@@ -389,9 +389,9 @@ fn zeros_behind_the_end_of_a_file_that_has_shrunk_are_never_a_whole_answer() {
     each_method(|method| {
         let site = Site::new();
         let path = site.file("shrinks", 3000);
-        // Each send is held for a second, so that the file shrinks between the look at it and its bytes.
+        // Each send is held for two seconds, so that the file shrinks between the look at it and its bytes.
         let calls = "sendto,sendfile,splice,io_uring_enter";
-        let strace = meddling(calls, "delay_enter=1000000");
+        let strace = meddling(calls, "delay_enter=2000000");
         let server = Server::under(&strace, &site, method, &["--workers", "1"]);
         server.shows("shrinking_between", &["shrinks", text(&path)]);
     });
@@ -609,9 +609,9 @@ fn slow_peers_are_given_up_and_steady_ones_are_not() {
     let large = site.file("large", 12_000_000);
     let options = [
         "--head",
-        "0.5",
+        "2",
         "--idle",
-        "1",
+        "3",
         "--window",
         "2",
         "--min-rate",
@@ -651,7 +651,7 @@ fn connections_beyond_the_bound_wait_for_their_turn() {
         "--workers",
         "2",
         "--head",
-        "1.5",
+        "5",
         "--idle",
         "30",
     ];
