@@ -457,6 +457,34 @@ fn features_that_are_gone_after_a_reset_are_a_lie() {
 }
 
 #[test]
+fn a_configuration_that_changes_while_it_is_read_is_read_again() {
+    let (fake, card) = Card::fake(PLAIN | MTU);
+    Card::lock(&card).next_mtu = Some(9000);
+    let b = on(fake, card, &small());
+    assert_eq!(b.nic.max_tx_frame(), 9014);
+}
+
+#[test]
+fn a_card_that_is_another_after_a_reset_is_not_driven() {
+    let mut b = bench(PLAIN | MTU, &small());
+    b.card().mtu = 1000;
+    let error = b.nic.restart().unwrap_err().to_string();
+    assert!(error.contains("MTU"), "{error}");
+    assert_eq!(b.card().status, 0, "it was let go");
+}
+
+#[test]
+fn a_card_that_is_dropped_is_reset_and_then_its_memory_is_freed() {
+    for ring in [0, PACKED] {
+        let b = bench(PLAIN | ring, &small());
+        let card = Arc::clone(&b.card);
+        assert_eq!(Card::lock(&card).status, 15);
+        drop(b.nic);
+        assert_eq!((Card::lock(&card).status, b.memory.mappings()), (0, 0));
+    }
+}
+
+#[test]
 fn a_card_that_is_pulled_out_is_gone_and_its_memory_is_freed() {
     let mut b = bench(PLAIN, &small());
     b.card().gone = true;

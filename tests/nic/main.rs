@@ -20,20 +20,21 @@ use std::time::{Duration, Instant};
 use etherparse::{IpFragOffset, Ipv4Header, NetSlice, PacketBuilder, SlicedPacket, TransportSlice};
 use pinwire::backend::{Peer, Qtest, QtestSpec};
 use pinwire::dma::{DmaFile, Frame, Offload, OffloadFlags, Pool};
-use pinwire::nic::{self, Mac, Nic, NicConfig, Received, RingView};
+use pinwire::nic::{self, Mac, Nic, NicConfig, Received, RingView, Waiting};
 use wire::{PacketSocket, Wire};
 
 /// The address that our frames are sent from.
 const OUR_MAC: [u8; 6] = [2, 0, 0, 0, 0, 1];
 /// The address that frames come to us from.
 const THEIR_MAC: [u8; 6] = [2, 0, 0, 0, 0, 2];
-const MODELS: [&str; 6] = [
+const MODELS: [&str; 7] = [
     "e1000",
     "e1000-82544gc",
     "e1000-82545em",
     "e1000e",
     "virtio-net",
     "virtio-net,packed=on",
+    "virtio-net,event_idx=off,indirect_desc=off",
 ];
 
 /// Runs `body` over every card at hand, and over the played ones.
@@ -66,9 +67,9 @@ fn on_cards(config: &NicConfig, body: &impl Fn(&mut dyn Nic, &dyn Wire)) {
     for model in MODELS {
         println!("--- qtest:{model}");
         let (peer, wire) = Peer::socket().unwrap();
-        let (name, property) = model.split_once(',').unwrap_or((model, ""));
+        let (name, properties) = model.split_once(',').unwrap_or((model, ""));
         let mut spec = QtestSpec::new(name, peer).unwrap();
-        if let Some((key, value)) = property.split_once('=') {
+        for (key, value) in properties.split(',').filter_map(|one| one.split_once('=')) {
             spec = spec.with(key, value).unwrap();
         }
         let mut nic = nic::start(Qtest::start(&spec).unwrap(), config).unwrap();
@@ -685,6 +686,32 @@ fn an_idle_wait_sleeps_and_a_frame_ends_it() {
         assert!(begin.elapsed() < Duration::from_secs(5));
         receive(nic, 1);
     });
+}
+
+/// It comes in before the driver looks, between its look and its sleep, and when it sleeps.
+#[test]
+fn no_frame_is_slept_on_whenever_it_comes() {
+    const LOST: Duration = Duration::from_secs(10);
+    for waiting in [Waiting::Interrupt, Waiting::Adaptive] {
+        let config = NicConfig {
+            waiting,
+            ..config()
+        };
+        on_every_card(config, |nic, wire| {
+            let (mac, mut got) = (nic.mac().0, Vec::new());
+            for round in 0..300 {
+                wire.send(&ethernet(mac, THEIR_MAC, round, 60));
+                for _ in 0..10 * round {
+                    std::hint::spin_loop();
+                }
+                let begin = Instant::now();
+                while nic.recv(&mut got, 8).unwrap() == 0 {
+                    nic.wait(LOST).unwrap();
+                    assert!(begin.elapsed() < LOST, "round {round}");
+                }
+            }
+        });
+    }
 }
 
 #[test]

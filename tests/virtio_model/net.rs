@@ -74,6 +74,8 @@ pub struct Card {
     pub announce: bool,
     pub pairs: u16,
     pub mtu: u16,
+    /// The MTU changes to this once it was read.
+    pub next_mtu: Option<u16>,
     pub queue_max: u16,
     selected: u16,
     /// By queue: what was written into its registers.
@@ -111,6 +113,7 @@ impl Card {
             announce: false,
             pairs: 1,
             mtu: 1500,
+            next_mtu: None,
             queue_max: 256,
             selected: 0,
             registers: BTreeMap::new(),
@@ -354,11 +357,18 @@ impl FakeDevice for Card {
             0x16 => self.selected.into(),
             0x18..0x3c => self.register(at),
             ISR => std::mem::take(&mut self.isr).into(),
+            _ if at == DEVICE + 0xa => {
+                let mtu = self.mtu;
+                if let Some(next) = self.next_mtu.take() {
+                    self.mtu = next;
+                    self.generation = self.generation.wrapping_add(1);
+                }
+                mtu.into()
+            }
             _ if (DEVICE..DEVICE + 6).contains(&at) => MAC[at - DEVICE].into(),
             _ => match at.checked_sub(DEVICE) {
                 Some(6) => u32::from(self.link) | u32::from(self.announce) << 1,
                 Some(8) => self.pairs.into(),
-                Some(0xa) => self.mtu.into(),
                 Some(0x11) => 40,
                 Some(0x12) => 128,
                 Some(0x14) => 0x3f,

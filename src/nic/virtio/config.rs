@@ -100,6 +100,11 @@ pub(super) struct Rss {
 }
 
 impl NetConfig {
+    /// Is what does not change of itself as it is in `other`?
+    pub(super) fn is_same_card(&self, other: &Self) -> bool {
+        (self.mac, self.pairs, self.mtu, self.rss) == (other.mac, other.pairs, other.mtu, other.rss)
+    }
+
     /// Reads it, once; the caller sees to it that it is of one generation.
     pub(super) fn read<M: Mmio>(config: &M, taken: u64) -> Self {
         let has = |feature: u64| taken & feature != 0;

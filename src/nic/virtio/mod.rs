@@ -67,6 +67,8 @@ pub struct VirtioNet<T: Transport> {
     /// Features.
     offered: u64,
     taken: u64,
+    /// As it was when it was started.
+    device: NetConfig,
     mac: Mac,
     max_frame: usize,
     /// Queue pairs that the device has, whether used or not: the control queue comes after them.
@@ -123,6 +125,7 @@ impl<T: Transport + 'static> VirtioNet<T> {
             config: config.clone(),
             offered,
             taken,
+            device,
             mac: device.mac.unwrap_or_else(made_up_mac),
             max_frame: device.mtu.map_or(MAX_FRAME, |mtu| mtu + MIN_FRAME),
             device_pairs,
@@ -137,7 +140,7 @@ impl<T: Transport + 'static> VirtioNet<T> {
         } else {
             card.make_queues::<Packed<DmaBuf>, Packed<Sent>, Packed<usize>>(irqs)?;
         }
-        card.run(&device)?;
+        card.run()?;
         Ok(card)
     }
 
@@ -270,14 +273,14 @@ impl<T: Transport + 'static> VirtioNet<T> {
     }
 
     /// The queues are set up: lets the device work on them.
-    fn run(&mut self, device: &NetConfig) -> Result<()> {
+    fn run(&mut self) -> Result<()> {
         self.transport.set_config_vector(self.vector(0))?;
         self.transport.bus_master(true)?;
         self.transport.set_status(
             Status::ACKNOWLEDGE | Status::DRIVER | Status::FEATURES_OK | Status::DRIVER_OK,
         );
         self.filter()?;
-        self.spread(device)?;
+        self.spread()?;
         // Not before: until it is told, a device lets in all.
         for pair in &mut self.pairs {
             pair.lend();
@@ -301,12 +304,12 @@ impl<T: Transport + 'static> VirtioNet<T> {
     }
 
     /// Spreads frames over the pairs.
-    fn spread(&mut self, device: &NetConfig) -> Result<()> {
+    fn spread(&mut self) -> Result<()> {
         let pairs = self.config.queues as u16;
         if pairs == 1 {
             return Ok(());
         }
-        let Some(rss) = device.rss else {
+        let Some(rss) = self.device.rss else {
             let pairs = pairs.to_le_bytes().to_vec();
             return self.command(control::MQ_VQ_PAIRS_SET, pairs);
         };
@@ -689,7 +692,16 @@ impl<T: Transport + 'static> VirtioNet<T> {
         let device = self
             .transport
             .read_config(|config| NetConfig::read(config, taken))?;
-        self.run(&device)?;
+        // Its buffers and rings were made for what it was.
+        if !device.is_same_card(&self.device) {
+            return Err(Error::DeviceLied {
+                device: self.name().to_owned(),
+                what:
+                    "its address, MTU or number of queue pairs is not what it was before the reset"
+                        .to_owned(),
+            });
+        }
+        self.run()?;
         Ok(in_flight)
     }
 }
