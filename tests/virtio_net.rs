@@ -1045,3 +1045,149 @@ fn a_wait_that_finds_work_asks_the_device_nothing() {
     assert!(b.nic.wait(Duration::from_secs(10)).unwrap());
     assert_eq!(b.card().reads, before);
 }
+
+/// Where a packet's headers are, and what is asked for: to cut it where `gso` names a kind.
+struct Long {
+    packet: Vec<u8>,
+    offload: Offload,
+    gso: u8,
+}
+
+const GSO_TCPV4: u8 = 1;
+const GSO_TCPV6: u8 = 4;
+const GSO_UDP_L4: u8 = 5;
+
+impl Long {
+    fn new(gso: u8, ipv6: bool) -> Self {
+        let to = etherparse::PacketBuilder::ethernet2([2; 6], [4; 6]);
+        let to = match ipv6 {
+            true => to.ipv6([0xfd; 16], [0xab; 16], 64),
+            false => to.ipv4([10, 0, 0, 1], [10, 0, 0, 2], 64),
+        };
+        let mut packet = Vec::new();
+        let payload = bytes(1, 8000);
+        let over = match ipv6 {
+            true => OffloadFlags::IPV6,
+            false => OffloadFlags::empty(),
+        };
+        let (flags, l4_len) = match gso {
+            GSO_UDP_L4 => {
+                to.udp(1, 2).write(&mut packet, &payload).unwrap();
+                (OffloadFlags::UDP_CHECKSUM | OffloadFlags::USO, 8)
+            }
+            _ => {
+                to.tcp(1, 2, 3, 4).write(&mut packet, &payload).unwrap();
+                (OffloadFlags::TCP_CHECKSUM | OffloadFlags::TSO, 20)
+            }
+        };
+        let offload = Offload {
+            flags: flags | over,
+            l3_len: if ipv6 { 40 } else { 20 },
+            l4_len,
+            mss: 1400,
+            ..tso()
+        };
+        Self {
+            packet,
+            offload,
+            gso,
+        }
+    }
+
+    fn l4(&self) -> usize {
+        usize::from(self.offload.l2_len + self.offload.l3_len)
+    }
+
+    fn checksum_offset(&self) -> usize {
+        if self.gso == GSO_UDP_L4 { 6 } else { 16 }
+    }
+
+    /// What virtio says of it.
+    fn header(&self) -> [u8; 12] {
+        let [low, high] = self.offload.mss.to_le_bytes();
+        let (l4, headers) = (self.l4() as u8, self.l4() as u8 + self.offload.l4_len);
+        let offset = self.checksum_offset() as u8;
+        [1, self.gso, headers, 0, low, high, l4, 0, offset, 0, 0, 0]
+    }
+}
+
+/// What a device does that completes the checksum from `start` on, at `offset` there.
+fn completed(mut packet: Vec<u8>, start: usize, offset: usize) -> Vec<u8> {
+    let sum = etherparse::checksum::Sum16BitWords::new().add_slice(&packet[start..]);
+    let sum = sum.to_ones_complement_with_no_zero().to_be();
+    packet[start + offset..][..2].copy_from_slice(&sum.to_be_bytes());
+    packet
+}
+
+#[test]
+fn tcp_and_udp_to_be_cut_leave_with_a_sum_that_the_device_can_complete() {
+    let offered = CSUM | HOST_TSO4 | HOST_TSO6 | HOST_USO;
+    for ring in [0, PACKED] {
+        let mut b = bench(PLAIN | offered | ring, &small());
+        let pool = Pool::new(b.nic.dma(), 1, 16_384).unwrap();
+        for (gso, ipv6) in [
+            (GSO_TCPV4, false),
+            (GSO_TCPV6, true),
+            (GSO_UDP_L4, false),
+            (GSO_UDP_L4, true),
+        ] {
+            let long = Long::new(gso, ipv6);
+            assert!(b.nic.offloads().contains(long.offload.flags));
+            let (start, offset) = (long.l4(), long.checksum_offset());
+            let mut given = long.packet.clone();
+            given[start + offset..][..2].fill(0xa5);
+            let mut cut = frame(&pool, &given);
+            cut.set_offload(long.offload);
+            b.nic.send(&mut vec![cut]).unwrap();
+            b.nic.reap(&mut Vec::new()).unwrap();
+            let (_, sent) = b.card().sent.pop().unwrap();
+            assert_eq!(sent[..12], long.header(), "{:?}", long.offload);
+            let whole = completed(sent[12..].to_vec(), start, offset);
+            assert_eq!(whole, long.packet, "{:?}", long.offload);
+        }
+    }
+}
+
+#[test]
+fn udp_is_cut_only_where_that_was_agreed_on() {
+    let mut b = bench(PLAIN | CSUM | HOST_TSO4 | HOST_TSO6, &small());
+    let pool = Pool::new(b.nic.dma(), 1, 16_384).unwrap();
+    for ipv6 in [false, true] {
+        let long = Long::new(GSO_UDP_L4, ipv6);
+        let mut cut = frame(&pool, &long.packet);
+        cut.set_offload(long.offload);
+        let error = b.nic.send(&mut vec![cut]).unwrap_err().to_string();
+        assert!(error.contains("USO"), "{error}");
+        assert!(b.card().sent.is_empty());
+    }
+}
+
+#[test]
+fn what_came_in_uncut_is_told_for_what_it_is_and_dropped_where_it_was_not_agreed_on() {
+    let config = NicConfig {
+        rx_offload: true,
+        ..small()
+    };
+    let kinds = [
+        (GSO_TCPV4, false, GUEST_TSO4),
+        (GSO_TCPV6, true, GUEST_TSO6),
+        (GSO_UDP_L4, false, GUEST_USO4),
+        (GSO_UDP_L4, true, GUEST_USO6),
+    ];
+    let all: u64 = kinds.iter().map(|(.., feature)| feature).sum();
+    for ring in [0, PACKED] {
+        for (gso, ipv6, feature) in kinds {
+            let long = Long::new(gso, ipv6);
+            let plain = PLAIN | GUEST_CSUM | MRG_RXBUF | ring;
+            let mut b = bench(plain | all, &config);
+            let got = b.receive(long.header(), &long.packet);
+            assert_eq!(got[0].frame.offload(), long.offload);
+            assert_eq!(got[0].l4_checksum, Checksum::Good);
+            assert_eq!(got[0].frame.to_vec(), long.packet);
+
+            let mut b = bench(plain | all & !feature, &config);
+            assert!(b.receive(long.header(), &long.packet).is_empty());
+            assert_eq!(b.nic.stats().rx_errors, 1, "{:?}", long.offload);
+        }
+    }
+}

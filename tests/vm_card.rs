@@ -49,7 +49,7 @@ fn the_tests_of_a_card_pass(nics: &str, card: &str) {
     let Some(out) = run_with_twins(nics, &["--disk", "64M"], &["nic"], all) else {
         return;
     };
-    assert!(out.contains("19 passed; 0 failed"), "{nics}: {out}");
+    assert!(out.contains("21 passed; 0 failed"), "{nics}: {out}");
     let passed = out.lines().filter_map(|line| line.strip_prefix("passed: "));
     let passed: String = passed.flat_map(|line| [line, "\n"]).collect();
     if let Some(table) = std::env::var_os("PINWIRE_TABLE") {

@@ -35,6 +35,9 @@ const RSS_KEY: [u8; 40] = [
     0x6a, 0x42, 0xb7, 0x3b, 0xbe, 0xac, 0x01, 0xfa,
 ];
 
+/// What no card can do.
+const NO_IPV6_CHECKSUM: &str = "make the header checksum of an IPv6 packet, which has none";
+
 /// VLAN ids: they have 12 bits.
 const VLANS: usize = 4096;
 

@@ -263,17 +263,23 @@ fn udp(payload: &[u8]) -> Vec<u8> {
     packet
 }
 
-/// What the driver's caller leaves to the card: the IP checksum is zero, the other holds the sum of
-/// the pseudo-header, whose length is `l4_len`.
-fn unsummed(mut packet: Vec<u8>, protocol: u8, field: usize, l4_len: u16) -> Vec<u8> {
-    packet[24..26].fill(0);
-    let words = packet[26..34]
+/// The sum of a pseudo-header of these addresses, whose length is `l4_len`.
+fn pseudo_header(addresses: &[u8], protocol: u8, l4_len: u16) -> [u8; 2] {
+    let words = addresses
         .chunks(2)
         .map(|word| u16::from_be_bytes([word[0], word[1]]));
     let sum: u32 = words.map(u32::from).sum::<u32>() + u32::from(protocol) + u32::from(l4_len);
     let folded = (sum & 0xffff) + (sum >> 16);
     let folded = ((folded & 0xffff) + (folded >> 16)) as u16;
-    packet[field..field + 2].copy_from_slice(&folded.to_be_bytes());
+    folded.to_be_bytes()
+}
+
+/// What the driver's caller leaves to the card: the IP checksum is zero, the other holds the sum of
+/// the pseudo-header, whose length is `l4_len`.
+fn unsummed(mut packet: Vec<u8>, protocol: u8, field: usize, l4_len: u16) -> Vec<u8> {
+    packet[24..26].fill(0);
+    let sum = pseudo_header(&packet[26..34], protocol, l4_len);
+    packet[field..field + 2].copy_from_slice(&sum);
     packet
 }
 
@@ -308,6 +314,90 @@ fn the_card_inserts_ip_and_udp_checksums() {
                 let got = wire.recv_ours();
                 assert_eq!(got[..expected.len()], expected, "{len} bytes, {how}");
             }
+        }
+    });
+}
+
+/// UDP or TCP over IPv6 with `payload`, its checksum right; and what is asked of a card that shall make
+/// that.
+fn over_ipv6(protocol: OffloadFlags, payload: &[u8]) -> (Vec<u8>, Offload) {
+    let source = [0xfd, 0xc3, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1];
+    let destination = source.map(|byte| !byte);
+    let builder = PacketBuilder::ethernet2(OUR_MAC, [0xff; 6]).ipv6(source, destination, 64);
+    let mut packet = Vec::new();
+    let (written, l4_len) = match protocol {
+        OffloadFlags::UDP_CHECKSUM => (builder.udp(1234, 4321).write(&mut packet, payload), 8),
+        _ => {
+            let tcp = builder.tcp(1234, 4321, 1_000_000, 8192);
+            (tcp.write(&mut packet, payload), 20)
+        }
+    };
+    written.unwrap();
+    let offload = Offload {
+        flags: protocol | OffloadFlags::IPV6,
+        l2_len: 14,
+        l3_len: 40,
+        l4_len,
+        mss: 0,
+        vlan: 0,
+    };
+    (packet, offload)
+}
+
+#[test]
+fn the_card_inserts_udp_and_tcp_checksums_over_ipv6() {
+    on_cards(&config(), &|nic, wire| {
+        let pool = Pool::new(nic.dma(), 8, 2048).unwrap();
+        for (flag, protocol, field) in [
+            (OffloadFlags::UDP_CHECKSUM, 17, 60),
+            (OffloadFlags::TCP_CHECKSUM, 6, 70),
+        ] {
+            for len in [1, 2, 777, 1400] {
+                let (expected, offload) = over_ipv6(flag, &bytes(len, len));
+                let mut given = expected.clone();
+                let sum = pseudo_header(&given[22..54], protocol, (given.len() - 54) as u16);
+                given[field..field + 2].copy_from_slice(&sum);
+                assert_ne!(given, expected);
+                let mut whole = frame(&pool, &given);
+                whole.set_offload(offload);
+                if !nic.offloads().contains(offload.flags) {
+                    assert_refused(nic, whole);
+                    continue;
+                }
+                let mut cut = scattered(&pool, &given, &[54]);
+                cut.set_offload(offload);
+                send_all(nic, vec![whole, cut]);
+                for how in ["whole", "cut"] {
+                    assert_eq!(wire.recv_ours(), expected, "{flag:?}, {len} bytes, {how}");
+                }
+            }
+        }
+    });
+}
+
+#[test]
+fn what_would_spoil_a_packet_over_ipv6_is_refused() {
+    on_every_card(config(), |nic, _| {
+        let pool = Pool::new(nic.dma(), 1, 16_384).unwrap();
+        let (packet, summed) = over_ipv6(OffloadFlags::TCP_CHECKSUM, &bytes(1, 8000));
+        let header_checksum = Offload {
+            flags: OffloadFlags::IPV6 | OffloadFlags::IP_CHECKSUM,
+            ..summed
+        };
+        let cut = Offload {
+            flags: summed.flags | OffloadFlags::TSO,
+            mss: 1440,
+            ..summed
+        };
+        let mut refused = vec![header_checksum];
+        // Of all cards here, this one cuts it right.
+        if nic.model() != "Intel 82574L" {
+            refused.push(cut);
+        }
+        for offload in refused {
+            let mut frame = frame(&pool, &packet);
+            frame.set_offload(offload);
+            assert_refused(nic, frame);
         }
     });
 }

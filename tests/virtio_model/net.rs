@@ -23,6 +23,7 @@ pub const CSUM: u64 = 1 << 0;
 pub const GUEST_CSUM: u64 = 1 << 1;
 pub const MTU: u64 = 1 << 3;
 pub const GUEST_TSO4: u64 = 1 << 7;
+pub const GUEST_TSO6: u64 = 1 << 8;
 pub const HOST_TSO4: u64 = 1 << 11;
 pub const HOST_TSO6: u64 = 1 << 12;
 pub const MRG_RXBUF: u64 = 1 << 15;
@@ -40,6 +41,9 @@ pub const PACKED: u64 = 1 << 34;
 pub const IN_ORDER: u64 = 1 << 35;
 pub const NOTIFICATION_DATA: u64 = 1 << 38;
 pub const RING_RESET: u64 = 1 << 40;
+pub const GUEST_USO4: u64 = 1 << 54;
+pub const GUEST_USO6: u64 = 1 << 55;
+pub const HOST_USO: u64 = 1 << 56;
 pub const RSS: u64 = 1 << 60;
 /// What any card offers here.
 pub const PLAIN: u64 = 1 << 5 | STATUS | VERSION_1 | ACCESS_PLATFORM;

@@ -137,6 +137,8 @@ impl<B: Backend> E1000<B> {
             within_page: false,
             keeps_context: true,
             vlan: config.vlan_offload,
+            // It counts the IPv6 header into each piece's payload length, §3.5.9.
+            cuts_ipv6: false,
         };
         let pair = Pair {
             rx: Rx::new(&bar, name, dma, config.rx_ring, config.vlan_offload)?,

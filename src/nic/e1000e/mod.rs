@@ -445,6 +445,7 @@ fn transmit_ring<B: Backend>(
         // It remembers the last context only, whichever queue that came by (§7.2.6).
         keeps_context: false,
         vlan: config.vlan_offload,
+        cuts_ipv6: true,
     };
     Tx::new(bar, backend.name(), backend.dma(), setup)
 }

@@ -15,7 +15,7 @@ use crate::barrier::dma_wmb;
 use crate::dma::{DmaArray, DmaSpace, Frame, Offload, OffloadFlags, Segment};
 use crate::error::{Error, Result};
 use crate::mmio::{Mmio, ReadWrite, Reg};
-use crate::nic::{Marks, Owner, RingView, SlotView, poll_until};
+use crate::nic::{Marks, NO_IPV6_CHECKSUM, Owner, RingView, SlotView, poll_until};
 
 /// Shortest packet that the device takes, in bytes before padding, §3.3.3.
 pub const MIN_FRAME: usize = 17;
@@ -57,6 +57,8 @@ pub(in crate::nic) struct TxSetup {
     pub keeps_context: bool,
     /// May tags be inserted?
     pub vlan: bool,
+    /// Does it cut TCP over IPv6, too?
+    pub cuts_ipv6: bool,
 }
 
 /// Why a frame was not taken; it is given back.
@@ -336,6 +338,12 @@ impl<M: Mmio> Tx<M> {
         }
         if flags.contains(OffloadFlags::USO) {
             return Err(self.not_offered("cut UDP into datagrams".into()));
+        }
+        if flags.contains(OffloadFlags::IPV6 | OffloadFlags::IP_CHECKSUM) {
+            return Err(self.not_offered(NO_IPV6_CHECKSUM.into()));
+        }
+        if flags.contains(OffloadFlags::IPV6 | OffloadFlags::TSO) && !self.setup.cuts_ipv6 {
+            return Err(self.not_offered("cut TCP over IPv6 right: cut it into packets".into()));
         }
         let sums = OffloadFlags::IP_CHECKSUM
             | OffloadFlags::TCP_CHECKSUM

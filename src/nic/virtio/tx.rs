@@ -11,7 +11,7 @@ use super::features as f;
 use super::header::{HEADER, Header, sum_ipv4, sum_pseudo};
 use crate::dma::{DmaBuf, DmaSpace, Frame, Offload, OffloadFlags, Pool};
 use crate::error::{Error, Result};
-use crate::nic::{Mac, RingView};
+use crate::nic::{Mac, NO_IPV6_CHECKSUM, RingView};
 use crate::virtio::{Doorbell, Piece, Ring};
 
 /// Shortest frame that is sent, in bytes: an Ethernet header.
@@ -235,6 +235,9 @@ impl<R: Ring<Sent>, D: Doorbell> Tx<R, D> {
                 "do {missing:?} to such a frame: it offers {offers:?}\n  QEMU offers checksums and \
                  segmentation where the other end takes them: a tap, vhost-user"
             )));
+        }
+        if flags.contains(OffloadFlags::IPV6 | OffloadFlags::IP_CHECKSUM) {
+            return Err(self.not_offered(NO_IPV6_CHECKSUM.into()));
         }
         let before = usize::from(offload.l2_len) + usize::from(offload.l3_len);
         let headers = before + usize::from(offload.l4_len);
