@@ -1,9 +1,11 @@
 //! Cards of several queue pairs, each pair worked by a thread of its own: e1000e with two, over a socket;
 //! virtio-net, split and packed and with RSS, over a tap of several queues. The tap is in a network
 //! namespace that the test makes for itself, in which it runs once more (`PINWIRE_TAP`). In the VM
-//! (`tests/vm_faults.rs` starts it there) over VFIO, with a tap outside that counts.
+//! (`tests/vm_tap.rs` starts it there) over VFIO, with a tap outside.
 
 mod common;
+#[path = "queues/flows.rs"]
+mod flows;
 #[path = "nic/wire.rs"]
 #[allow(dead_code, reason = "shared with tests/nic")]
 mod wire;
@@ -14,14 +16,12 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use etherparse::PacketBuilder;
+use flows::{LAST, OUR_MAC, answer, datagram};
 use pinwire::backend::{Peer, Qtest, QtestSpec};
-use pinwire::dma::{Frame, Pool};
+use pinwire::dma::{DmaSpace, Frame, Pool};
 use pinwire::nic::{self, Nic, NicConfig, QueuePair, Received, Waiting};
 use wire::{PacketSocket, Wire};
 
-/// What the wire's other side knows our frames by.
-const OUR_MAC: [u8; 6] = [2, 0, 0, 0, 0, 1];
 const BOUND: Duration = Duration::from_secs(30);
 /// Frames that may be under way at once: QEMU drops what it cannot pass on.
 const WINDOW: usize = 8;
@@ -162,9 +162,9 @@ fn send_all(
     );
 }
 
-/// In the VM only, where nobody but the tap outside sees what leaves.
+/// In the VM only, where nobody but who is at the tap outside sees what leaves.
 #[test]
-#[ignore = "tests/vm_faults.rs runs it, in the VM"]
+#[ignore = "tests/vm_tap.rs runs it, in the VM"]
 fn over_vfio() {
     const EACH: usize = 10_000;
     let named = |key: &str| std::env::var(key).unwrap_or_else(|_| panic!("{key} is missing"));
@@ -172,15 +172,12 @@ fn over_vfio() {
     let config = NicConfig {
         queues: queues.parse().unwrap(),
         waiting: Waiting::Interrupt,
+        split_headers: true,
         ..NicConfig::default()
     };
     let spec: pinwire::device::DeviceSpec = device.parse().unwrap();
     let mut nic = spec.open(&config, None).unwrap();
-    let interrupts = std::fs::read_to_string("/proc/interrupts").unwrap();
-    let vectors = interrupts
-        .lines()
-        .filter(|line| line.contains("vfio-msix") && line.contains(&device));
-    assert_eq!(vectors.count(), config.queues, "{interrupts}");
+    each_pair_answers(&mut *nic, &device);
     let dma = std::sync::Arc::clone(nic.dma());
     // As if each had arrived: the tap takes all.
     let arrived = AtomicUsize::new(EACH);
@@ -190,32 +187,81 @@ fn over_vfio() {
             scope.spawn(move || send_all(pair, index, EACH, &pool, arrived));
         }
     });
-    assert_eq!(nic.stats().tx_frames as usize, config.queues * EACH);
     println!("sent {}", config.queues * EACH);
 }
 
-/// A datagram of a flow, to `mac`.
-fn datagram(mac: [u8; 6], flow: usize, number: usize) -> Vec<u8> {
-    let mut packet = Vec::new();
-    let from = [10, 0, (flow / 16) as u8, 2 + (flow % 16) as u8];
-    PacketBuilder::ethernet2([2, 0, 0, 0, 0, 2], mac)
-        .ipv4(from, [10, 0, 0, 1], 64)
-        .udp(1000 + flow as u16, 9)
-        .write(
-            &mut packet,
-            &[flow as u32, number as u32].map(u32::to_be_bytes).concat(),
-        )
-        .unwrap();
-    packet.resize(60, 0);
-    packet
+/// How often each MSI-X vector of `device` has interrupted.
+fn interrupts(device: &str) -> Vec<u64> {
+    let interrupts = std::fs::read_to_string("/proc/interrupts").unwrap();
+    let vectors = interrupts
+        .lines()
+        .filter(|line| line.contains("vfio-msix") && line.contains(device));
+    let on_all_processors = |line: &str| {
+        let words = line.split_whitespace().skip(1);
+        words.map_while(|word| word.parse::<u64>().ok()).sum()
+    };
+    vectors.map(on_all_processors).collect()
 }
 
-/// Its flow and number.
+/// Every thread sleeps until a frame of its pair wakes it, and says by its pair what came; until all
+/// have been told to end.
+fn each_pair_answers(nic: &mut dyn Nic, device: &str) {
+    let (mac, dma) = (nic.mac().0, std::sync::Arc::clone(nic.dma()));
+    let is_split = nic.model() == "Intel 82574L";
+    let before = interrupts(device);
+    assert_eq!(before.len(), nic.queues(), "one vector each");
+    let mut pairs = nic.split();
+    say(pairs[0], &dma, &answer(0, 0, LAST));
+    std::thread::scope(|scope| {
+        for (index, pair) in pairs.into_iter().enumerate() {
+            let dma = &dma;
+            scope.spawn(move || {
+                loop {
+                    let received = sleep_until_one_comes(pair, index);
+                    let Some((flow, number)) = read(&received, mac) else {
+                        continue;
+                    };
+                    let segments = received.frame.segments().count();
+                    assert_eq!(segments, 1 + usize::from(is_split), "headers apart");
+                    say(pair, dma, &answer(index, flow, number));
+                    if number == LAST {
+                        break;
+                    }
+                }
+            });
+        }
+    });
+    let after = interrupts(device);
+    let woken = before
+        .iter()
+        .zip(&after)
+        .all(|(before, after)| before < after);
+    assert!(woken, "{before:?}, then {after:?}");
+}
+
+fn sleep_until_one_comes(pair: &mut dyn QueuePair, index: usize) -> Received {
+    let mut came = Vec::new();
+    while pair.recv(&mut came, 1).unwrap() == 0 {
+        assert!(pair.wait(BOUND).unwrap(), "nothing wakes pair {index}");
+    }
+    came.remove(0)
+}
+
+/// Sends one frame, and waits until it has left.
+fn say(pair: &mut dyn QueuePair, dma: &std::sync::Arc<dyn DmaSpace>, content: &[u8]) {
+    let mut buf = Pool::new(dma, 1, 2048).unwrap().take().unwrap();
+    buf.fill(content);
+    pair.send(&mut vec![buf.into()]).unwrap();
+    let begin = Instant::now();
+    while pair.reap(&mut Vec::new()).unwrap() == 0 {
+        assert!(begin.elapsed() < BOUND, "a frame does not leave");
+        std::thread::yield_now();
+    }
+}
+
+/// A datagram of a flow: its flow and number.
 fn read(received: &Received, mac: [u8; 6]) -> Option<(usize, usize)> {
-    let bytes = received.frame.to_vec();
-    let word = |at| u32::from_be_bytes(bytes[at..at + 4].try_into().unwrap()) as usize;
-    let (flow, number) = (word(42), word(46));
-    (bytes == datagram(mac, flow, number)).then_some((flow, number))
+    flows::read(&received.frame.to_vec(), mac)
 }
 
 #[test]

@@ -1,11 +1,10 @@
 //! What happens to a card while a program in the VM has it over VFIO: QEMU's monitor pulls it out, or its
-//! cable. The tests inside are those of `tests/events` and `tests/queues`; and the command, which ends
-//! with a word of what happened.
+//! cable. The tests inside are those of `tests/events`; and the command, which ends with a word of what
+//! happened.
 
 mod common;
 
 use std::path::Path;
-use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -166,62 +165,5 @@ fn a_command_goes_on_when_its_link_comes_back_and_ends_when_its_card_goes() {
             !part.contains("panicked") && !part.contains("hangs"),
             "{step}: {said}"
         );
-    }
-}
-
-/// The tap is in a network namespace of the test's own, and the VM, too: no root, and none is left.
-#[test]
-fn several_queues_over_vfio_leave_by_a_tap_that_counts_them() {
-    const EACH: usize = 10_000;
-    if !common::wants_vm() {
-        return;
-    }
-    let setup = "mount -t sysfs sysfs /sys && ip tuntap add tap0 mode tap multi_queue && \
-        { echo 1 >/proc/sys/net/ipv6/conf/tap0/disable_ipv6; true; } 2>/dev/null && ip link set tap0 up";
-    let enter = |script: &str| {
-        let mut command = Command::new("unshare");
-        command.args([
-            "--user",
-            "--map-root-user",
-            "--net",
-            "--mount",
-            "sh",
-            "-c",
-            script,
-            "sh",
-        ]);
-        command.stdin(Stdio::null());
-        command
-    };
-    if !enter(setup).status().is_ok_and(|status| status.success()) {
-        common::not_run(
-            "it needs a namespace with a tap: unshare --user --net --mount, /dev/net/tun",
-        );
-        return;
-    }
-    let share = tempfile::tempdir().expect("a directory");
-    common::put_test("queues", share.path());
-    let inside = "pinwire bind 0000:00:03.0 >&2 || exit 1
-        export PINWIRE_DEVICE=0000:00:03.0
-        /share/queues --exact over_vfio --ignored --nocapture";
-    for (card, queues) in [("virtio", 2), ("virtio-packed", 4)] {
-        let nic = format!("{card}+queues=4+vectors=10");
-        let script = format!(
-            "{setup} && \"$@\"; code=$?; echo counted $(cat /sys/class/net/tap0/statistics/rx_packets); exit $code"
-        );
-        let output = enter(&script)
-            .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/qemu/vm"))
-            .args(["--nic", &nic, "--net", "tap:tap0", "--smp", "2"])
-            .args(["--share", share.path().to_str().unwrap(), "--"])
-            .arg(format!("export PINWIRE_QUEUES={queues}; {inside}"))
-            .output()
-            .unwrap();
-        let said = String::from_utf8_lossy(&output.stdout);
-        let err = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success(), "{card}: {said}{err}");
-        for words in ["sent", "counted"] {
-            let words = format!("{words} {}\n", queues * EACH);
-            assert!(said.contains(&words), "{card}: {words}? {said}{err}");
-        }
     }
 }
