@@ -9,6 +9,9 @@
 #![cfg(feature = "cli")]
 
 mod common;
+#[path = "nic/wire.rs"]
+#[allow(dead_code, reason = "shared with tests/nic")]
+mod wire;
 
 use std::io::Write;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, TcpListener, UdpSocket};
@@ -21,7 +24,9 @@ use etherparse::{
 };
 use pinwire::backend::Qtest;
 use pinwire::dma::{Frame, Offload, OffloadFlags, Pool};
+use pinwire::net::Forward;
 use pinwire::nic::{self, Checksum, Nic, NicConfig, Received};
+use wire::{PacketSocket, Wire};
 
 /// The kernel's taps; the first is 10.0.0.1 and fd00:0:0:1::1, the second 10.0.1.1 and fd00:0:0:2::1.
 const TAP: [u8; 6] = [2, 0, 0, 0, 0, 1];
@@ -69,6 +74,9 @@ fn has_a_network() -> bool {
     common::require_qemu() && common::again(&["--net"], NETWORK, "VIRTIO_TAP_INSIDE")
 }
 
+/// What the frames of tests/nic have; here nobody asks.
+const OUR_MAC: [u8; 6] = CARD;
+
 /// The card on the first tap.
 fn card(model: &str, config: &NicConfig) -> Box<dyn Nic> {
     start(&card_spec(model), config)
@@ -82,18 +90,21 @@ fn start(spec: &str, config: &NicConfig) -> Box<dyn Nic> {
     let spec = spec.strip_prefix("qtest:").unwrap();
     let qtest = Qtest::start(&spec.parse().unwrap()).unwrap();
     let nic = nic::start(qtest, config).unwrap();
-    // Until the kernel has heard of the cable, which may take it a second, it drops what is for us.
-    let tap = if spec.contains("tap0") {
+    await_cable(if spec.contains("tap0") {
         "tap0"
     } else {
         "tap1"
-    };
+    });
+    nic
+}
+
+/// Until the kernel has heard of the cable, which may take it a second, it drops what is for us.
+fn await_cable(tap: &str) {
     let begin = Instant::now();
     while !is_up(tap) {
         assert!(begin.elapsed() < BOUND, "{tap} is down");
         std::thread::sleep(Duration::from_millis(10));
     }
-    nic
 }
 
 fn is_up(tap: &str) -> bool {
@@ -612,6 +623,44 @@ fn is_the_speech(frames: &[Heard], kernel: IpAddr, rx_offload: bool) {
         together.extend(payload);
     }
     assert_eq!(together, bytes(5, SPEECH), "{kernel}");
+}
+
+/// What the kernel left to a virtio card is done by the one that it is handed to: an e1000, which does it
+/// before the tap.
+#[test]
+fn forwarded_tcp_is_cut_right_by_the_other_card() {
+    if !has_a_network() {
+        return;
+    }
+    let config = NicConfig {
+        rx_offload: true,
+        ..NicConfig::default()
+    };
+    let server = TcpListener::bind((KERNEL[0], 7000)).unwrap();
+    let specs = [&card_spec(RINGS[0]), FAR_CARD].map(|spec| spec.parse().unwrap());
+    let mut cards = pinwire::DeviceSpec::open_all(&specs, &config, None).unwrap();
+    ["tap0", "tap1"].into_iter().for_each(await_cable);
+    let cable = PacketSocket::open("tap1").unwrap();
+    let [near, far] = &mut cards[..] else {
+        unreachable!("two cards");
+    };
+    let next_number = connect(&mut **near, KERNEL[0], 4000);
+    let (mut peer, _) = server.accept().unwrap();
+    peer.write_all(&bytes(5, SPEECH)).unwrap();
+    let mut forward = Forward::new(&mut **near, &mut **far, 64).unwrap();
+    let (begin, mut together) = (Instant::now(), Vec::new());
+    while together.len() < SPEECH {
+        assert!(begin.elapsed() < BOUND, "{} bytes", together.len());
+        forward.round(u64::MAX, None).unwrap();
+        let Some(packet) = cable.recv(Duration::from_millis(1)) else {
+            continue;
+        };
+        let next = next_number.wrapping_add(together.len() as u32);
+        if tcp_of(&packet).is_some_and(|tcp| tcp.sequence_number() == next) {
+            together.extend(sound(&packet).unwrap());
+        }
+    }
+    assert_eq!(together, bytes(5, SPEECH));
 }
 
 /// What goes out and comes in over VFIO.

@@ -15,17 +15,17 @@ bitflags::bitflags! {
     pub struct OffloadFlags: u8 {
         /// Insert the IPv4 header checksum.
         const IP_CHECKSUM = 1 << 0;
-        /// Insert the TCP checksum; the field must hold the pseudo-header's sum.
+        /// Insert the TCP checksum; the field must hold the pseudo-header's sum, but not with `TSO`.
         const TCP_CHECKSUM = 1 << 1;
-        /// Insert the UDP checksum; the field must hold the pseudo-header's sum.
+        /// Insert the UDP checksum; the field must hold the pseudo-header's sum, but not with `USO`.
         const UDP_CHECKSUM = 1 << 2;
-        /// Cut the TCP payload into segments of `mss` bytes.
+        /// Cut the TCP payload into segments of `mss` bytes; all headers are in the first buffer.
         const TSO = 1 << 3;
         /// Insert the VLAN tag `vlan`.
         const VLAN = 1 << 4;
         /// The network header is IPv6.
         const IPV6 = 1 << 5;
-        /// Cut the UDP payload into datagrams of `mss` bytes.
+        /// Cut the UDP payload into datagrams of `mss` bytes; all headers are in the first buffer.
         const USO = 1 << 6;
     }
 }

@@ -8,6 +8,7 @@ pub mod e1000;
 pub mod e1000e;
 mod intel;
 mod pair;
+mod sums;
 mod view;
 pub mod virtio;
 

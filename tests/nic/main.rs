@@ -470,7 +470,7 @@ fn the_card_cuts_a_tcp_segment() {
     const PAYLOAD: usize = 20_000;
     const MSS: usize = 1460;
     on_cards(&config(), &|nic, wire| {
-        let pool = Pool::new(nic.dma(), 4, PAYLOAD).unwrap();
+        let pool = Pool::new(nic.dma(), 4, 4 + PAYLOAD).unwrap();
         let payload = bytes(3, PAYLOAD);
         let mut packet = Vec::new();
         PacketBuilder::ethernet2(OUR_MAC, [0xff; 6])
@@ -480,18 +480,24 @@ fn the_card_cuts_a_tcp_segment() {
             .psh()
             .write(&mut packet, &payload)
             .unwrap();
-        // For segmentation the pseudo-header's length is zero: the card adds each segment's.
-        let given = unsummed(packet, 6, 50, 0);
-        let mut whole = scattered(&pool, &given, &[54]);
+        // The driver begins the sums of what is to be cut.
+        packet[24..26].fill(0xa5);
+        packet[50..52].fill(0xa5);
         let checksums = OffloadFlags::IP_CHECKSUM | OffloadFlags::TCP_CHECKSUM;
-        whole.set_offload(Offload {
+        let offload = Offload {
             flags: checksums | OffloadFlags::TSO,
             l2_len: 14,
             l3_len: 20,
             l4_len: 20,
             mss: MSS as u16,
             vlan: 0,
-        });
+        };
+        // For which it must have all headers in one buffer.
+        let mut cut_in_the_header = scattered(&pool, &packet, &[50]);
+        cut_in_the_header.set_offload(offload);
+        assert_refused(nic, cut_in_the_header);
+        let mut whole = scattered(&pool, &packet, &[54]);
+        whole.set_offload(offload);
         if !nic.offloads().contains(OffloadFlags::TSO) {
             return assert_refused(nic, whole);
         }

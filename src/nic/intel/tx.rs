@@ -15,6 +15,7 @@ use crate::barrier::dma_wmb;
 use crate::dma::{DmaArray, DmaSpace, Frame, Offload, OffloadFlags, Segment};
 use crate::error::{Error, Result};
 use crate::mmio::{Mmio, ReadWrite, Reg};
+use crate::nic::sums::{clear_ipv4, sum_pseudo};
 use crate::nic::{Marks, NO_IPV6_CHECKSUM, Owner, RingView, SlotView, poll_until};
 
 /// Shortest packet that the device takes, in bytes before padding, §3.3.3.
@@ -264,13 +265,14 @@ impl<M: Mmio> Tx<M> {
     }
 
     /// A frame of several segments, or one that the device shall work on.
-    fn push_in_pieces(&mut self, frame: Frame) -> Result<(), PushError> {
+    fn push_in_pieces(&mut self, mut frame: Frame) -> Result<(), PushError> {
         let offload = frame.offload();
         let length = frame.len();
-        if let Err(error) = self.check(offload, length) {
+        if let Err(error) = self.check(&frame) {
             return Err(PushError::Refused(frame, error));
         }
         let tso = offload.flags.contains(OffloadFlags::TSO);
+        let cut_ipv4 = tso && !offload.flags.contains(OffloadFlags::IPV6);
         let checksums = offload.flags.intersects(
             OffloadFlags::IP_CHECKSUM | OffloadFlags::TCP_CHECKSUM | OffloadFlags::UDP_CHECKSUM,
         );
@@ -295,6 +297,13 @@ impl<M: Mmio> Tx<M> {
         if needed > self.room() {
             return Err(PushError::Full(frame));
         }
+        if tso {
+            // To which the device adds each piece's length, §3.5.
+            sum_pseudo(frame.first_mut(), offload, 0);
+        }
+        if cut_ipv4 {
+            clear_ipv4(frame.first_mut(), offload.l2_len);
+        }
         if fresh_context {
             self.post_context(offload, length);
             if !tso {
@@ -304,7 +313,7 @@ impl<M: Mmio> Tx<M> {
         let word = DataTx::new()
             .with_ifcs(true)
             .with_tse(tso)
-            .with_ixsm(offload.flags.contains(OffloadFlags::IP_CHECKSUM))
+            .with_ixsm(cut_ipv4 || offload.flags.contains(OffloadFlags::IP_CHECKSUM))
             .with_txsm(
                 offload
                     .flags
@@ -327,7 +336,8 @@ impl<M: Mmio> Tx<M> {
     }
 
     /// Can the device do this at all?
-    fn check(&self, offload: Offload, length: usize) -> Result<()> {
+    fn check(&self, frame: &Frame) -> Result<()> {
+        let (offload, length) = (frame.offload(), frame.len());
         let flags = offload.flags;
         let headers =
             usize::from(offload.l2_len) + usize::from(offload.l3_len) + usize::from(offload.l4_len);
@@ -359,10 +369,15 @@ impl<M: Mmio> Tx<M> {
             )));
         }
         if flags.contains(OffloadFlags::TSO) {
-            if headers > 0xff || offload.mss == 0 || !flags.contains(OffloadFlags::TCP_CHECKSUM) {
+            let at_hand = frame
+                .first()
+                .array::<1>(headers.saturating_sub(1))
+                .is_some();
+            let summed = flags.contains(OffloadFlags::TCP_CHECKSUM);
+            if headers > 0xff || offload.mss == 0 || !summed || !at_hand {
                 return Err(self.not_offered(format!(
                     "segment with {headers} bytes of headers, an mss of {} and {flags:?}: \
-                     it takes up to 255, at least 1, and TCP_CHECKSUM",
+                     it takes up to 255, all in the first buffer, at least 1, and TCP_CHECKSUM",
                     offload.mss
                 )));
             }

@@ -5,6 +5,7 @@
 
 use super::features as f;
 use crate::dma::{Frame, Offload, OffloadFlags, Segment};
+use crate::nic::sums::{TCP_CSUM, UDP_CSUM};
 
 /// Bytes of it.
 pub const HEADER: usize = 12;
@@ -21,11 +22,6 @@ const GSO_TCPV6: u8 = 4;
 const GSO_UDP_L4: u8 = 5;
 /// gso_type: a flag, with explicit congestion notification.
 const GSO_ECN: u8 = 0x80;
-
-/// Where the checksum is in a TCP header.
-const TCP_CSUM: u16 = 16;
-/// Where it is in a UDP header.
-const UDP_CSUM: u16 = 6;
 
 /// The header, decoded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -183,59 +179,6 @@ fn link(first: &Segment) -> Option<(u8, u16)> {
         }
     }
     None
-}
-
-/// Adds up big-endian words, one's complement (RFC 1071).
-fn sum(words: &[u8]) -> u32 {
-    words
-        .chunks(2)
-        .map(|word| u32::from(u16::from_be_bytes([word[0], *word.get(1).unwrap_or(&0)])))
-        .sum()
-}
-
-fn fold(mut sum: u32) -> u16 {
-    while sum > 0xffff {
-        sum = (sum & 0xffff) + (sum >> 16);
-    }
-    sum as u16
-}
-
-/// Makes the IPv4 header's checksum in `first`, which virtio has no offload for. `false` where the
-/// header is not whole in it, or is of a file that the CPU does not read.
-pub(super) fn sum_ipv4(first: &mut Segment, l2_len: u8, l3_len: u8) -> bool {
-    let at = usize::from(l2_len);
-    let mut total = 0;
-    for word in (0..usize::from(l3_len)).step_by(2) {
-        // The checksum's own field counts as zero.
-        if word != 10 {
-            let Some(bytes) = first.array::<2>(at + word) else {
-                return false;
-            };
-            total += sum(&bytes);
-        }
-    }
-    l3_len >= 20 && first.put(at + 10, &(!fold(total)).to_be_bytes())
-}
-
-/// The sum over the pseudo-header goes into the checksum field of a frame to be cut: `l4` bytes of
-/// header and payload in all. `false` as for [`sum_ipv4`].
-pub(super) fn sum_pseudo(first: &mut Segment, offload: Offload, l4: usize) -> bool {
-    let at = usize::from(offload.l2_len);
-    let ipv6 = offload.flags.contains(OffloadFlags::IPV6);
-    let addresses = match ipv6 {
-        true => first.array::<32>(at + 8).map(|bytes| sum(&bytes)),
-        false => first.array::<8>(at + 12).map(|bytes| sum(&bytes)),
-    };
-    let (protocol, field) = match offload.flags.contains(OffloadFlags::TSO) {
-        true => (6, TCP_CSUM),
-        false => (17, UDP_CSUM),
-    };
-    let Some(addresses) = addresses else {
-        return false;
-    };
-    let total = fold(addresses + protocol + l4 as u32);
-    let place = at + usize::from(offload.l3_len) + usize::from(field);
-    first.put(place, &total.to_be_bytes())
 }
 
 #[cfg(test)]

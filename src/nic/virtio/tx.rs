@@ -8,9 +8,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::features as f;
-use super::header::{HEADER, Header, sum_ipv4, sum_pseudo};
+use super::header::{HEADER, Header};
 use crate::dma::{DmaBuf, DmaSpace, Frame, Offload, OffloadFlags, Pool};
 use crate::error::{Error, Result};
+use crate::nic::sums::{sum_ipv4, sum_pseudo};
 use crate::nic::{Mac, NO_IPV6_CHECKSUM, RingView};
 use crate::virtio::{Doorbell, Piece, Ring};
 
