@@ -272,7 +272,6 @@ impl<M: Mmio> Tx<M> {
             return Err(PushError::Refused(frame, error));
         }
         let tso = offload.flags.contains(OffloadFlags::TSO);
-        let cut_ipv4 = tso && !offload.flags.contains(OffloadFlags::IPV6);
         let checksums = offload.flags.intersects(
             OffloadFlags::IP_CHECKSUM | OffloadFlags::TCP_CHECKSUM | OffloadFlags::UDP_CHECKSUM,
         );
@@ -298,11 +297,7 @@ impl<M: Mmio> Tx<M> {
             return Err(PushError::Full(frame));
         }
         if tso {
-            // To which the device adds each piece's length, §3.5.
-            sum_pseudo(frame.first_mut(), offload, 0);
-        }
-        if cut_ipv4 {
-            clear_ipv4(frame.first_mut(), offload.l2_len);
+            prepare_cut(frame.first_mut(), offload);
         }
         if fresh_context {
             self.post_context(offload, length);
@@ -313,7 +308,8 @@ impl<M: Mmio> Tx<M> {
         let word = DataTx::new()
             .with_ifcs(true)
             .with_tse(tso)
-            .with_ixsm(cut_ipv4 || offload.flags.contains(OffloadFlags::IP_CHECKSUM))
+            // Pieces have IPv4 headers of their own.
+            .with_ixsm(is_cut_ipv4(offload) || offload.flags.contains(OffloadFlags::IP_CHECKSUM))
             .with_txsm(
                 offload
                     .flags
@@ -651,6 +647,20 @@ impl<M: Mmio> Tx<M> {
     fn frame_at(&self, index: usize) -> Option<&Frame> {
         (0..self.frames.len()).find_map(|past| self.frames[(index + past) & self.mask].as_ref())
     }
+}
+
+fn is_cut_ipv4(offload: Offload) -> bool {
+    offload.flags.contains(OffloadFlags::TSO) && !offload.flags.contains(OffloadFlags::IPV6)
+}
+
+/// The device adds to what it finds in the checksums' fields, for each piece: to nothing in the IPv4 header,
+/// and to the pseudo-header's sum without a length in the TCP header, §3.5. [`Tx::check`] saw that they
+/// can be written.
+fn prepare_cut(first: &mut Segment, offload: Offload) {
+    if is_cut_ipv4(offload) {
+        clear_ipv4(first, offload.l2_len);
+    }
+    sum_pseudo(first, offload, 0);
 }
 
 /// Both words of the descriptor of a plain frame: one segment of a length that the device takes, with
