@@ -87,6 +87,29 @@ impl Paint {
         format!("{style}{text}{style:#}")
     }
 
+    /// `text`, which begins at `column`, broken between words where the terminal ends; what follows stands
+    /// `indent` columns in.
+    pub fn fold(self, text: &str, mut column: usize, indent: usize) -> String {
+        let mut folded = String::new();
+        for word in text.split_inclusive(' ') {
+            let length = word.trim_end().chars().count();
+            if column + length > self.width.into() && column > indent {
+                folded.truncate(folded.trim_end().len());
+                folded += &format!("\n{:indent$}", "");
+                column = indent;
+            }
+            folded += word;
+            column += word.chars().count();
+        }
+        folded
+    }
+
+    /// A title that stands `column` columns in, and what is said of it.
+    pub fn titled(self, title: &str, what: &str, column: usize) -> String {
+        let what = self.fold(what, column + title.chars().count(), column + 2);
+        self.ink(Ink::Title, title) + &what
+    }
+
     /// A table without lines as wide as the terminal.
     pub fn table(self, header: &[&str]) -> Table {
         let mut table = Table::new();
@@ -107,6 +130,21 @@ impl Paint {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn text_is_broken_between_words_and_goes_on_further_in() {
+        let paint = Paint {
+            colour: false,
+            width: 12,
+        };
+        assert_eq!(paint.fold("a word a day", 0, 2), "a word a day");
+        assert_eq!(paint.fold("a word a day", 1, 2), "a word a\n  day");
+        assert_eq!(paint.fold("  a  word", 8, 4), "  a\n    word");
+        assert_eq!(
+            paint.fold("one_that_is_too_long for it", 4, 4),
+            "one_that_is_too_long\n    for it"
+        );
+    }
 
     #[test]
     fn without_colour_there_is_no_escape() {

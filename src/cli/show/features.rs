@@ -24,7 +24,9 @@ pub fn draw(features: &[FeatureView], paint: Paint) -> String {
         let FeatureView {
             bit, name, what, ..
         } = feature;
-        let _ = writeln!(text, "  {bit:>3}  {name:width$}  {verdict:5}  {what}");
+        let line = format!("  {bit:>3}  {name:width$}  {verdict:5}  ");
+        let what = paint.fold(what, line.len(), line.len());
+        let _ = writeln!(text, "{line}{what}");
     }
     text
 }

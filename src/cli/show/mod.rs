@@ -137,11 +137,12 @@ impl Args {
         nic.post(&mut frames)?;
         if !frames.is_empty() {
             return Err(Error::Usage(format!(
-                "--after {}: the ring had no room for {} of them; it takes one less than it has \
-                 descriptors (--descriptors {})",
+                "--after {}: the ring had no room for {} of them; of {} descriptors (--descriptors) it \
+                 takes {} at once",
                 self.after,
                 frames.len(),
-                self.descriptors
+                self.descriptors,
+                nic.tx_capacity(self.descriptors)
             )));
         }
         if self.stage != Stage::Posted {

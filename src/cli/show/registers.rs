@@ -29,7 +29,11 @@ pub fn draw(table: &[RegInfo], registers: &[RegisterView], paint: Paint) -> Stri
             drawn.add_row(row(register, wide));
         }
     }
-    let rest = paint.ink(Ink::Quiet, &rest(table, registers));
+    let rest: Vec<_> = rest(table, registers)
+        .iter()
+        .map(|line| paint.fold(line, 0, 2))
+        .collect();
+    let rest = paint.ink(Ink::Quiet, &rest.join("\n"));
     format!("{}\n\n{rest}\n", drawn.trim_fmt())
 }
 
@@ -76,7 +80,7 @@ fn fields(register: &RegisterView) -> String {
 }
 
 /// Which registers of `table` are not among `registers`, and why.
-fn rest(table: &[RegInfo], registers: &[RegisterView]) -> String {
+fn rest(table: &[RegInfo], registers: &[RegisterView]) -> Vec<String> {
     let missing = |of: &[Access]| -> Vec<&str> {
         let shown = |info: &RegInfo| registers.iter().any(|r| r.info.name == info.name);
         let missing = table
@@ -101,5 +105,5 @@ fn rest(table: &[RegInfo], registers: &[RegisterView]) -> String {
         [] => {}
         names => lines.push(format!("not readable: {}", names.join(", "))),
     }
-    lines.join("\n")
+    lines
 }

@@ -26,11 +26,12 @@ pub fn draw(ring: &RingView, all: bool, paint: Paint) -> String {
         Marks::Split(_) => "virtqueue, split,",
         Marks::Packed(_) => "virtqueue, packed,",
     };
-    let title = paint.ink(Ink::Title, &format!("{}{which} {kind}", ring.name));
-    let mut text = format!(
-        "{title}  {n} descriptors at IOVA {first:#x}, here at {:#x}\n\n",
+    let title = format!("{}{which} {kind}", ring.name);
+    let what = format!(
+        "  {n} descriptors at IOVA {first:#x}, here at {:#x}",
         ring.address
     );
+    let mut text = paint.titled(&title, &what, 0) + "\n\n";
     let stages: Vec<Stage> = ring.slots.iter().map(Stage::of).collect();
     match &ring.marks {
         Marks::Registers { head, tail } => {

@@ -18,44 +18,52 @@ pub fn split(text: &mut String, marks: &SplitMarks, paint: Paint) {
             "available idx {}, used idx {}, taken back {}: further apart than the ring is long: do not believe it",
             marks.avail_idx, marks.used_idx, marks.taken_idx
         );
-        let _ = writeln!(text, "  {}", paint.ink(Ink::Alarm, &alarm));
+        let _ = writeln!(
+            text,
+            "  {}",
+            paint.ink(Ink::Alarm, &paint.fold(&alarm, 2, 4))
+        );
         return;
     }
-    let title = paint.ink(Ink::Title, "available ring");
-    let _ = writeln!(
-        text,
-        "\n{title}  at IOVA {}, written by the driver: idx={}{} used_event={}\n",
+    let what = format!(
+        "  at IOVA {}, written by the driver: idx={}{} used_event={}",
         marks.avail_iova,
         marks.avail_idx,
         flag(marks.avail_flags, "NO_INTERRUPT"),
         marks.used_event
     );
+    let _ = writeln!(text, "\n{}\n", paint.titled("available ring", &what, 0));
     let cells = cells(n, marks.used_idx, devices, Stage::Device);
     let arrow = (at(marks.avail_idx, n), format!("idx {}", marks.avail_idx));
     strip(text, &cells, &[arrow], paint);
     let newest = entries(n, marks.avail_idx, devices, |slot| {
         marks.avail[slot].to_string()
     });
-    let _ = writeln!(
+    sentence(
         text,
-        "  {devices} made available and not used yet{newest}: chains, by their first descriptor"
+        &format!(
+            "{devices} made available and not used yet{newest}: chains, by their first descriptor"
+        ),
+        paint,
     );
-    let _ = writeln!(
+    sentence(
         text,
-        "  the driver wants an interrupt when the used idx moves past {}, {} from where it is",
-        marks.used_event,
-        marks.used_event.wrapping_sub(marks.used_idx)
+        &format!(
+            "the driver wants an interrupt when the used idx moves past {}, {} from where it is",
+            marks.used_event,
+            marks.used_event.wrapping_sub(marks.used_idx)
+        ),
+        paint,
     );
 
-    let title = paint.ink(Ink::Title, "used ring");
-    let _ = writeln!(
-        text,
-        "\n{title}  at IOVA {}, written by the device: idx={}{} avail_event={}\n",
+    let what = format!(
+        "  at IOVA {}, written by the device: idx={}{} avail_event={}",
         marks.used_iova,
         marks.used_idx,
         flag(marks.used_flags, "NO_NOTIFY"),
         marks.avail_event
     );
+    let _ = writeln!(text, "\n{}\n", paint.titled("used ring", &what, 0));
     let cells = self::cells(n, marks.taken_idx, to_take, Stage::Done);
     let (idx, taken) = (marks.used_idx, marks.taken_idx);
     let arrows = match idx == taken {
@@ -70,13 +78,25 @@ pub fn split(text: &mut String, marks: &SplitMarks, paint: Paint) {
         let (id, written) = marks.used[slot];
         format!("{id} ({written} bytes)")
     });
-    let _ = writeln!(text, "  {to_take} used and not taken back yet{newest}");
-    let _ = writeln!(
+    sentence(
         text,
-        "  the device wants a notification when the available idx moves past {}, {} from where it is",
-        marks.avail_event,
-        marks.avail_event.wrapping_sub(marks.avail_idx)
+        &format!("{to_take} used and not taken back yet{newest}"),
+        paint,
     );
+    sentence(
+        text,
+        &format!(
+            "the device wants a notification when the available idx moves past {}, {} from where it is",
+            marks.avail_event,
+            marks.avail_event.wrapping_sub(marks.avail_idx)
+        ),
+        paint,
+    );
+}
+
+/// A sentence beneath a strip.
+fn sentence(text: &mut String, words: &str, paint: Paint) {
+    let _ = writeln!(text, "  {}", paint.fold(words, 2, 4));
 }
 
 /// Where an index points in a ring of `n`.
@@ -160,12 +180,8 @@ pub fn packed(text: &mut String, marks: &PackedMarks, paint: Paint) {
         ),
     ];
     for (name, iova, words, who, what) in sides {
-        let title = paint.ink(Ink::Title, name);
-        let _ = writeln!(
-            text,
-            "  {title} at IOVA {iova}: {}",
-            event(words, who, what)
-        );
+        let event = format!(" at IOVA {iova}: {}", event(words, who, what));
+        let _ = writeln!(text, "  {}", paint.titled(name, &event, 2));
     }
 }
 
@@ -221,7 +237,8 @@ available ring  at IOVA 0x3000, written by the driver: idx=2 flags=NO_INTERRUPT 
 │      ▲ idx 2                        │
 ╰────── after 15 comes 0 again ───────╯
   3 made available and not used yet [15, 0, 1]: chains, by their first descriptor
-  the driver wants an interrupt when the used idx moves past 65535, 0 from where it is
+  the driver wants an interrupt when the used idx moves past 65535, 0 from where
+    it is
 
 used ring  at IOVA 0x4000, written by the device: idx=65535 avail_event=1
 
@@ -230,7 +247,8 @@ used ring  at IOVA 0x4000, written by the device: idx=65535 avail_event=1
 │                  ╰ taken back 65533 │
 ╰────── after 15 comes 0 again ───────╯
   2 used and not taken back yet [13 (60 bytes), 14 (60 bytes)]
-  the device wants a notification when the available idx moves past 1, 65535 from where it is
+  the device wants a notification when the available idx moves past 1, 65535
+    from where it is
 ";
         assert_eq!(text, expected);
     }
@@ -260,7 +278,11 @@ used ring  at IOVA 0x4000, written by the device: idx=65535 avail_event=1
             device_event_iova: Iova(0x5004),
             device_event: [0, 1],
         };
-        packed(&mut text, &marks, PLAIN);
+        let wide = Paint {
+            width: 160,
+            ..PLAIN
+        };
+        packed(&mut text, &marks, wide);
         for line in [
             "with AVAIL=0 USED=1: its wrap counter is 0",
             "will have AVAIL=1 USED=1: the device's wrap counter is 1",
