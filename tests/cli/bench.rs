@@ -1,19 +1,29 @@
-//! `pinwire bench` on QEMU's e1000: that it measures and reports. How fast it is depends on the
+//! `pinwire bench` on QEMU's cards: that it measures and reports. How fast it is depends on the
 //! machine and is no matter for a test.
 
 use serde_json::Value;
 
-use crate::common::require_qemu;
-use crate::{Wire, json, pinwire};
+use crate::{Wire, json, on_every_card_in_turn, pinwire};
 
 const SHORT: [&str; 6] = ["--seconds", "0.05", "--rounds", "2", "--size", "60,1514"];
 
+/// What they call themselves.
+fn model(card: &str) -> &'static str {
+    match card {
+        "e1000" => "Intel 82540EM",
+        "e1000e" => "Intel 82574L",
+        "virtio-net" => "virtio-net, split queues",
+        "virtio-net,packed=on" => "virtio-net, packed queues",
+        other => panic!("{other} is none of them"),
+    }
+}
+
 /// The results of one short run.
-fn bench(device: &str, args: &[&str]) -> Vec<Value> {
+fn bench(card: &str, device: &str, args: &[&str]) -> Vec<Value> {
     let mut command = pinwire(["bench", device, "--json"]);
     let output = command.args(SHORT).args(args).assert().success();
     let report = json(&output.get_output().stdout);
-    assert_eq!(report["model"], "Intel 82540EM");
+    assert_eq!(report["model"], model(card));
     assert_eq!(
         (&report["rounds"], &report["batch"]),
         (&2.into(), &64.into())
@@ -45,101 +55,97 @@ fn check(results: &[Value], expected: &[(u64, &str)]) {
 
 #[test]
 fn tx_stands_beside_the_limit() {
-    if !require_qemu() {
-        return;
-    }
-    let results = bench("qtest:e1000", &["tx"]);
-    check(
-        &results,
-        &[(60, "limit"), (60, "tx"), (1514, "limit"), (1514, "tx")],
-    );
-    for row in &results {
-        assert!(row["share_of_limit"].as_f64() > Some(0.0), "{row}");
-        assert_eq!(row["lost"], 0);
-    }
+    on_every_card_in_turn(|card| {
+        let results = bench(card, &format!("qtest:{card}"), &["tx"]);
+        check(
+            &results,
+            &[(60, "limit"), (60, "tx"), (1514, "limit"), (1514, "tx")],
+        );
+        for row in &results {
+            assert!(row["share_of_limit"].as_f64() > Some(0.0), "{row}");
+            assert_eq!(row["lost"], 0);
+        }
+    });
 }
 
 #[test]
 fn rx_counts_what_a_socket_sends() {
-    if !require_qemu() {
-        return;
-    }
-    let wire = Wire::new();
-    let from = format!("udp:127.0.0.1:{}", wire.to);
-    let results = bench(&wire.device(), &["rx", "--from", &from]);
-    check(&results, &[(60, "rx"), (1514, "rx")]);
+    on_every_card_in_turn(|card| {
+        let wire = Wire::new();
+        let from = format!("udp:127.0.0.1:{}", wire.to);
+        let results = bench(card, &wire.device(card), &["rx", "--from", &from]);
+        check(&results, &[(60, "rx"), (1514, "rx")]);
+    });
 }
 
 #[test]
 fn rx_counts_what_another_card_sends() {
-    if !require_qemu() {
-        return;
-    }
-    let wire = Wire::new();
-    let (here, there) = (wire.to, wire.socket.local_addr().unwrap().port());
-    // The other card takes this end of the cable.
-    drop(wire);
-    let device = format!("qtest:e1000,net=udp:{here}:{there}");
-    let from = format!("qtest:e1000,net=udp:{there}:{here}");
-    let results = bench(&device, &["rx", "--from", &from]);
-    check(
-        &results,
-        &[(60, "limit"), (60, "rx"), (1514, "limit"), (1514, "rx")],
-    );
+    on_every_card_in_turn(|card| {
+        let wire = Wire::new();
+        let (here, there) = (wire.to, wire.socket.local_addr().unwrap().port());
+        // The other card takes this end of the cable.
+        drop(wire);
+        let device = format!("qtest:{card},net=udp:{here}:{there}");
+        let from = format!("qtest:{card},net=udp:{there}:{here}");
+        let results = bench(card, &device, &["rx", "--from", &from]);
+        check(
+            &results,
+            &[(60, "limit"), (60, "rx"), (1514, "limit"), (1514, "rx")],
+        );
+    });
 }
 
 #[test]
 fn a_frame_goes_there_and_back_polled_and_by_interrupt() {
-    if !require_qemu() {
-        return;
-    }
-    let wire = Wire::new();
-    let (here, there) = (wire.to, wire.socket.local_addr().unwrap().port());
-    drop(wire);
-    let device = format!("qtest:e1000,net=udp:{here}:{there}");
-    let through = format!("qtest:e1000,net=udp:{there}:{here}");
-    let results = bench(&device, &["rtt", "--through", &through]);
-    let rows: Vec<_> = results
-        .iter()
-        .map(|row| (row["size"].as_u64().unwrap(), row["what"].as_str().unwrap()))
-        .collect();
-    let expected = [
-        (60, "poll"),
-        (60, "interrupt"),
-        (1514, "poll"),
-        (1514, "interrupt"),
-    ];
-    assert_eq!(rows, expected);
-    for row in &results {
-        let micros = &row["micros"];
-        let at = |name: &str| micros[name].as_f64().unwrap_or_else(|| panic!("{row}"));
-        assert!(
-            0.0 < at("min") && at("min") <= at("median") && at("median") <= at("p99"),
-            "{row}"
-        );
-        assert!(row["trips"].as_u64() > Some(0), "{row}");
-        assert_eq!(row["lost"], 0, "{row}");
-    }
+    on_every_card_in_turn(|card| {
+        let wire = Wire::new();
+        let (here, there) = (wire.to, wire.socket.local_addr().unwrap().port());
+        drop(wire);
+        let device = format!("qtest:{card},net=udp:{here}:{there}");
+        let through = format!("qtest:{card},net=udp:{there}:{here}");
+        let results = bench(card, &device, &["rtt", "--through", &through]);
+        let rows: Vec<_> = results
+            .iter()
+            .map(|row| (row["size"].as_u64().unwrap(), row["what"].as_str().unwrap()))
+            .collect();
+        let expected = [
+            (60, "poll"),
+            (60, "interrupt"),
+            (1514, "poll"),
+            (1514, "interrupt"),
+        ];
+        assert_eq!(rows, expected);
+        for row in &results {
+            let micros = &row["micros"];
+            let at = |name: &str| micros[name].as_f64().unwrap_or_else(|| panic!("{row}"));
+            assert!(
+                0.0 < at("min") && at("min") <= at("median") && at("median") <= at("p99"),
+                "{row}"
+            );
+            assert!(row["trips"].as_u64() > Some(0), "{row}");
+            assert_eq!(row["lost"], 0, "{row}");
+        }
+    });
 }
 
 #[test]
 fn what_two_cards_forward_arrives() {
-    if !require_qemu() {
-        return;
-    }
-    // Two cables, with free ports at their ends.
-    let ports: Vec<u16> = [Wire::new(), Wire::new()]
-        .iter()
-        .flat_map(|wire| [wire.to, wire.socket.local_addr().unwrap().port()])
-        .collect();
-    let card =
-        |here: usize, there: usize| format!("qtest:e1000,net=udp:{}:{}", ports[here], ports[there]);
-    let (from, first) = (card(0, 1), card(1, 0));
-    let (second, sink) = (card(2, 3), card(3, 2));
-    let args = ["forward", "--from", &from, "--to", &second, "--sink", &sink];
-    let results = bench(&first, &args);
-    let expected = [60, 1514].map(|size| [(size, "forward"), (size, "forward at 0.8")]);
-    check(&results, &expected.concat());
+    on_every_card_in_turn(|card| {
+        // Two cables, with free ports at their ends.
+        let ports: Vec<u16> = [Wire::new(), Wire::new()]
+            .iter()
+            .flat_map(|wire| [wire.to, wire.socket.local_addr().unwrap().port()])
+            .collect();
+        let plugged = |here: usize, there: usize| {
+            format!("qtest:{card},net=udp:{}:{}", ports[here], ports[there])
+        };
+        let (from, first) = (plugged(0, 1), plugged(1, 0));
+        let (second, sink) = (plugged(2, 3), plugged(3, 2));
+        let args = ["forward", "--from", &from, "--to", &second, "--sink", &sink];
+        let results = bench(card, &first, &args);
+        let expected = [60, 1514].map(|size| [(size, "forward"), (size, "forward at 0.8")]);
+        check(&results, &expected.concat());
+    });
 }
 
 #[test]

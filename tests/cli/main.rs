@@ -1,4 +1,4 @@
-//! The `pinwire` command as a person or a program runs it, on QEMU's e1000.
+//! The `pinwire` command as a person or a program runs it, on each of QEMU's cards.
 //!
 //! What it sent is checked by what is not our code: QEMU's own capture of the cable, or a socket at
 //! the cable's other end and another stack's checksums.
@@ -22,10 +22,35 @@ mod stats;
 use std::net::{Ipv4Addr, UdpSocket};
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::thread;
 use std::time::{Duration, Instant};
 
 /// How long any of these commands may take.
 const BOUND: Duration = Duration::from_secs(60);
+
+/// QEMU's cards, as device specs have them.
+const CARDS: [&str; 4] = ["e1000", "e1000e", "virtio-net", "virtio-net,packed=on"];
+
+/// Runs `body` on each card, where there is QEMU; all at once, since each waits for most of its time.
+fn on_every_card(body: impl Fn(&str) + Sync) {
+    if !common::require_qemu() {
+        return;
+    }
+    thread::scope(|scope| {
+        for card in CARDS {
+            // A panic tells the name of its thread.
+            let thread = thread::Builder::new().name(card.to_owned());
+            thread.spawn_scoped(scope, || body(card)).unwrap();
+        }
+    });
+}
+
+/// The same, one card after the other: for what needs a processor for itself.
+fn on_every_card_in_turn(body: impl Fn(&str)) {
+    if common::require_qemu() {
+        CARDS.into_iter().for_each(body);
+    }
+}
 
 /// `pinwire` with `args`, to be run to its end.
 fn pinwire<const N: usize>(args: [&str; N]) -> assert_cmd::Command {
@@ -42,6 +67,26 @@ fn spawn<const N: usize>(args: [&str; N]) -> std::process::Child {
         .stdout(Stdio::piped())
         .stderr(Stdio::piped());
     piped.spawn().unwrap()
+}
+
+/// Ends with the test, however that ends.
+struct Running(std::process::Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+impl Running {
+    /// As Ctrl-C: its exit code is 130 then.
+    fn interrupt(&mut self) {
+        // SAFETY: no memory is touched; the process is our child and not waited for yet.
+        let sent = unsafe { libc::kill(self.0.id() as i32, libc::SIGINT) };
+        assert_eq!(sent, 0);
+        assert_eq!(self.0.wait().unwrap().code(), Some(130));
+    }
 }
 
 /// What a command said on its way out, as JSON.
@@ -69,15 +114,10 @@ impl Wire {
         Self { socket, to }
     }
 
-    /// The device at its other end.
-    fn device(&self) -> String {
-        self.device_of("e1000")
-    }
-
-    /// A device of this model at its other end.
-    fn device_of(&self, model: &str) -> String {
+    /// The device at its other end, which is a `card`.
+    fn device(&self, card: &str) -> String {
         let ours = self.socket.local_addr().unwrap().port();
-        format!("qtest:{model},net=udp:{}:{ours}", self.to)
+        format!("qtest:{card},net=udp:{}:{ours}", self.to)
     }
 
     /// Lost where QEMU is not up yet: then the sender sends again.
