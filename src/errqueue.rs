@@ -28,9 +28,13 @@ pub(crate) struct Report {
 /// Asks a socket for reports, and those that are accepted from it.
 ///
 /// # Errors
-/// ENOTSUPP where this kind of socket has none; ENOPROTOOPT where the kernel has none.
+/// OPNOTSUPP where this kind of socket has none; NOPROTOOPT where the kernel has none.
 pub(crate) fn ask(socket: BorrowedFd<'_>) -> rustix::io::Result<()> {
-    setsockopt(&socket, ZeroCopy, &true).map_err(errno)
+    setsockopt(&socket, ZeroCopy, &true).map_err(|error| match error {
+        // ENOTSUPP, as older kernels say, has no name outside of them.
+        nix::Error::UnknownErrno => Errno::OPNOTSUPP,
+        error => errno(error),
+    })
 }
 
 /// Room for what comes with a report.

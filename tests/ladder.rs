@@ -1,6 +1,8 @@
 //! The rungs of the ladder over loopback: every byte arrives, at a far end that is not our code and at
 //! one that is, whatever the file, and whatever the calls on the way leave undone.
 
+#[path = "ladder/arrivals.rs"]
+mod arrivals;
 mod common;
 #[path = "ladder/copies.rs"]
 mod copies;
@@ -8,6 +10,8 @@ mod copies;
 mod far;
 #[path = "ladder/files.rs"]
 mod files;
+#[path = "ladder/lacks.rs"]
+mod lacks;
 #[path = "ladder/taker.rs"]
 mod taker;
 #[path = "ladder/troubles.rs"]
@@ -47,6 +51,8 @@ struct Manner {
     progress: &'static AtomicU64,
     /// Where the file begins.
     from: u64,
+    /// Is the far end asked what arrived, where it does not go on?
+    asks: bool,
 }
 
 const PLAIN: Manner = Manner {
@@ -56,6 +62,7 @@ const PLAIN: Manner = Manner {
     stop: &GO_ON,
     progress: &PROGRESS,
     from: 0,
+    asks: false,
 };
 
 /// What came of a rung.
@@ -123,9 +130,13 @@ fn send_so(
         interface: None,
         card: None,
     };
-    (rung.run)(&mut job)?;
+    let ended = (rung.run)(&mut job);
     let copied = job.out.copied();
     drop(job);
+    ended.map_err(|stopped| match manner.asks {
+        true => stopped.ask(&mut far, &GO_ON),
+        false => stopped,
+    })?;
     let delivered = far.delivered(&GO_ON).expect("the far end's word");
     Ok(Done {
         delivered,

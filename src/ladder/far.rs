@@ -18,6 +18,10 @@ use super::{Protocol, Why};
 /// Bytes of a line, at most.
 const LINE: u64 = 256;
 
+/// How long a far end may take to say what it got of a transfer that was broken off: those in this house
+/// wait for more datagrams for 5 s.
+const GIVES_UP: Duration = Duration::from_secs(10);
+
 /// Who takes one transfer.
 pub struct FarEnd {
     control: BufReader<TcpStream>,
@@ -157,6 +161,24 @@ impl FarEnd {
             }
             self.hear()?;
         }
+    }
+
+    /// Bytes that arrived of a transfer that was broken off, once the far end has given up on the rest;
+    /// `None` where it does not say.
+    pub(super) fn arrived(&mut self, stop: &AtomicBool) -> Option<u64> {
+        let begin = Instant::now();
+        while self.delivered.is_none() {
+            let is_over = begin.elapsed() > GIVES_UP || stop.load(Ordering::Relaxed);
+            if is_over || self.hear().is_err() {
+                return None;
+            }
+        }
+        self.delivered.as_ref().map(|delivered| delivered.bytes)
+    }
+
+    /// Bytes of which it has said by now that they arrived.
+    pub fn got(&self) -> u64 {
+        self.got
     }
 
     /// Takes one line, waiting for it for [`NAP`] at most.

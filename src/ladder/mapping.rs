@@ -10,7 +10,7 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 use memmap2::{MmapOptions, MmapRaw};
 use rustix::io::Errno;
 
-use super::{Out, Stopped, Why};
+use super::{Out, Stopped, Why, lack};
 
 /// What there was of a file, from its position on, when it was mapped.
 pub(super) struct Mapping<'a> {
@@ -20,11 +20,16 @@ pub(super) struct Mapping<'a> {
 }
 
 impl<'a> Mapping<'a> {
-    /// Maps at most `len` bytes.
+    /// Maps as much as is to go.
     ///
     /// # Errors
-    /// What the system says of it.
-    pub fn new(file: &'a File, len: u64) -> io::Result<Self> {
+    /// [`Why::Missing`] where the file system has no such thing; what the system says of it otherwise.
+    pub fn of(file: &'a File, out: &Out<'_>) -> Result<Self, Stopped> {
+        let mapping = Self::new(file, out.len()).map_err(|error| out.failed("mmap", error));
+        mapping.map_err(|stopped| stopped.or_missing(&lack::MMAP))
+    }
+
+    fn new(file: &'a File, len: u64) -> io::Result<Self> {
         let begin = rustix::fs::tell(file)?;
         let there = len.min(file.metadata()?.len().saturating_sub(begin));
         let there = usize::try_from(there).map_err(io::Error::other)?;

@@ -9,6 +9,7 @@ mod completions;
 mod extents;
 mod far;
 mod frames;
+mod lack;
 mod link;
 mod mapping;
 mod out;
@@ -16,13 +17,13 @@ mod packet;
 mod pipeline;
 mod receive;
 mod rungs;
+mod stopped;
 mod tx_ring;
 mod uring;
 mod xsk;
 
 use std::fmt;
 use std::fs::File;
-use std::io;
 use std::net::TcpStream;
 
 use crate::net::UdpFlow;
@@ -34,6 +35,7 @@ pub use out::{Out, Terms, retry};
 pub use packet::packet_socket;
 pub use receive::receive;
 pub use rungs::RUNGS;
+pub use stopped::{Arrived, Stopped, Why};
 pub use tx_ring::TxRing;
 
 /// Bytes that a call moves at most, where nothing else limits it.
@@ -182,70 +184,4 @@ pub struct Card<'a> {
     pub flow: UdpFlow,
     /// Take the processor's access to the payload away, so that a copy would end the program.
     pub prove: bool,
-}
-
-/// A rung that did not reach its end.
-#[derive(Debug, thiserror::Error)]
-#[error("{sent} of {len} bytes were sent, then {why}")]
-pub struct Stopped {
-    /// Bytes that left: that is, that the kernel or the card took.
-    pub sent: u64,
-    /// Bytes that there were to send.
-    pub len: u64,
-    /// What was in the way.
-    pub why: Why,
-}
-
-/// What was in a rung's way.
-#[derive(Debug, thiserror::Error)]
-pub enum Why {
-    /// A call failed.
-    #[error("{call} failed: {source}")]
-    Call {
-        /// Its name.
-        call: &'static str,
-        /// What the system said.
-        source: io::Error,
-    },
-    /// The file ended before the length that it had.
-    #[error(
-        "the file ended: somebody made it shorter meanwhile\n  send it again for what it is now"
-    )]
-    Shrunk,
-    /// The far end does not take any more.
-    #[error(
-        "nothing happened for {seconds} s: the far end takes no more\n  is its program still running?"
-    )]
-    Stuck {
-        /// How long.
-        seconds: u64,
-    },
-    /// Nothing comes that could be relayed.
-    #[error(
-        "nothing came for {seconds} s: who sends has stopped, or is cut off\n  is its program still running?"
-    )]
-    Silent {
-        /// How long.
-        seconds: u64,
-    },
-    /// Datagrams did not arrive.
-    #[error(
-        "datagrams were lost: the far end got {got} bytes, and has given up on the rest\n  a smaller window loses less: give its socket a smaller buffer"
-    )]
-    Lost {
-        /// Bytes that arrived.
-        got: u64,
-    },
-    /// The other end of the stream that is to be relayed has closed it.
-    #[error("who sends closed the stream")]
-    Closed,
-    /// It cannot be had here.
-    #[error("it cannot be had here: {0}")]
-    Missing(String),
-    /// Somebody asked for it.
-    #[error("it was interrupted")]
-    Interrupted,
-    /// The card or its driver.
-    #[error(transparent)]
-    Card(#[from] crate::Error),
 }

@@ -13,7 +13,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 
 use super::far::FarEnd;
-use super::{BLOCK, Stopped, Why};
+use super::{Arrived, BLOCK, Stopped, Why};
 
 /// How long nothing may happen.
 pub(super) const STUCK: Duration = Duration::from_secs(20);
@@ -172,17 +172,9 @@ impl<'a> Out<'a> {
         if self.terms.stop.load(Ordering::Relaxed) {
             return Err(self.stopped(Why::Interrupted));
         }
-        let sent = self.sent;
-        match &mut self.far {
-            Some(far) => far
-                .has_room(sent.saturating_add(bytes))
-                .map_err(|why| Stopped {
-                    sent,
-                    len: self.terms.len,
-                    why,
-                }),
-            None => Ok(true),
-        }
+        let past = self.sent.saturating_add(bytes);
+        let room = self.far.as_mut().map(|far| far.has_room(past));
+        room.unwrap_or(Ok(true)).map_err(|why| self.stopped(why))
     }
 
     /// Makes a system call on the socket until it has done something; gives what it gives. Goes on after
@@ -298,6 +290,7 @@ impl<'a> Out<'a> {
         Stopped {
             sent: self.sent,
             len: self.terms.len,
+            arrived: Arrived::NotAsked,
             why,
         }
     }

@@ -11,8 +11,8 @@ use std::os::fd::AsFd;
 
 use rustix::fs::{SeekFrom, seek};
 
-use super::uring::{Done, Uring};
-use super::{Out, Stopped, Why};
+use super::uring::{Done, Uring, no_ring};
+use super::{Out, Stopped, Why, lack};
 
 /// Blocks at once.
 const BLOCKS: usize = 16;
@@ -80,7 +80,7 @@ impl<'a> Pipeline<'a> {
                 "it locks {} KiB of memory, and you may not lock as much: raise ulimit -l, or run it as root",
                 (BLOCKS * block) >> 10
             ))),
-            _ => out.failed("setting up io_uring", error),
+            _ => out.stopped(no_ring(error)),
         })?;
         Ok(Self {
             uring,
@@ -212,7 +212,10 @@ impl<'a> Pipeline<'a> {
                 out.copies(read);
             }
             Err(error) if is_transient(&error) => {}
-            Err(error) => return Err(out.failed("READ_FIXED", error)),
+            Err(error) => {
+                let failed = out.failed("READ_FIXED", error);
+                return Err(failed.or_missing(&lack::URING_OPERATION));
+            }
         }
         if block.filled < block.len {
             self.read(index);
@@ -233,7 +236,10 @@ impl<'a> Pipeline<'a> {
                 self.report = false;
                 0
             }
-            Err(error) => return Err(out.failed("sending by io_uring", error)),
+            Err(error) => {
+                let failed = out.failed("sending by io_uring", error);
+                return Err(failed.or_missing(&lack::URING_OPERATION));
+            }
         };
         let block = &mut self.blocks[index];
         block.busy = false;

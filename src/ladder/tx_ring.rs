@@ -7,9 +7,9 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use memmap2::{MmapOptions, MmapRaw};
 
-use super::Why;
 use super::frames::{self, FrameRing};
 use super::packet::packet_socket;
+use super::{Why, lack};
 
 /// Bytes of a slot.
 const SLOT: usize = 2048;
@@ -37,13 +37,18 @@ impl TxRing {
     /// Of `slots` slots, on the interface `index`.
     ///
     /// # Errors
-    /// Not root (CAP_NET_RAW); no such interface; no memory.
+    /// Not root (CAP_NET_RAW), or a kernel without it: [`Why::Missing`]; no such interface; no memory.
     ///
     /// # Panics
     /// Where `slots` is no multiple of 32.
     pub fn new(index: u32, slots: usize) -> Result<Self, Why> {
         assert!(slots.is_multiple_of(BLOCK) && slots > 0);
-        let failed = |call| move |source| Why::Call { call, source };
+        let failed = |call| {
+            move |source| {
+                let why = Why::Call { call, source };
+                why.or_missing(&lack::NET_RAW).or_missing(&lack::TX_RING)
+            }
+        };
         let socket = packet_socket(index, 0).map_err(failed("binding an AF_PACKET socket"))?;
         let version = libc::tpacket_versions::TPACKET_V2 as libc::c_int;
         set_option(&socket, libc::PACKET_VERSION, &version).map_err(failed("PACKET_VERSION"))?;

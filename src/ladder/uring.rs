@@ -16,6 +16,7 @@ use io_uring::{IoUring, Probe, cqueue, opcode};
 use memmap2::{MmapOptions, MmapRaw};
 
 use super::out::NAP;
+use super::{Why, lack};
 
 /// What may be asked for before it is handed over, and under way at once.
 const ENTRIES: u32 = 64;
@@ -69,9 +70,10 @@ impl Uring {
         let ring = match IoUring::new(2) {
             Ok(ring) => ring,
             Err(error) => {
-                return Some(format!(
-                    "io_uring_setup: {error} (is /proc/sys/kernel/io_uring_disabled 0?)"
-                ));
+                return Some(match no_ring(error) {
+                    Why::Missing(why) => why,
+                    why => why.to_string(),
+                });
             }
         };
         let mut probe = Probe::new();
@@ -258,6 +260,13 @@ impl Drop for Uring {
     fn drop(&mut self) {
         self.take_back();
     }
+}
+
+/// Why there is no ring: the kernel has none, or none for us, or it failed.
+pub(super) fn no_ring(source: io::Error) -> Why {
+    let call = "setting up io_uring";
+    let why = Why::Call { call, source };
+    why.or_missing(&lack::URING).or_missing(&lack::URING_FOR_US)
 }
 
 fn link(entry: Entry, linked: bool) -> Entry {

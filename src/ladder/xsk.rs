@@ -16,8 +16,8 @@ use rustix::net::xdp::{
 };
 use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, socket_with, sockopt};
 
-use super::Why;
 use super::frames::{self, FrameRing};
+use super::{Why, lack};
 
 /// Frames under way at most, and entries of each ring: a power of two. So a free frame has a free entry.
 const FRAMES: u32 = 1024;
@@ -44,13 +44,14 @@ impl Xsk {
     /// On the first queue of the interface `index`.
     ///
     /// # Errors
-    /// Not root (CAP_NET_RAW); no such interface; too little memory may be locked; somebody else has the
-    /// queue.
+    /// Not root (CAP_NET_RAW), a kernel or an interface without it, too little memory that may be locked:
+    /// [`Why::Missing`]; no such interface; somebody else has the queue.
     pub fn new(index: u32) -> Result<Self, Why> {
         let failed = |call| {
-            move |errno: Errno| Why::Call {
-                call,
-                source: errno.into(),
+            move |errno: Errno| {
+                let source = errno.into();
+                let why = Why::Call { call, source };
+                why.or_missing(&lack::NET_RAW).or_missing(&lack::AF_XDP)
             }
         };
         let map = |source| Why::Call {

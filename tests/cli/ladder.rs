@@ -1,6 +1,8 @@
 //! `pinwire ladder` over loopback: every rung that needs no card, what it says of those that do, and what
 //! it does where something goes wrong.
 
+mod lacks;
+
 use std::fs::File;
 use std::io::Write;
 use std::os::unix::fs::FileExt;
@@ -246,8 +248,16 @@ fn what_cannot_be_measured_is_refused() {
     }
     let mut command = pinwire(["ladder", &file, "--loopback", "--only", "no such rung"]);
     command.assert().code(1);
-    for path in ["/nowhere", "/dev/null"] {
-        pinwire(["ladder", path, "--loopback"]).assert().code(1);
+    let empty = tempfile::NamedTempFile::new().unwrap();
+    let empty = empty.path().to_str().unwrap();
+    for (path, why) in [
+        ("/nowhere", "cannot read"),
+        ("/dev/null", "not a regular file"),
+        (empty, "it is empty"),
+    ] {
+        let refused = pinwire(["ladder", path, "--loopback"]).assert().code(1);
+        let said = String::from_utf8_lossy(&refused.get_output().stderr);
+        assert!(said.contains(why), "{said}");
     }
     let list = pinwire(["ladder", "--list"]).assert().success();
     let list = String::from_utf8(list.get_output().stdout.clone()).unwrap();

@@ -27,6 +27,19 @@ pub fn require_qemu() -> bool {
     false
 }
 
+/// Is strace there, and may it trace? Where not, says so; the test must return then.
+#[must_use]
+pub fn has_strace() -> bool {
+    let tried = Command::new("strace")
+        .args(["-o", "/dev/null", "true"])
+        .output();
+    let works = tried.is_ok_and(|output| output.status.success());
+    if !works {
+        not_run("strace is missing or may not trace; install it: qemu/setup");
+    }
+    works
+}
+
 /// Says loudly that the calling test was not run, and why; fails with `PINWIRE_REQUIRE_ALL=1`.
 pub fn not_run(why: &str) {
     let thread = std::thread::current();

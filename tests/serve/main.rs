@@ -14,6 +14,7 @@ use std::os::unix::fs::{FileExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 
+use common::has_strace;
 use tempfile::TempDir;
 
 /// All of them.
@@ -186,19 +187,6 @@ fn refused(by: &[String], arguments: &[&str]) -> Output {
     line.extend([env!("CARGO_BIN_EXE_pinwire"), "serve"]);
     line.extend(arguments);
     Command::new(line[0]).args(&line[1..]).output().unwrap()
-}
-
-/// Is strace there, and may it trace? Where not, says so; the test must return then.
-#[must_use]
-fn has_strace() -> bool {
-    let tried = Command::new("strace")
-        .args(["-o", "/dev/null", "true"])
-        .output();
-    let works = tried.is_ok_and(|output| output.status.success());
-    if !works {
-        common::not_run("strace is missing or may not trace; install it: qemu/setup");
-    }
-    works
 }
 
 /// A strace that meddles with these calls of what it runs.

@@ -37,7 +37,7 @@ const NOTES: &str = "\
 What is counted, for each rung and run, by the kernel and not by belief:
   CPU s/GiB  processor time for 1 GiB. By a card: of the whole machine, since much of the work is
              done by nobody in particular, in interrupts. Over loopback, and where a helper of ours
-             feeds a stream: of this process, with all of its threads
+             feeds a stream: of this process, with all of its threads; interrupts are not in that
   of first   the same as a multiple of the group's first rung, compared round by round
   calls      system calls of this process (it takes root and tracefs); each is two mode switches
   switches   context switches: those that it wanted since it had to wait, and those that it did not
@@ -259,13 +259,7 @@ impl Ladder {
         let bar = Bar::new(runs, self.common.len, &self.common.progress);
         self.look_at_routines(site, &bar)?;
         for round in 0..self.rounds {
-            // There and back again, so that the card changes hands once a round.
-            let order = |index: usize| match round % 2 {
-                0 => index,
-                _ => self.rows.len() - 1 - index,
-            };
-            let order: Vec<usize> = (0..self.rows.len()).map(order).collect();
-            for index in order {
+            for index in plan::order(self.rows.len(), round) {
                 let what = format!("round {} of {}", round + 1, self.rounds);
                 if let Some(run) = self.turn(index, site, &bar, &what, None)? {
                     self.rows[index].runs.push(run);
@@ -322,7 +316,7 @@ impl Ladder {
         match ran {
             Ok(run) => Ok(Some(run)),
             Err(Fault::Missing(why)) => {
-                self.rows[index].state = State::Missing(why);
+                self.rows[index].found_missing(why);
                 Ok(None)
             }
             Err(Fault::Rung(why)) => {

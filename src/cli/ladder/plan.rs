@@ -84,6 +84,16 @@ impl Row {
         self.state == State::Runs
     }
 
+    /// It cannot be had, and `why`. What was measured before stays, and is no figure of something missing:
+    /// then it failed.
+    pub fn found_missing(&mut self, why: String) {
+        let was_there = !self.runs.is_empty() || self.seen.is_ok();
+        self.state = match was_there {
+            true => State::Failed(format!("it ran before, and then not any more: {why}")),
+            false => State::Missing(why),
+        };
+    }
+
     /// Its name with all that it depends on.
     pub fn title(&self) -> String {
         let over = match self.protocol {
@@ -160,6 +170,15 @@ fn chosen(only: &[String]) -> Result<Vec<&'static Rung>> {
     Ok(RUNGS.iter().filter(is_wanted).collect())
 }
 
+/// In which order rows are run in a round: there and back again, so that the card changes hands once a
+/// round, and that what drifts meanwhile is no rung's.
+pub fn order(rows: usize, round: u16) -> Vec<usize> {
+    match round % 2 {
+        0 => (0..rows).collect(),
+        _ => (0..rows).rev().collect(),
+    }
+}
+
 /// The groups of `rows`, in the order in which they are shown.
 pub fn groups(rows: &[Row]) -> Vec<Group> {
     let mut groups: Vec<Group> = Vec::new();
@@ -201,6 +220,23 @@ mod tests {
         for nonsense in ["", "99", "teleport"] {
             assert!(chosen(&[nonsense.to_owned()]).is_err(), "{nonsense}");
         }
+    }
+
+    #[test]
+    fn rounds_take_each_row_once_there_and_back_again() {
+        let rounds: Vec<_> = (0..3).flat_map(|round| order(3, round)).collect();
+        assert_eq!(rounds, [0, 1, 2, 2, 1, 0, 0, 1, 2]);
+    }
+
+    #[test]
+    fn what_ran_before_is_not_missing_but_failed() {
+        let mut rows = rows(&["1".to_owned()], &[Protocol::Tcp], &[Cache::Warm]).unwrap();
+        let row = &mut rows[0];
+        row.found_missing("why".to_owned());
+        assert_eq!(row.state, State::Missing("why".to_owned()));
+        row.seen = Ok(1);
+        row.found_missing("why".to_owned());
+        assert!(matches!(&row.state, State::Failed(how) if how.ends_with("why")));
     }
 
     #[test]

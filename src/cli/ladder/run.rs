@@ -137,10 +137,10 @@ impl Common {
             Protocol::Disk => None,
             _ => Some(self.announce(protocol, &reach)?),
         };
-        let (out, source) = self.out(protocol, &reach, far.as_mut())?;
-        let (interface, card) = match (protocol, source) {
-            (Protocol::Udp, Some((source, to))) => reach.headed(source, to, self.prove),
-            _ => (None, None),
+        let (out, ends) = self.out(protocol, &reach, far.as_mut())?;
+        let (interface, card) = match ends {
+            Some((source, to)) => reach.headed(source, to, self.prove),
+            None => (None, None),
         };
         let mut job = Job {
             file: &self.file,
@@ -160,17 +160,8 @@ impl Common {
             (Some(routines), Some(watched)) => watched.and_then(|()| routines.copied()),
             _ => Err("nobody looked".to_owned()),
         };
-        ended?;
-        let arrived = match &mut far {
-            Some(far) => {
-                let delivered = far.delivered(&INTERRUPTED).map_err(|why| match why {
-                    Why::Interrupted => Fault::End(Error::Interrupted),
-                    why => Fault::Rung(format!("all was sent, but {why}")),
-                })?;
-                Some((delivered.sha256, delivered.bytes))
-            }
-            None => None,
-        };
+        ended.map_err(|stopped| with_what_arrived(stopped, far.as_mut()))?;
+        let arrived = far.as_mut().map(delivered).transpose()?;
         let cost = rest.end();
         for arrived in [
             arrived,
@@ -206,7 +197,7 @@ impl Common {
         )
     }
 
-    /// Where the bytes go; of datagrams also from whom to whom.
+    /// Where the bytes go; for who makes frames by itself also from whom to whom.
     fn out<'a>(
         &'a self,
         protocol: Protocol,
@@ -224,14 +215,15 @@ impl Common {
         };
         let failed = |source| Error::io("connecting to the far end", source);
         Ok(match (protocol, far) {
+            // Who drives the card makes the frames of datagrams and of streams by itself.
+            (_, Some(far)) if reach.drives_card() => {
+                let flow = (SocketAddr::new(reach.from.into(), 7000), far.data());
+                (Out::elsewhere(Some(far), terms), Some(flow))
+            }
             (Protocol::Tcp, Some(far)) => {
                 let bound = Duration::from_secs(10);
                 let stream = TcpStream::connect_timeout(&far.data(), bound).map_err(failed)?;
                 (Out::stream(stream, terms).map_err(failed)?, None)
-            }
-            (Protocol::Udp, Some(far)) if reach.drives_card() => {
-                let flow = (SocketAddr::new(reach.from.into(), 7000), far.data());
-                (Out::elsewhere(Some(far), terms), Some(flow))
             }
             (Protocol::Udp, Some(far)) => {
                 let to = far.data();
@@ -258,6 +250,27 @@ impl Common {
             )
         })
     }
+}
+
+/// Adds what the far end says of it, where the rung began to send.
+fn with_what_arrived(stopped: Stopped, far: Option<&mut FarEnd>) -> Stopped {
+    match (&stopped.why, far) {
+        (Why::Missing(_) | Why::Interrupted, _) | (_, None) => stopped,
+        (_, Some(far)) => stopped.ask(far, &INTERRUPTED),
+    }
+}
+
+/// SHA-256 of all that arrived, and its bytes.
+fn delivered(far: &mut FarEnd) -> std::result::Result<(String, u64), Fault> {
+    let delivered = far.delivered(&INTERRUPTED);
+    let delivered = delivered.map_err(|why| match why {
+        Why::Interrupted => Fault::End(Error::Interrupted),
+        why => Fault::Rung(format!(
+            "all was sent and at least {} bytes arrived, but {why}",
+            far.got()
+        )),
+    })?;
+    Ok((delivered.sha256, delivered.bytes))
 }
 
 /// SHA-256 of a file, from its beginning, and its bytes.

@@ -4,12 +4,11 @@
 //! No copy where the file system shares the blocks instead, as btrfs and XFS do where they can.
 
 use rustix::fs::copy_file_range;
-use rustix::io::Errno;
 
 use super::super::Carrier::{Cpu, Dma};
 use super::super::Place::{OtherFile, PageCache};
 use super::super::extents::are_shared;
-use super::super::{Job, Kind, Protocol, Rung, Stopped, Why, retry};
+use super::super::{Job, Kind, Protocol, Rung, Stopped, Why, lack, retry};
 
 pub const RUNG: Rung = Rung {
     number: 7,
@@ -29,11 +28,10 @@ fn run(job: &mut Job<'_>) -> Result<(), Stopped> {
         match retry(|| copy_file_range(job.file, None, into, None, most)) {
             Ok(0) => return Err(out.stopped(Why::Shrunk)),
             Ok(copied) => out.moved(copied),
-            Err(errno @ (Errno::XDEV | Errno::OPNOTSUPP | Errno::NOSYS)) => {
-                let why = format!("between these file systems: {errno}");
-                return Err(out.stopped(Why::Missing(why)));
+            Err(errno) => {
+                let failed = out.failed("copy_file_range", errno);
+                return Err(failed.or_missing(&lack::COPY_FILE_RANGE));
             }
-            Err(errno) => return Err(out.failed("copy_file_range", errno)),
         }
     }
     // The call does not say which of both it did; the file's extents do.

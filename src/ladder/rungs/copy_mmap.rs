@@ -23,7 +23,7 @@ pub const RUNG: Rung = Rung {
 fn run(job: &mut Job<'_>) -> Result<(), Stopped> {
     let out = &mut job.out;
     let into = super::file(job.into, out)?;
-    let mapping = Mapping::new(job.file, out.len()).map_err(|error| out.failed("mmap", error))?;
+    let mapping = Mapping::of(job.file, out)?;
     while let Some(most) = mapping.room(out)? {
         let written = retry(|| mapping.write(into.as_fd(), out.sent(), most));
         let written = written.map_err(|errno| shrunk(out.failed("write", errno)))?;

@@ -12,8 +12,8 @@ use rustix::fs::{SeekFrom, seek};
 use super::super::Carrier::{Dma, Reference};
 use super::super::Place::{Card, PageCache, Pipe, Socket};
 use super::super::by_reference::{DATAGRAMS, tried};
-use super::super::uring::Uring;
-use super::super::{BLOCK, Job, Kind, Out, Rung, Stopped, Why};
+use super::super::uring::{Uring, no_ring};
+use super::super::{BLOCK, Job, Kind, Out, Rung, Stopped, Why, lack};
 
 pub const RUNG: Rung = Rung {
     number: 9,
@@ -39,7 +39,7 @@ fn run(job: &mut Job<'_>) -> Result<(), Stopped> {
     // Before the ring, so that it is there until that has taken back what it does with it.
     let (pipe, fill) = super::pipe(out)?;
     let uring = Uring::new(0, 0);
-    let mut uring = uring.map_err(|error| out.failed("io_uring_setup", error))?;
+    let mut uring = uring.map_err(|error| out.stopped(no_ring(error)))?;
     let copies = out.is_datagrams() && !*DATAGRAMS;
     while let Some(most) = out.room()? {
         // What does not fit into the pipe would break the chain.
@@ -48,7 +48,10 @@ fn run(job: &mut Job<'_>) -> Result<(), Stopped> {
         uring.splice(IN, file, fill.as_fd(), most, true);
         uring.splice(OUT, (pipe.as_fd(), None), out.socket()?, most, false);
         let [filled, gone] = both(&mut uring, out)?;
-        let filled = filled.map_err(|error| out.failed("splice from the file", error))?;
+        let filled = filled.map_err(|error| {
+            let failed = out.failed("splice from the file", error);
+            failed.or_missing(&lack::SPLICE_FROM_FILE)
+        })?;
         if filled == 0 {
             return Err(out.stopped(Why::Shrunk));
         }

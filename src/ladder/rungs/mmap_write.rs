@@ -25,7 +25,7 @@ pub const RUNG: Rung = Rung {
 
 fn run(job: &mut Job<'_>) -> Result<(), Stopped> {
     let out = &mut job.out;
-    let mapping = Mapping::new(job.file, out.len()).map_err(|error| out.failed("mmap", error))?;
+    let mapping = Mapping::of(job.file, out)?;
     while let Some(most) = mapping.room(out)? {
         let gone = out.sent();
         let written = out.call("write", |socket| mapping.write(socket, gone, most));

@@ -28,7 +28,7 @@ use rustix::io::Errno;
 use rustix::pipe::{PipeFlags, SpliceFlags, pipe_with};
 
 use super::out::NAP;
-use super::{Out, Protocol, Rung, Stopped, Why, retry};
+use super::{Out, Protocol, Rung, Stopped, Why, lack, retry};
 
 /// What can be had wherever there is a kernel of ours.
 fn always() -> Option<String> {
@@ -67,12 +67,27 @@ fn pipe(out: &Out<'_>) -> Result<(OwnedFd, OwnedFd), Stopped> {
     pipe_with(PipeFlags::CLOEXEC).map_err(|errno| out.failed("pipe", errno))
 }
 
+/// Moves what has come by a stream into a pipe, at most `len` bytes of it; gives how many.
+fn splice_in(
+    out: &Out<'_>,
+    from: &TcpStream,
+    fill: &OwnedFd,
+    len: usize,
+) -> Result<usize, Stopped> {
+    let none = SpliceFlags::empty();
+    let came = out.take("splice", from, |from| {
+        rustix::pipe::splice(from, None, fill, None, len, none)
+    });
+    came.map_err(|stopped| stopped.or_missing(&lack::SPLICE_SOCKET))
+}
+
 /// Moves what is in a pipe to the socket, at most `len` bytes of it; gives how many.
 fn splice_out(out: &mut Out<'_>, pipe: &OwnedFd, len: usize) -> Result<usize, Stopped> {
     let none = SpliceFlags::empty();
     let went = out.call("splice", |socket| {
         rustix::pipe::splice(pipe, None, socket, None, len, none)
-    })?;
+    });
+    let went = went.map_err(|stopped| stopped.or_missing(&lack::SPLICE_SOCKET))?;
     out.moved(went);
     Ok(went)
 }

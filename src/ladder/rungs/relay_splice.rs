@@ -3,10 +3,6 @@
 //! A block: no copy by the processor where the card's driver received into pages (else the kernel copies
 //! what it received elsewhere), 2 calls, 4 mode switches. `examples/splice_relay.rs` is a server of it.
 
-use std::os::fd::BorrowedFd;
-
-use rustix::pipe::{SpliceFlags, splice};
-
 use super::super::Carrier::{Dma, Reference};
 use super::super::Place::{Card, Pipe, Socket};
 use super::super::{Job, Kind, Protocol, Rung, Stopped};
@@ -17,7 +13,7 @@ pub const RUNG: Rung = Rung {
     kind: Kind::Relay,
     over: &[Protocol::Tcp],
     hops: &[
-        Dma.to(Socket),
+        Reference.to(Socket),
         Reference.to(Pipe),
         Reference.to(Socket),
         Dma.to(Card),
@@ -30,10 +26,8 @@ fn run(job: &mut Job<'_>) -> Result<(), Stopped> {
     let out = &mut job.out;
     let from = super::stream(&job.from, out)?;
     let (pipe, fill) = super::pipe(out)?;
-    let none = SpliceFlags::empty();
     while let Some(most) = out.room()? {
-        let splice = |from: BorrowedFd<'_>| splice(from, None, &fill, None, most, none);
-        let mut inside = out.take("splice", from, splice)?;
+        let mut inside = super::splice_in(out, from, &fill, most)?;
         while inside > 0 {
             inside -= super::splice_out(out, &pipe, inside)?;
         }

@@ -8,7 +8,7 @@ use rustix::fs::sendfile;
 use super::super::Carrier::{Dma, Reference};
 use super::super::Place::{Card, PageCache, Socket};
 use super::super::by_reference::{DATAGRAMS, tried};
-use super::super::{Job, Kind, Rung, Stopped, Why};
+use super::super::{Job, Kind, Rung, Stopped, Why, lack};
 
 pub const RUNG: Rung = Rung {
     number: 4,
@@ -24,7 +24,8 @@ fn run(job: &mut Job<'_>) -> Result<(), Stopped> {
     let out = &mut job.out;
     let copies = out.is_datagrams() && !*DATAGRAMS;
     while let Some(most) = out.room()? {
-        let sent = out.call("sendfile", |socket| sendfile(socket, job.file, None, most))?;
+        let sent = out.call("sendfile", |socket| sendfile(socket, job.file, None, most));
+        let sent = sent.map_err(|stopped| stopped.or_missing(&lack::SPLICE_FROM_FILE))?;
         if sent == 0 {
             return Err(out.stopped(Why::Shrunk));
         }

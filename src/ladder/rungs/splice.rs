@@ -8,7 +8,7 @@ use rustix::pipe::{SpliceFlags, splice};
 use super::super::Carrier::{Dma, Reference};
 use super::super::Place::{Card, PageCache, Pipe, Socket};
 use super::super::by_reference::{DATAGRAMS, tried};
-use super::super::{Job, Kind, Rung, Stopped, Why, retry};
+use super::super::{Job, Kind, Rung, Stopped, Why, lack, retry};
 
 pub const RUNG: Rung = Rung {
     number: 5,
@@ -34,7 +34,10 @@ fn run(job: &mut Job<'_>) -> Result<(), Stopped> {
         let filled = retry(|| splice(job.file, None, &fill, None, most, none));
         let mut inside = match filled {
             Ok(0) => return Err(out.stopped(Why::Shrunk)),
-            filled => filled.map_err(|errno| out.failed("splice from the file", errno))?,
+            filled => filled.map_err(|errno| {
+                let failed = out.failed("splice from the file", errno);
+                failed.or_missing(&lack::SPLICE_FROM_FILE)
+            })?,
         };
         while inside > 0 {
             let went = super::splice_out(out, &pipe, inside)?;

@@ -4,13 +4,11 @@
 //! that into the log, the first to the socket), 8 mode switches. The log gets a block first: it has at least
 //! what was sent. It must not be open for appending (O_APPEND), which `splice` refuses.
 
-use std::os::fd::BorrowedFd;
-
 use rustix::pipe::{SpliceFlags, splice, tee};
 
 use super::super::Carrier::{Cpu, Dma, Reference};
 use super::super::Place::{Card, OtherFile, Pipe, Socket};
-use super::super::{Job, Kind, Protocol, Rung, Stopped, retry};
+use super::super::{Job, Kind, Protocol, Rung, Stopped, lack, retry};
 use super::some;
 
 pub const RUNG: Rung = Rung {
@@ -19,7 +17,7 @@ pub const RUNG: Rung = Rung {
     kind: Kind::Log,
     over: &[Protocol::Tcp],
     hops: &[
-        Dma.to(Socket),
+        Reference.to(Socket),
         Reference.to(Pipe),
         Reference.to(Pipe),
         Cpu.to(OtherFile),
@@ -37,16 +35,21 @@ fn run(job: &mut Job<'_>) -> Result<(), Stopped> {
     let ((pipe, fill), (twin, fill_twin)) = (super::pipe(out)?, super::pipe(out)?);
     let none = SpliceFlags::empty();
     while let Some(most) = out.room()? {
-        let splice_in = |from: BorrowedFd<'_>| splice(from, None, &fill, None, most, none);
-        let mut inside = out.take("splice", from, splice_in)?;
+        let mut inside = super::splice_in(out, from, &fill, most)?;
         while inside > 0 {
             // As much as the other pipe has room for: it is empty.
             let twice = retry(|| tee(&pipe, &fill_twin, inside, none));
-            let mut twice = twice.map_err(|errno| out.failed("tee", errno))?;
+            let mut twice = twice.map_err(|errno| {
+                let failed = out.failed("tee", errno);
+                failed.or_missing(&lack::SPLICE_SOCKET)
+            })?;
             let mut unlogged = twice;
             while unlogged > 0 {
                 let logged = retry(|| some(splice(&twin, None, log, None, unlogged, none)));
-                let logged = logged.map_err(|errno| out.failed("splice into the file", errno))?;
+                let logged = logged.map_err(|errno| {
+                    let failed = out.failed("splice into the file", errno);
+                    failed.or_missing(&lack::SPLICE_INTO_FILE)
+                })?;
                 out.copies(logged);
                 unlogged -= logged;
             }

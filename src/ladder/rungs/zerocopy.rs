@@ -10,7 +10,7 @@ use super::super::Carrier::{Dma, Reference};
 use super::super::Place::{Card, PageCache, Socket, User};
 use super::super::completions::Completions;
 use super::super::mapping::{Mapping, shrunk};
-use super::super::{Job, Kind, Rung, Stopped};
+use super::super::{Job, Kind, Rung, Stopped, lack};
 use crate::errqueue;
 
 pub const RUNG: Rung = Rung {
@@ -33,9 +33,10 @@ const LOOK: usize = 16;
 
 fn run(job: &mut Job<'_>) -> Result<(), Stopped> {
     let out = &mut job.out;
-    let mapping = Mapping::new(job.file, out.len()).map_err(|error| out.failed("mmap", error))?;
+    let mapping = Mapping::of(job.file, out)?;
     let mut calls = Completions::default();
-    out.call("SO_ZEROCOPY", |socket| errqueue::ask(socket).map(|()| 0))?;
+    let asked = out.call("SO_ZEROCOPY", |socket| errqueue::ask(socket).map(|()| 0));
+    asked.map_err(|stopped| stopped.or_missing(&lack::ZEROCOPY))?;
     let mut unheard = 0;
     while let Some(most) = mapping.room(out)? {
         let gone = out.sent();
