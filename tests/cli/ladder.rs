@@ -1,6 +1,7 @@
 //! `pinwire ladder` over loopback: every rung that needs no card, what it says of those that do, and what
 //! it does where something goes wrong.
 
+mod figures;
 mod lacks;
 
 use std::fs::File;

@@ -38,6 +38,13 @@ impl Report {
                 .map(figure);
             spread(Spread::of(figures))
         };
+        let part = |part: usize| {
+            let measured = row
+                .runs
+                .iter()
+                .filter_map(|run| self.parts(row, run).split[part]);
+            spread(Spread::of(measured))
+        };
         let calls = row.runs.iter().flat_map(|run| &run.cost.calls);
         let uncounted = row
             .runs
@@ -59,9 +66,9 @@ impl Report {
             "runs": row.runs.len(),
             "cpu_of": basis,
             "cpu_seconds_per_gib": spread(self.cpu(row)),
-            "cpu_seconds_per_gib_user": of(&|run| self.parts(row, run)[0]),
-            "cpu_seconds_per_gib_system": of(&|run| self.parts(row, run)[1]),
-            "cpu_seconds_per_gib_interrupts": of(&|run| self.parts(row, run)[2]),
+            "cpu_seconds_per_gib_user": part(0),
+            "cpu_seconds_per_gib_system": part(1),
+            "cpu_seconds_per_gib_interrupts": part(2),
             "cpu_of_first": self.of_first(row),
             "seconds": of(&|run| run.cost.seconds),
             "mib_per_second": spread(self.rate(row)),

@@ -6,11 +6,11 @@ use serde_json::{Value, json};
 
 use crate::cli::bench::LINES;
 
-/// Where a payload begins.
+/// Where a payload begins. Streams to be relayed come from a helper of ours, by loopback.
 pub fn begin(kind: Kind) -> &'static str {
     match kind {
         Kind::Send | Kind::Copy => "disk",
-        Kind::Relay | Kind::Log => "card",
+        Kind::Relay | Kind::Log => "feeder",
     }
 }
 
@@ -86,7 +86,8 @@ pub fn table() -> String {
         }
     }
     format!(
-        "{}\n→ the processor copies it; ⇒ a device moves it (DMA); · it stays, a reference goes on",
+        "{}\n→ the processor copies it; ⇒ a device moves it (DMA); · it stays, a reference goes on\n\
+         feeder: another program on this machine, by loopback; what it copies is not counted",
         table.trim_fmt()
     )
 }

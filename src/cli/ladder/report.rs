@@ -6,6 +6,7 @@ use comfy_table::{Cell, CellAlignment, ColumnConstraint, Row as TableRow, Table,
 use pinwire::ladder::Kind;
 use pinwire::{Error, Result};
 
+use super::count::Parts;
 use super::plan::{Group, Row, Run, State, groups};
 use super::run::Common;
 use super::site::Site;
@@ -70,21 +71,33 @@ impl Report {
         })
     }
 
-    /// Whose processor time is compared in `group`: all of the machine's, unless others work there, too.
+    /// Whose processor time is compared in `group`: all of the machine's, unless others work there, too,
+    /// or it was not counted.
     pub fn basis(&self, group: Group) -> Basis {
-        match (self.whole_machine, group.kind) {
-            (true, Kind::Send | Kind::Copy) => Basis::Machine,
+        match (self.is_alone(group), self.uncounted_machine()) {
+            (true, None) => Basis::Machine,
             _ => Basis::Process,
         }
     }
 
-    /// Seconds of processor time for a GiB in `run`: in the program, in the kernel, in interrupts.
-    pub fn parts(&self, row: &Row, run: &Run) -> [f64; 3] {
+    /// Is all that the machine does done for a rung of `group`? Not where a feeder of ours works there.
+    fn is_alone(&self, group: Group) -> bool {
+        self.whole_machine && matches!(group.kind, Kind::Send | Kind::Copy)
+    }
+
+    /// Why the machine's time is not known, where that is so.
+    fn uncounted_machine(&self) -> Option<&String> {
+        let mut runs = self.rows.iter().flat_map(|row| &row.runs);
+        runs.find_map(|run| run.cost.machine.as_ref().err())
+    }
+
+    /// Seconds of processor time for a GiB in `run`.
+    pub fn parts(&self, row: &Row, run: &Run) -> Parts {
         let parts = match (self.basis(row.group()), &run.cost.machine) {
-            (Basis::Machine, Ok(machine)) => machine.split(),
-            _ => [run.cost.process.user, run.cost.process.system, 0.0],
+            (Basis::Machine, Ok(machine)) => Parts::from(machine),
+            _ => Parts::from(&run.cost.process),
         };
-        parts.map(|part| part * GIB / self.len as f64)
+        parts.times(GIB / self.len as f64)
     }
 
     /// Seconds of processor time for a GiB, over the rounds.
@@ -93,7 +106,7 @@ impl Report {
     }
 
     fn total(&self, row: &Row, run: &Run) -> f64 {
-        self.parts(row, run).iter().sum()
+        self.parts(row, run).all
     }
 
     /// MiB that arrived in a second.
@@ -262,13 +275,13 @@ impl Report {
                 if let Err(why) = &run.cost.calls {
                     notes.insert(format!("calls not counted: {why}"));
                 }
-                if let (Basis::Machine, Err(why)) = (self.basis(row.group()), &run.cost.machine) {
-                    notes.insert(format!("only this process's time counted: {why}"));
-                }
             }
             if let Err(why) = &row.seen {
                 notes.insert(format!("copies not checked: {why}"));
             }
+        }
+        if let Some(why) = self.uncounted_machine() {
+            notes.insert(format!("the machine's time not counted: {why}"));
         }
         let mut notes: Vec<_> = notes.into_iter().collect();
         let bases: Vec<_> = ran().map(|row| self.basis(row.group())).collect();
@@ -279,10 +292,13 @@ impl Report {
             );
         }
         if bases.contains(&Basis::Process) {
-            notes.push(match self.whole_machine {
-                true => "CPU of streams that are relayed: this process's, since the feeder is here, too",
-                false => "CPU: this process's; the far end is another one on the same machine",
-            }.to_owned());
+            let whose = match bases.contains(&Basis::Machine) {
+                true => {
+                    "CPU of streams that are relayed: this process's, since their feeder works here, too"
+                }
+                false => "CPU: this process's, since others work on this machine, too",
+            };
+            notes.push(format!("{whose};\n  work done in interrupts is not in it"));
         }
         notes
     }

@@ -3,7 +3,7 @@
 //! A block: 3 copies by the processor (one socket to us, us to the log, us to the other), 3 calls, 6 mode
 //! switches. The log gets a block first: it has at least what was sent.
 
-use super::super::Carrier::{Cpu, Dma};
+use super::super::Carrier::{Cpu, Dma, Reference};
 use super::super::Place::{Card, OtherFile, Socket, User};
 use super::super::{Job, Kind, Protocol, Rung, Stopped};
 
@@ -13,7 +13,7 @@ pub const RUNG: Rung = Rung {
     kind: Kind::Log,
     over: &[Protocol::Tcp],
     hops: &[
-        Dma.to(Socket),
+        Reference.to(Socket),
         Cpu.to(User),
         Cpu.to(OtherFile),
         Cpu.to(Socket),

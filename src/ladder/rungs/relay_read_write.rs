@@ -2,7 +2,7 @@
 //!
 //! A block: 2 copies by the processor (one socket to us, us to the other), 2 calls, 4 mode switches.
 
-use super::super::Carrier::{Cpu, Dma};
+use super::super::Carrier::{Cpu, Dma, Reference};
 use super::super::Place::{Card, Socket, User};
 use super::super::{Job, Kind, Protocol, Rung, Stopped};
 
@@ -11,7 +11,12 @@ pub const RUNG: Rung = Rung {
     name: "relay: read + write",
     kind: Kind::Relay,
     over: &[Protocol::Tcp],
-    hops: &[Dma.to(Socket), Cpu.to(User), Cpu.to(Socket), Dma.to(Card)],
+    hops: &[
+        Reference.to(Socket),
+        Cpu.to(User),
+        Cpu.to(Socket),
+        Dma.to(Card),
+    ],
     run,
     missing: super::always,
 };

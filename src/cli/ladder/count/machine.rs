@@ -69,19 +69,9 @@ impl Ticks {
     }
 }
 
-impl Machine {
-    /// What was busy, split into user, system and interrupts as the kernel sampled it.
-    pub fn split(&self) -> [f64; 3] {
-        let sampled = [self.user, self.system, self.interrupts];
-        match sampled.iter().sum() {
-            0.0 => [0.0, self.busy, 0.0],
-            sum => sampled.map(|part| part / sum * self.busy),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use super::super::Parts;
     use super::*;
 
     const BEFORE: &str = "cpu  10 1 20 1000 5 2 3 0 0 0\ncpu0 1 1\ncpu1 1 1\nintr 5\n";
@@ -94,7 +84,8 @@ mod tests {
         // Two processors for 115 ticks; 100 idle, 20 waiting for a disk, 10 stolen.
         let machine = after.since(&before, 115.0 / ticks);
         assert!((machine.busy * ticks - 100.0).abs() < 1e-6, "{machine:?}");
-        let [user, system, interrupts] = machine.split().map(|part| (part * ticks).round());
+        let parts = Parts::from(&machine).split;
+        let [user, system, interrupts] = parts.map(|part| (part.unwrap() * ticks).round());
         assert_eq!((user, system, interrupts), (30.0, 50.0, 20.0));
     }
 

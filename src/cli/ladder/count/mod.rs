@@ -4,6 +4,7 @@
 //! driver does for it may be done later, by others, and hides nowhere else.
 
 mod machine;
+mod parts;
 pub mod routines;
 mod usage;
 
@@ -13,6 +14,7 @@ use crate::cli::syscalls::SyscallCounter;
 
 pub use self::machine::Machine;
 use self::machine::Ticks;
+pub use self::parts::Parts;
 pub use self::usage::Usage;
 
 /// What was counted.

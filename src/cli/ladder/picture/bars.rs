@@ -76,11 +76,21 @@ impl Axis {
         parts: &[(f64, RGBColor)],
         whole: Spread,
     ) -> Drawn {
+        let fill = |from, to, colour| {
+            canvas.fill((from, y - height / 2.0), (to, y + height / 2.0), colour)
+        };
+        // What was measured is to be seen, however little it is.
+        let all: f64 = parts.iter().map(|(part, _)| part).sum();
+        if let Some(&(_, colour)) = parts.iter().max_by(|a, b| a.0.total_cmp(&b.0))
+            && self.x(all) - self.x(0.0) < 1.0
+        {
+            fill(self.x(0.0), self.x(0.0) + 1.0, colour)?;
+        }
         let mut begin = 0.0;
         for &(part, colour) in parts {
             let (from, to) = (self.x(begin), self.x(begin + part));
-            if to - from > 0.1 {
-                canvas.fill((from, y - height / 2.0), (to, y + height / 2.0), colour)?;
+            if to - from >= 0.25 {
+                fill(from, to, colour)?;
             }
             begin += part;
         }

@@ -188,7 +188,7 @@ impl Ladder<'_> {
         let y = top + 58.0;
         let caption = match self.report.basis(panel.group) {
             Basis::Machine => "CPU seconds for 1 GiB, whole machine",
-            Basis::Process => "CPU seconds for 1 GiB, this process",
+            Basis::Process => "CPU seconds for 1 GiB, this process, without interrupts",
         };
         let small = text(12.5, FAINT);
         canvas.text((BARS.0, y), caption, small)?;
@@ -271,8 +271,8 @@ impl Ladder<'_> {
     fn parts(&self, row: &Row, cpu: f64) -> Vec<(f64, RGBColor)> {
         let mut sums = [0.0; 3];
         for run in &row.runs {
-            for (sum, part) in sums.iter_mut().zip(self.report.parts(row, run)) {
-                *sum += part;
+            for (sum, part) in sums.iter_mut().zip(self.report.parts(row, run).split) {
+                *sum += part.unwrap_or(0.0);
             }
         }
         let all: f64 = sums.iter().sum();

@@ -31,7 +31,7 @@ pub fn draw<B: DrawingBackend<ErrorType: 'static>>(
     (left, right): (f64, f64),
     y: f64,
 ) -> Drawn {
-    let mut boxes = vec![(list::begin(rung.kind), HARDWARE)];
+    let mut boxes = vec![(list::begin(rung.kind), begin(rung.kind))];
     boxes.extend(
         rung.hops
             .iter()
@@ -97,6 +97,14 @@ pub fn arrow<B: DrawingBackend<ErrorType: 'static>>(
         }
     }
     canvas.shape(&[(neck, y - 5.5), (to, y), (neck, y + 5.5)], colour)
+}
+
+/// Behind where a payload begins: the disk, or a program that feeds a stream.
+fn begin(kind: Kind) -> RGBColor {
+    match kind {
+        Kind::Send | Kind::Copy => HARDWARE,
+        Kind::Relay | Kind::Log => PROGRAM,
+    }
 }
 
 /// Where a place is when a file is sent.
