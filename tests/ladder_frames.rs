@@ -5,6 +5,8 @@
 mod common;
 #[path = "ladder/far.rs"]
 mod far;
+#[path = "ladder/refusals.rs"]
+mod refusals;
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, ErrorKind, Read, Seek, SeekFrom, Write};
