@@ -24,7 +24,6 @@ fn rungs_deliver_by_one_card_and_copy_what_they_say() {
         .arg("--plot")
         .arg(&plot)
         .args(["--", "--rounds", "1", "--cache", "warm", "--prove"])
-        .args(["--only", "1,4,10,11,12"])
         .output()
         .unwrap();
     let said = [output.stdout, output.stderr].concat();
@@ -40,7 +39,7 @@ fn rungs_deliver_by_one_card_and_copy_what_they_say() {
             .iter()
             .any(|rung| rung["number"] == number && rung["available"] == true)
     };
-    for number in [1, 4, 10, 11, 12] {
+    for number in 1..=12 {
         assert!(has(number), "rung {number}: {said}");
     }
     for rung in rungs.iter().filter(|rung| rung["available"] == true) {
