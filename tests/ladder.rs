@@ -12,6 +12,8 @@ mod far;
 mod files;
 #[path = "ladder/lacks.rs"]
 mod lacks;
+#[path = "ladder/streams.rs"]
+mod streams;
 #[path = "ladder/taker.rs"]
 mod taker;
 #[path = "ladder/troubles.rs"]

@@ -3,10 +3,13 @@
 
 use std::fs::File;
 use std::io::{ErrorKind, Seek, SeekFrom};
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 use std::process::Command;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::thread;
+use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use pinwire::ladder::{BLOCK, Carrier, Job, Kind, Out, Place, RUNGS, Rung, Stopped, Terms, Why};
@@ -15,7 +18,7 @@ use rustix::fs::{MemfdFlags, memfd_create};
 
 use super::common::again;
 use super::far::{file_of, hash};
-use super::taker::{Habit, Taker};
+use super::taker::{Habit, Taker, drain, marks};
 use super::{Manner, PLAIN, every, send};
 
 const DIR: &str = "PINWIRE_LADDER_DIR";
@@ -156,7 +159,15 @@ fn a_file_that_shrinks_while_it_is_copied_is_told() {
 }
 
 /// 5 GiB: more than a call moves, and more than 32 bits count.
-const HUGE: u64 = 5 << 30;
+pub const HUGE: u64 = 5 << 30;
+
+/// Makes a file as long as that, which holds nothing but its marks: 1, 2, 3, 4.
+pub fn mark(file: &File) {
+    file.set_len(HUGE).unwrap();
+    for (mark, place) in [1, 2, 3, 4].into_iter().zip(marks(HUGE)) {
+        file.write_all_at(&[mark], place).unwrap();
+    }
+}
 
 #[test]
 fn a_sparse_file_of_5_gib_is_copied_whole_also_where_a_call_is_asked_for_all_of_it() {
@@ -167,24 +178,78 @@ fn a_sparse_file_of_5_gib_is_copied_whole_also_where_a_call_is_asked_for_all_of_
         // Nothing in memory is read faster than nothing on a disk.
         File::from(memfd_create("huge", MemfdFlags::CLOEXEC).unwrap())
     };
-    file.set_len(HUGE).unwrap();
+    mark(&file);
     every_copier(|rung| {
         let has_block = rung.hops.iter().any(|hop| hop.to == Place::User);
-        let into = match rung.name {
-            "copy_file_range" | "reflink" if shares => tempfile::tempfile_in(scratch()).unwrap(),
+        let (into, kept) = match rung.name {
+            "copy_file_range" | "reflink" if shares => {
+                let into = tempfile::tempfile_in(scratch()).unwrap();
+                let there = into.try_clone().unwrap();
+                (into, Some(Kept::There(there)))
+            }
             // It would write 5 GiB, or share no blocks.
             "copy_file_range" | "reflink" => return,
-            _ => File::options().write(true).open("/dev/null").unwrap(),
+            // Those do the same wherever the file is, which is looked at where that is quick.
+            _ if shares => (File::options().write(true).open("/dev/null").unwrap(), None),
+            _ => {
+                let (into, passed) = passing();
+                (into, Some(Kept::Passed(passed)))
+            }
         };
         let manner = Manner {
             most: (!has_block || rung.name.contains("mmap")).then_some(HUGE as usize),
             ..PLAIN
         };
         copy(&manner, rung, &file, HUGE, &into).unwrap();
-        if shares && !has_block {
-            assert_eq!(into.metadata().unwrap().len(), HUGE);
+        drop(into);
+        if let Some(kept) = kept {
+            assert_eq!(kept.marks(), [1, 2, 3, 4], "{}", rung.name);
         }
     });
+}
+
+/// Where a long file went.
+pub enum Kept {
+    /// Into a file that shares its blocks.
+    There(File),
+    /// Through here.
+    Passed(JoinHandle<Vec<u8>>),
+}
+
+impl Kept {
+    /// The bytes at the marks.
+    pub fn marks(self) -> Vec<u8> {
+        match self {
+            Self::Passed(passed) => passed.join().unwrap(),
+            Self::There(file) => {
+                assert_eq!(file.metadata().unwrap().len(), HUGE);
+                let at = |place| {
+                    let mut byte = [0];
+                    file.read_exact_at(&mut byte, place).unwrap();
+                    byte[0]
+                };
+                marks(HUGE).map(at).to_vec()
+            }
+        }
+    }
+}
+
+/// A file whose content passes: a socket, whose other end throws away what is not at the marks.
+pub fn passing() -> (File, JoinHandle<Vec<u8>>) {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let into = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    let (data, _) = listener.accept().unwrap();
+    let passed = thread::spawn(move || {
+        let (mut got, mut kept, mut block) = (0, Vec::new(), vec![0; 1 << 20]);
+        while got < HUGE {
+            let (read, byte) = drain(&data, got, HUGE, &mut block);
+            assert_ne!(read, 0, "all of it");
+            got += read as u64;
+            kept.extend(byte);
+        }
+        kept
+    });
+    (OwnedFd::from(into).into(), passed)
 }
 
 #[test]

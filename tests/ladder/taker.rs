@@ -31,8 +31,31 @@ pub enum Habit {
     PausesAfter(usize),
     /// Takes so many bytes, then cuts all connections.
     VanishesAfter(usize),
-    /// Throws all away, and counts it.
+    /// Throws all away, and counts it; of a stream it keeps the bytes at [`marks`].
     Drains,
+}
+
+/// Places in a long file where an offset that is cut to 32 bits is seen: at both ends, and on either side of
+/// 4 GiB.
+pub fn marks(len: u64) -> [u64; 4] {
+    [0, (4 << 30) - 1, 4 << 30, len - 1]
+}
+
+/// Takes some of a stream: the byte at the next of the marks alone, or what comes before it, which is not
+/// copied (tcp(7), MSG_TRUNC). Gives how much.
+pub fn drain(data: &TcpStream, got: u64, len: u64, block: &mut [u8]) -> (usize, Option<u8>) {
+    let ahead = marks(len).into_iter().filter(|mark| *mark >= got);
+    match ahead.min().unwrap_or(len) - got {
+        0 => {
+            let (_, read) = rustix::net::recv(data, &mut block[..1], RecvFlags::empty()).unwrap();
+            (read, (read == 1).then_some(block[0]))
+        }
+        before => {
+            let most = usize::try_from(before).map_or(block.len(), |few| few.min(block.len()));
+            let (_, read) = rustix::net::recv(data, &mut block[..most], RecvFlags::TRUNC).unwrap();
+            (read, None)
+        }
+    }
 }
 
 pub struct Taker {
@@ -117,9 +140,9 @@ fn stream(
     while got < len {
         let some = match habit {
             Habit::Drains => {
-                // Bytes that are not wanted are not copied: tcp(7), MSG_TRUNC.
-                let (_, read) = rustix::net::recv(&data, &mut block[..], RecvFlags::TRUNC).unwrap();
+                let (read, kept) = drain(&data, got, len, &mut block);
                 got += read as u64;
+                parts.extend(kept.map(|byte| vec![byte]));
                 if read == 0 {
                     break;
                 }

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use super::common::again;
 use super::far::file_of;
+use super::files::mark;
 use super::taker::{Habit, Taker};
 use super::{Manner, NETWORK, PLAIN, every, every_sender, send, send_so};
 use pinwire::ladder::{
@@ -364,7 +365,7 @@ const HUGE: u64 = 5 << 30;
 #[test]
 fn a_sparse_file_of_5_gib_goes_whole_also_where_a_call_is_asked_for_all_of_it() {
     let file = tempfile::tempfile().unwrap();
-    file.set_len(HUGE).unwrap();
+    mark(&file);
     every_sender(|rung, protocol| {
         // Bytes of a mapping or a file: a call may be asked for any number. Who has a block of memory
         // gets the usual one.
@@ -388,5 +389,9 @@ fn a_sparse_file_of_5_gib_goes_whole_also_where_a_call_is_asked_for_all_of_it() 
         let done = send_so(&manner, rung, protocol, &file, len, taker.address).unwrap();
         println!("{:?}", begin.elapsed());
         assert_eq!(done.delivered.bytes, len);
+        let mut kept = taker.taken.recv().unwrap().concat();
+        kept.retain(|byte| *byte != 0);
+        let expected: &[u8] = if from == 0 { &[1, 2, 3, 4] } else { &[4] };
+        assert_eq!(kept, expected, "{} over {protocol}", rung.name);
     });
 }
