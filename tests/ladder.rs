@@ -12,6 +12,8 @@ mod far;
 mod files;
 #[path = "ladder/lacks.rs"]
 mod lacks;
+#[path = "ladder/pestered.rs"]
+mod pestered;
 #[path = "ladder/streams.rs"]
 mod streams;
 #[path = "ladder/taker.rs"]

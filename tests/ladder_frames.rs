@@ -5,19 +5,23 @@
 mod common;
 #[path = "ladder/far.rs"]
 mod far;
+#[path = "ladder/pestered.rs"]
+mod pestered;
 #[path = "ladder/refusals.rs"]
 mod refusals;
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, ErrorKind, Read, Seek, SeekFrom, Write};
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
+use std::os::unix::fs::FileExt;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use far::file_of;
+use pestered::pestered;
 use pinwire::ladder::{
-    Delivered, FarEnd, Interface, Job, Out, Protocol, RUNGS, Rung, Stopped, Terms, Why,
+    Arrived, Delivered, FarEnd, Interface, Job, Out, Protocol, RUNGS, Rung, Stopped, Terms, Why,
 };
 use sha2::{Digest, Sha256};
 
@@ -323,5 +327,84 @@ fn an_interface_that_cannot_be_used_is_told_with_why() {
         };
         let stopped = (rung.run)(&mut job).unwrap_err();
         assert!(matches!(stopped.why, Why::Missing(_)), "{stopped}");
+    });
+}
+
+#[test]
+fn signals_on_the_way_lose_nothing() {
+    in_a_namespace(|rung| {
+        const LEN: usize = 20_000_000;
+        let far = Far::over_veth(&FAR_END);
+        let (file, hash) = file_of(LEN);
+        let ((ended, said), signals) = pestered(|| send(rung, (&file, LEN as u64), &far, &GO_ON));
+        ended.unwrap();
+        assert_eq!(arrived(said).sha256, hash);
+        assert!(signals > 100, "{signals} signals");
+    });
+}
+
+#[test]
+fn what_lies_behind_four_gib_is_sent_as_it_is() {
+    in_a_namespace(|rung| {
+        let far = Far::over_veth(&FAR_END);
+        let (begin, len) = ((4 << 30) - 100_000, 200_000);
+        let (content, hash) = file_of(len);
+        let mut bytes = vec![0; len];
+        content.read_exact_at(&mut bytes, 0).unwrap();
+        let mut file = tempfile::tempfile().unwrap();
+        file.set_len(5 << 30).unwrap();
+        file.write_all_at(&bytes, begin).unwrap();
+        file.seek(SeekFrom::Start(begin)).unwrap();
+        let (ended, said) = send(rung, (&file, len as u64), &far, &GO_ON);
+        ended.unwrap();
+        assert_eq!(arrived(said).sha256, hash);
+    });
+}
+
+/// A file with nothing in it that takes a while, and `meddle` once some of it has gone.
+fn meddled(rung: &Rung, far: &Far, meddle: impl FnOnce(&File) + Send) -> (Stopped, FarEnd) {
+    let file = tempfile::tempfile().unwrap();
+    file.set_len(LONG).unwrap();
+    PROGRESS.store(0, Ordering::Relaxed);
+    let (ended, said) = std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while PROGRESS.load(Ordering::Relaxed) < 100_000 {
+                std::thread::yield_now();
+            }
+            meddle(&file);
+        });
+        send(rung, (&file, LONG), far, &GO_ON)
+    });
+    (ended.unwrap_err(), said)
+}
+
+const LONG: u64 = 256 << 20;
+
+#[test]
+fn a_file_that_shrinks_meanwhile_is_told_with_what_arrived() {
+    in_a_namespace(|rung| {
+        let far = Far::over_veth(&FAR_END);
+        let (stopped, mut said) = meddled(rung, &far, |file| file.set_len(50_000).unwrap());
+        assert!(matches!(stopped.why, Why::Shrunk), "{stopped}");
+        let stopped = stopped.ask(&mut said, &GO_ON);
+        assert!((100_000..LONG).contains(&stopped.sent), "{stopped}");
+        assert_eq!(stopped.arrived, Arrived::Bytes(stopped.sent), "{stopped}");
+    });
+}
+
+#[test]
+fn a_far_end_that_vanishes_is_told_with_what_was_sent() {
+    in_a_namespace(|rung| {
+        // Over lo: with who is at the other end of a pair, the pair would go.
+        let far = Far::over_lo();
+        let pid = far.child.id().to_string();
+        let (stopped, mut said) = meddled(rung, &far, |_| {
+            let killed = Command::new("kill").args(["-KILL", &pid]).status();
+            assert!(killed.unwrap().success());
+        });
+        assert!(matches!(stopped.why, Why::Call { .. }), "{stopped}");
+        assert!((100_000..LONG).contains(&stopped.sent), "{stopped}");
+        let stopped = stopped.ask(&mut said, &GO_ON);
+        assert_eq!(stopped.arrived, Arrived::Unsaid, "{stopped}");
     });
 }

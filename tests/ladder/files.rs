@@ -2,7 +2,7 @@
 //! `PINWIRE_LADDER_DIR`, where another file system than the usual one is to be tried.
 
 use std::fs::File;
-use std::io::{ErrorKind, Seek, SeekFrom};
+use std::io::{ErrorKind, Read, Seek, SeekFrom};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::FileExt;
@@ -15,9 +15,11 @@ use std::time::Duration;
 use pinwire::ladder::{BLOCK, Carrier, Job, Kind, Out, Place, RUNGS, Rung, Stopped, Terms, Why};
 
 use rustix::fs::{MemfdFlags, memfd_create};
+use sha2::{Digest, Sha256};
 
-use super::common::again;
-use super::far::{file_of, hash};
+use super::common::{again, has_strace};
+use super::far::{file_of, hash, hex};
+use super::pestered::pestered;
 use super::taker::{Habit, Taker, drain, marks};
 use super::{Manner, PLAIN, every, send};
 
@@ -282,5 +284,67 @@ fn a_full_disk_is_told_with_what_was_sent() {
         let taken = taker.taken.recv().unwrap();
         let bytes: usize = taken.iter().map(Vec::len).sum();
         assert_eq!(bytes as u64, stopped.sent);
+    });
+}
+
+#[test]
+fn signals_and_short_writes_lose_nothing_of_a_copy() {
+    const LEN: usize = 3_000_001;
+    let (file, sum) = source(LEN);
+    let writes = |rung: &&Rung| rung.name.starts_with("copy: ");
+    for rung in RUNGS.iter().filter(writes) {
+        // A pipe that a block does not fit into: a signal ends a write in its middle.
+        let (end, into) = rustix::pipe::pipe().unwrap();
+        rustix::pipe::fcntl_setpipe_size(&into, 4096).unwrap();
+        let taken = thread::spawn(move || {
+            let (mut end, mut all, mut some) = (File::from(end), Vec::new(), [0; 3000]);
+            while let read @ 1.. = end.read(&mut some).unwrap() {
+                all.extend_from_slice(&some[..read]);
+                thread::sleep(Duration::from_micros(10));
+            }
+            all
+        });
+        let into = File::from(into);
+        let (copied, signals) = pestered(|| copy(&PLAIN, rung, &file, LEN as u64, &into));
+        drop(into);
+        copied.unwrap();
+        let taken = taken.join().unwrap();
+        assert_eq!(taken.len(), LEN, "{}", rung.name);
+        assert_eq!(hex(&Sha256::digest(&taken)), sum, "{}", rung.name);
+        assert!(signals > 100, "{}: {signals} signals", rung.name);
+    }
+}
+
+#[test]
+fn a_copy_goes_on_after_calls_that_a_signal_ended() {
+    const INSIDE: &str = "PINWIRE_COPY_INTERRUPTED";
+    // Who is traced cannot trace.
+    if std::env::var_os(INSIDE).is_none() && !has_strace() {
+        return;
+    }
+    // Every other call of a thread; the first ones are those that load the program.
+    let log = tempfile::NamedTempFile::new().unwrap();
+    let strace = format!(
+        "set -- strace -f -qqq -o {} -e inject=read,write,copy_file_range:error=EINTR:when=20+2 \"$@\"",
+        log.path().display()
+    );
+    if !again(&[], &strace, INSIDE) {
+        let log = std::fs::read_to_string(log.path()).unwrap();
+        for call in ["read", "write", "copy_file_range"] {
+            let ended = format!(" {call}(");
+            let is_ended = |line: &&str| line.contains(&ended) && line.contains("EINTR");
+            assert!(log.lines().filter(is_ended).count() > 5, "{call}: {log}");
+        }
+        return;
+    }
+    let (file, sum) = source(3_000_001);
+    every_copier(|rung| {
+        let mut into = tempfile::tempfile_in(scratch()).unwrap();
+        let copied = thread::scope(|scope| {
+            let copied = scope.spawn(|| copy(&PLAIN, rung, &file, 3_000_001, &into));
+            copied.join().unwrap()
+        });
+        copied.unwrap();
+        assert_eq!(hash(&mut into), (3_000_001, sum.clone()), "{}", rung.name);
     });
 }
