@@ -7,8 +7,8 @@ mod far;
 mod model;
 
 use std::fs::File;
-use std::io::{Seek, SeekFrom};
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::io::{Seek, SeekFrom, Write};
+use std::net::{Ipv4Addr, SocketAddrV4, TcpListener, UdpSocket};
 use std::os::unix::fs::FileExt;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -58,31 +58,43 @@ fn send(
     progress: &AtomicU64,
 ) -> Result<(Delivered, u64), Stopped> {
     let payload = Terms::usual(Protocol::Udp);
-    let mut far = FarEnd::announce(python.address, None, Protocol::Udp, (len, payload)).unwrap();
-    let flow = UdpFlow {
-        source_mac: nic.mac(),
-        destination_mac: HOST_MAC,
-        source: SocketAddrV4::new(OURS, 7000),
-        destination: SocketAddrV4::new(HOST, far.data().port()),
-    };
+    let far = FarEnd::announce(python.address, None, Protocol::Udp, (len, payload));
+    let mut far = far.unwrap();
     let terms = Terms {
         len,
         most: payload,
         stop: &GO_ON,
         progress,
     };
+    let copied = climb(rung, nic, file, prove, &mut far, terms)?;
+    Ok((far.delivered(&GO_ON).unwrap(), copied))
+}
+
+/// Runs the rung to the far end, which has been announced; what was copied.
+fn climb(
+    rung: &Rung,
+    nic: &mut dyn Nic,
+    file: &File,
+    prove: bool,
+    far: &mut FarEnd,
+    terms: Terms<'_>,
+) -> Result<u64, Stopped> {
+    let flow = UdpFlow {
+        source_mac: nic.mac(),
+        destination_mac: HOST_MAC,
+        source: SocketAddrV4::new(OURS, 7000),
+        destination: SocketAddrV4::new(HOST, far.data().port()),
+    };
     let mut job = Job {
         file,
-        out: Out::elsewhere(Some(&mut far), terms),
+        out: Out::elsewhere(Some(far), terms),
         from: None,
         into: None,
         interface: None,
         card: Some(Card { nic, flow, prove }),
     };
     (rung.run)(&mut job)?;
-    let copied = job.out.copied();
-    drop(job);
-    Ok((far.delivered(&GO_ON).unwrap(), copied))
+    Ok(job.out.copied())
 }
 
 #[test]
@@ -231,6 +243,100 @@ fn a_far_end_that_vanishes_is_told_with_what_was_sent() {
         let (delivered, _) = send(rung, nic, (&file, 5000), &python, false, &progress).unwrap();
         assert_eq!(delivered.sha256, hash);
     });
+}
+
+/// Takes a transfer on, has room for 100 datagrams, and says nothing any more.
+struct Silent {
+    control: TcpListener,
+    data: UdpSocket,
+}
+
+impl Silent {
+    const ROOM: u64 = 147_200;
+
+    fn new() -> Self {
+        let here = (Ipv4Addr::LOCALHOST, 0);
+        let (control, data) = (TcpListener::bind(here), UdpSocket::bind(here));
+        let (control, data) = (control.unwrap(), data.unwrap());
+        Self { control, data }
+    }
+
+    /// What becomes of the rung; `interrupt` is called once all that there is room for went.
+    fn stop(&self, rung: &Rung, nic: &mut dyn Nic, interrupt: Option<&AtomicBool>) -> Stopped {
+        let (port, len) = (self.data.local_addr().unwrap().port(), 1_000_000);
+        let (progress, stop) = (AtomicU64::new(0), interrupt.unwrap_or(&GO_ON));
+        let payload = Terms::usual(Protocol::Udp);
+        std::thread::scope(|scope| {
+            let held = scope.spawn(|| {
+                let (mut control, _) = self.control.accept().unwrap();
+                writeln!(control, "port {port} {}", Self::ROOM).unwrap();
+                control
+            });
+            let control = self.control.local_addr().unwrap();
+            let far = FarEnd::announce(control, None, Protocol::Udp, (len, payload));
+            let _held = held.join().unwrap();
+            scope.spawn(|| {
+                while interrupt.is_some() && progress.load(Ordering::Relaxed) < Self::ROOM {
+                    std::thread::yield_now();
+                }
+                if let Some(interrupt) = interrupt {
+                    interrupt.store(true, Ordering::Relaxed);
+                }
+            });
+            let terms = Terms {
+                len,
+                most: payload,
+                stop,
+                progress: &progress,
+            };
+            let (file, _) = file_of(len as usize);
+            climb(rung, nic, &file, false, &mut far.unwrap(), terms).unwrap_err()
+        })
+    }
+}
+
+#[test]
+fn an_interruption_is_heard_while_the_far_end_takes_nothing() {
+    on_every_card(|rung, nic| {
+        let stop = AtomicBool::new(false);
+        let stopped = Silent::new().stop(rung, nic, Some(&stop));
+        assert!(matches!(stopped.why, Why::Interrupted), "{stopped}");
+        // Some may not have been handed to the card yet.
+        assert!((1..=Silent::ROOM).contains(&stopped.sent), "{stopped}");
+        // And the card goes on.
+        let (python, progress) = (Python::start(), AtomicU64::new(0));
+        let (file, hash) = file_of(5000);
+        let (delivered, _) = send(rung, nic, (&file, 5000), &python, false, &progress).unwrap();
+        assert_eq!(delivered.sha256, hash);
+    });
+}
+
+#[test]
+fn a_far_end_that_takes_no_more_is_told() {
+    if !common::require_qemu() {
+        return;
+    }
+    let rungs = RUNGS.iter().filter(|rung| rung.name.starts_with("pinwire"));
+    // Each waits for a while, on a card of its own.
+    let waiting = rungs.map(|rung| {
+        std::thread::spawn(move || {
+            let spec: DeviceSpec = "qtest:virtio-net,net=user".parse().unwrap();
+            let mut nic = spec.open(&NicConfig::default(), None).unwrap();
+            (rung.name, Silent::new().stop(rung, &mut *nic, None))
+        })
+    });
+    let waiting: Vec<_> = waiting.collect();
+    assert_eq!(waiting.len(), 2);
+    for thread in waiting {
+        let (name, stopped) = thread.join().unwrap();
+        let is_stuck = matches!(stopped.why, Why::Stuck { seconds: 20 });
+        assert!(is_stuck, "{name}: {stopped}");
+        assert_eq!(
+            stopped.sent,
+            Silent::ROOM,
+            "{name}: no more than it has room for"
+        );
+    }
 }
 
 /// A played card that forgets what it sends, but for its bytes, and what of it is not zero.
