@@ -47,6 +47,10 @@ const BY_HAND: &[(&str, &str)] = &[
     ("cargo test", "it runs this test"),
     ("cargo test --test docs", "it is this test"),
     ("PINWIRE_VM=1 cargo test --test docs", "it is this test"),
+    (
+        "PINWIRE_VM=1 cargo test --test vm_bench -- --ignored",
+        "it measures for minutes",
+    ),
     ("cargo test --doc", "cargo test does"),
     (
         "cargo fmt && cargo clippy --all-targets -- -D warnings",
