@@ -138,7 +138,8 @@ fn runs(nics: &[&str], script: &str) -> Option<Vec<Run>> {
 fn check_calls(card: &str, [few, many]: [&Run; 2], frames: impl Fn(&Run) -> u64) {
     assert!(few.calls["ioctl"] > 10, "{card}: {:?}", few.calls);
     let more = frames(many).saturating_sub(frames(few));
-    assert!(more > 10_000, "{card}: only {more} frames more");
+    // So many that a call a batch would be seen.
+    assert!(more > 4_000, "{card}: only {more} frames more");
     let calls = many.calls_but_naps().saturating_sub(few.calls_but_naps());
     assert!(
         calls < 20,
