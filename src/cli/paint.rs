@@ -89,19 +89,14 @@ impl Paint {
 
     /// `text`, which begins at `column`, broken between words where the terminal ends; what follows stands
     /// `indent` columns in.
-    pub fn fold(self, text: &str, mut column: usize, indent: usize) -> String {
-        let mut folded = String::new();
-        for word in text.split_inclusive(' ') {
-            let length = word.trim_end().chars().count();
-            if column + length > self.width.into() && column > indent {
-                folded.truncate(folded.trim_end().len());
-                folded += &format!("\n{:indent$}", "");
-                column = indent;
-            }
-            folded += word;
-            column += word.chars().count();
-        }
-        folded
+    pub fn fold(self, text: &str, column: usize, indent: usize) -> String {
+        let [begin, rest] = [column, indent].map(|columns| " ".repeat(columns));
+        let options = textwrap::Options::new(self.width.into())
+            .initial_indent(&begin)
+            .subsequent_indent(&rest)
+            .break_words(false)
+            .word_splitter(textwrap::WordSplitter::NoHyphenation);
+        textwrap::fill(text, options)[column..].to_owned()
     }
 
     /// A title that stands `column` columns in, and what is said of it.

@@ -3,14 +3,14 @@
 use std::fs::File;
 use std::io::Write;
 use std::net::TcpListener;
-use std::os::unix::thread::JoinHandleExt;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use super::common::again;
 use super::far::file_of;
 use super::files::mark;
+use super::pestered::pestered;
 use super::taker::{Habit, Taker};
 use super::{Manner, NETWORK, PLAIN, every, every_sender, send, send_so};
 use pinwire::ladder::{
@@ -46,39 +46,9 @@ fn short_writes_and_full_buffers_lose_nothing() {
     }
 }
 
-static SIGNALS: AtomicUsize = AtomicUsize::new(0);
-
-extern "C" fn count(_: libc::c_int) {
-    SIGNALS.fetch_add(1, Ordering::Relaxed);
-}
-
-/// Has `body` run in a thread that is sent a signal all the time; calls that wait are not restarted.
-fn pestered<T: Send + 'static>(body: impl FnOnce() -> T + Send + 'static) -> T {
-    // SAFETY: all zeros is a `sigaction` without flags, so without SA_RESTART; the handler only adds to
-    // an atomic, which a handler may.
-    unsafe {
-        let mut action: libc::sigaction = std::mem::zeroed();
-        action.sa_sigaction = count as extern "C" fn(libc::c_int) as libc::sighandler_t;
-        assert_eq!(
-            libc::sigaction(libc::SIGUSR1, &action, std::ptr::null_mut()),
-            0
-        );
-    }
-    let worker: JoinHandle<T> = thread::spawn(body);
-    while !worker.is_finished() {
-        // SAFETY: the thread is not joined yet, so its id is valid.
-        unsafe { libc::pthread_kill(worker.as_pthread_t(), libc::SIGUSR1) };
-        thread::sleep(Duration::from_micros(150));
-    }
-    worker
-        .join()
-        .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-}
-
 #[test]
 fn signals_on_the_way_lose_nothing() {
-    let before = SIGNALS.load(Ordering::Relaxed);
-    pestered(|| {
+    let ((), signals) = pestered(|| {
         let manner = Manner {
             buffer: SMALL,
             ..PLAIN
@@ -91,7 +61,7 @@ fn signals_on_the_way_lose_nothing() {
             assert_eq!(done.delivered.sha256, sum);
         });
     });
-    assert!(SIGNALS.load(Ordering::Relaxed) > before + 1000);
+    assert!(signals > 1000, "{signals}");
 }
 
 #[test]

@@ -231,12 +231,14 @@ mod tests {
         let mut text = String::new();
         split(&mut text, &marks(), PLAIN);
         let expected = "
-available ring  at IOVA 0x3000, written by the driver: idx=2 flags=NO_INTERRUPT used_event=65535
+available ring  at IOVA 0x3000, written by the driver: idx=2 flags=NO_INTERRUPT
+  used_event=65535
 
 ╭▸ 0 DD······ ·······D                ╮
 │      ▲ idx 2                        │
 ╰────── after 15 comes 0 again ───────╯
-  3 made available and not used yet [15, 0, 1]: chains, by their first descriptor
+  3 made available and not used yet [15, 0, 1]: chains, by their first
+    descriptor
   the driver wants an interrupt when the used idx moves past 65535, 0 from where
     it is
 
