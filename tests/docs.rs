@@ -48,7 +48,7 @@ const BY_HAND: &[(&str, &str)] = &[
     ("cargo test --test docs", "it is this test"),
     ("PINWIRE_VM=1 cargo test --test docs", "it is this test"),
     (
-        "PINWIRE_VM=1 cargo test --test vm_bench -- --ignored",
+        "PINWIRE_VM=1 cargo test --test vm bench:: -- --ignored",
         "it measures for minutes",
     ),
     ("cargo test --doc", "cargo test does"),

@@ -139,7 +139,7 @@ fn witnesses(file: &File) -> Vec<How> {
 }
 
 /// Says what this kernel or this user cannot test. No failure even where all must run: nothing can be
-/// installed to change it, and tests/vm_pagecache.rs looks as root.
+/// installed to change it, and tests/vm/pagecache.rs looks as root.
 fn cannot(why: &str) {
     let thread = std::thread::current();
     let name = thread.name().unwrap_or_default();

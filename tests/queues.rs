@@ -1,7 +1,7 @@
 //! Cards of several queue pairs, each pair worked by a thread of its own: e1000e with two, over a socket;
 //! virtio-net, split and packed and with RSS, over a tap of several queues. The tap is in a network
 //! namespace that the test makes for itself, in which it runs once more (`PINWIRE_TAP`). In the VM
-//! (`tests/vm_tap.rs` starts it there) over VFIO, with a tap outside.
+//! (`tests/vm/tap.rs` starts it there) over VFIO, with a tap outside.
 
 mod common;
 #[path = "queues/flows.rs"]
@@ -164,7 +164,7 @@ fn send_all(
 
 /// In the VM only, where nobody but who is at the tap outside sees what leaves.
 #[test]
-#[ignore = "tests/vm_tap.rs runs it, in the VM"]
+#[ignore = "tests/vm/tap.rs runs it, in the VM"]
 fn over_vfio() {
     const EACH: usize = 10_000;
     let named = |key: &str| std::env::var(key).unwrap_or_else(|_| panic!("{key} is missing"));

@@ -2,7 +2,7 @@
 //! resets it. One body for all cards: each says clearly what happened or goes on, and every buffer is
 //! accounted for: none comes back twice, and none stays away.
 //!
-//! On the host: over QEMU's models. In the VM (`tests/vm_faults.rs` starts it there): over VFIO with
+//! On the host: over QEMU's models. In the VM (`tests/vm/faults.rs` starts it there): over VFIO with
 //! `PINWIRE_DEVICE=0000:01:00.0`, and the kernel's driver on a twin, `PINWIRE_WIRE=eth0`, at the other
 //! end of the cable.
 

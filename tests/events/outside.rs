@@ -11,7 +11,7 @@ pub enum Outside {
     /// QEMU is ours.
     Qtest(QtestControl),
     /// QEMU is around us: who started it reads in this folder what is wanted of the card `id`, and says
-    /// that it is done (`tests/vm_faults.rs`).
+    /// that it is done (`tests/vm/faults.rs`).
     Vm { folder: PathBuf, id: String },
 }
 

@@ -1,4 +1,4 @@
-//! What only the VM can show: run there by `tests/vm_card.rs`, over VFIO with `PINWIRE_DEVICE`, the
+//! What only the VM can show: run there by `tests/vm/card.rs`, over VFIO with `PINWIRE_DEVICE`, the
 //! kernel's driver on a twin card (`PINWIRE_WIRE`) at the other end of the cable.
 
 #[path = "../nic/wire.rs"]

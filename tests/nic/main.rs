@@ -1,7 +1,7 @@
 //! One set of tests for a network card, run by the same bodies wherever there is one.
 //!
 //! On the host: over each of QEMU's models, with the test at the other end of the cable, and over cards
-//! that the test plays. In the VM (`tests/vm_card.rs` starts it there): over VFIO with
+//! that the test plays. In the VM (`tests/vm/card.rs` starts it there): over VFIO with
 //! `PINWIRE_DEVICE=0000:00:03.0`, and the kernel's driver on a twin card, `PINWIRE_WIRE=eth0`, at the
 //! other end. Each body that has passed is noted in the file `PINWIRE_TABLE`, for `qemu/table`.
 

@@ -1,5 +1,5 @@
 //! One of our cards and the kernel's driver at the other end of the cable, in the VM: what one sends,
-//! the other takes, and the kernel's own counters have nothing against it. `tests/vm_peer.rs` takes
+//! the other takes, and the kernel's own counters have nothing against it. `tests/vm/peer.rs` takes
 //! this there, with our card in `PINWIRE_DEVICE` and the kernel's interface in `PINWIRE_WIRE`.
 #![cfg(feature = "net")]
 

@@ -1,4 +1,4 @@
-//! The VFIO backend on real devices: run inside the VM by `tests/vm_vfio.rs`, which bound an e1000
+//! The VFIO backend on real devices: run inside the VM by `tests/vm/vfio.rs`, which bound an e1000
 //! (no MSI, no reset), an e1000e (MSI, MSI-X), two e1000 in one group, and an e1000 alone on its bus
 //! (reset with that) to vfio-pci. The first and the last are on one hub.
 

@@ -1,9 +1,9 @@
 //! The driver over VFIO, in the VM: the tests of `tests/nic` and `tests/guest`, run inside, and what
 //! can only be seen from outside.
 
-mod common;
-
 use std::io::Write;
+
+use crate::common;
 
 /// Runs `command` in a VM with two NICs on one hub, an e1000 that is ours and another that is the
 /// kernel's.

@@ -1,12 +1,12 @@
 //! `qemu/ladder`, small: rungs by one card in the VM, which the kernel and pinwire drive in turn, to a far
 //! end outside that is not our code. What a rung says that it copies is what the kernel was seen to copy.
 
-mod common;
-
 use std::collections::BTreeMap;
 use std::process::Command;
 
 use serde_json::Value;
+
+use crate::common;
 
 /// Bytes of the file.
 const SIZE: u64 = 2 << 20;

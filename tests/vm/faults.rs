@@ -2,11 +2,11 @@
 //! cable. The tests inside are those of `tests/events`; and the command, which ends with a word of what
 //! happened.
 
-mod common;
-
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
+
+use crate::common;
 
 /// Does what is asked of QEMU in the file `asked` of the share: a command and its arguments.
 fn serve(share: &Path, socket: &Path, ended: &AtomicBool) {

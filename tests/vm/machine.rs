@@ -1,8 +1,8 @@
 //! The VM itself: what the tests that run in it rely on. None of our driver code is involved.
 
-mod common;
-
 use std::process::Output;
+
+use crate::common;
 
 fn stdout(output: &Output) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned()

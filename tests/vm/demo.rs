@@ -1,8 +1,8 @@
 //! The demo: what the README promises.
 
-mod common;
-
 use std::process::{Command, Stdio};
+
+use crate::common;
 
 #[test]
 fn the_demo_tells_its_story_to_the_end() {

@@ -1,9 +1,9 @@
 //! The rungs on the guest's kernel, which is older than most hosts', and on a file system whose files share
 //! blocks: the tests of `tests/ladder.rs`, run inside.
 
-mod common;
-
 use std::process::Command;
+
+use crate::common;
 
 /// Not in the VM: what needs python, 5 GiB of a sparse file through an emulated processor, what measures
 /// its patience, and what a namespace of a newer kernel has of its own.

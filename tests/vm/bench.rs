@@ -4,11 +4,11 @@
 //! made for a packet, as strace counts them, and no more than one notification for a batch, as QEMU does.
 #![cfg(feature = "cli")]
 
-mod common;
-
 use std::collections::BTreeMap;
 
 use serde_json::Value;
+
+use crate::common;
 
 /// What `command` prints in a VM with two cards that nobody listens to, 0000:00:03.0 bound to
 /// vfio-pci and eth1 left to the kernel; nothing where VMs are not wanted.
@@ -259,7 +259,7 @@ fn virtio_is_notified_at_most_once_a_batch() {
 /// that does nothing else, and never in CI; a few minutes a card:
 ///
 /// ```text
-/// PINWIRE_VM=1 cargo test --test vm_bench -- --ignored --nocapture
+/// PINWIRE_VM=1 cargo test --test vm bench:: -- --ignored --nocapture
 /// ```
 mod speed {
     use std::sync::{Mutex, PoisonError};

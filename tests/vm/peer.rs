@@ -2,9 +2,9 @@
 //! at the end, VLANs, checksums and segments, against the kernel's own counters.
 #![cfg(feature = "cli")]
 
-mod common;
-
 use serde_json::Value;
+
+use crate::common;
 
 /// Bytes of UDP each way, a GiB together; `PINWIRE_UDP_BYTES` changes it.
 const UDP_BYTES: &str = "536870912";

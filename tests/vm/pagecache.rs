@@ -2,11 +2,11 @@
 //! it, held against what the disk counts (`/proc/diskstats`) and the kernel's own sums (`/proc/vmstat`).
 #![cfg(feature = "cli")]
 
-mod common;
-
 use std::collections::BTreeMap;
 
 use serde_json::Value;
+
+use crate::common;
 
 /// Pages of the file: 4 MiB.
 const PAGES: u64 = 1024;

@@ -2,10 +2,9 @@
 //! test inside is `tests/queues.rs`. The tap is in a network namespace of the test's own, in which it
 //! runs once more; the VM is, too: no root, and none is left.
 
-mod common;
-#[path = "queues/flows.rs"]
+#[path = "../queues/flows.rs"]
 mod flows;
-#[path = "nic/wire.rs"]
+#[path = "../nic/wire.rs"]
 #[allow(dead_code, reason = "shared with tests/nic")]
 mod wire;
 
@@ -14,6 +13,8 @@ use std::time::{Duration, Instant};
 
 use flows::{LAST, OUR_MAC, datagram, read_answer};
 use wire::{PacketSocket, Wire};
+
+use crate::common;
 
 const BOUND: Duration = Duration::from_secs(20);
 /// What `qemu/vm` gives its first card.

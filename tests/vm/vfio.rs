@@ -1,14 +1,14 @@
 //! VFIO for real: in the VM, with the kernel's own drivers, groups, limits and errors. One boot a
 //! test, many steps a boot.
 
-mod common;
-
 use std::collections::BTreeMap;
 use std::panic::{catch_unwind, resume_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use serde_json::Value;
+
+use crate::common;
 
 /// A step of a script: its name, its shell lines, and what they say: parts of it, one a line, in order.
 type Step<'a> = (&'a str, &'a str, &'a str);

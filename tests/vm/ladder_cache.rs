@@ -2,11 +2,11 @@
 //! had it is told why.
 #![cfg(feature = "cli")]
 
-mod common;
-
 use std::collections::BTreeMap;
 
 use serde_json::Value;
+
+use crate::common;
 
 /// Bytes of the file.
 const SIZE: u64 = 2_000_000;

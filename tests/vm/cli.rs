@@ -2,11 +2,11 @@
 //! socket outside the VM got.
 #![cfg(feature = "cli")]
 
-mod common;
-
 use std::net::{Ipv4Addr, UdpSocket};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
+
+use crate::common;
 
 /// Bytes of the headers of a datagram.
 const HEADERS: usize = 42;

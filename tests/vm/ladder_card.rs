@@ -2,10 +2,10 @@
 //! arrives otherwise than it was sent fails the run.
 #![cfg(feature = "cli")]
 
-mod common;
-
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
+
+use crate::common;
 
 /// A far end on this host, ended with the test.
 struct FarEnd {
@@ -37,7 +37,7 @@ impl Drop for FarEnd {
 
 #[test]
 fn the_card_is_given_back_and_a_wrong_hash_is_no_success() {
-    const HONEST: &str = include_str!("../qemu/far-end");
+    const HONEST: &str = include_str!("../../qemu/far-end");
     let lies = HONEST.replace("{digest.hexdigest()}", &"0".repeat(64));
     assert_ne!(lies, HONEST);
     let (honest, liar) = (FarEnd::start(HONEST), FarEnd::start(&lies));

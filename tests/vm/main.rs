@@ -1,0 +1,20 @@
+//! What runs in the VM, a boot a test or a few; `PINWIRE_VM=1` asks for it. All in one program, so that none
+//! has a processor to itself while others could boot.
+
+#[path = "../common/mod.rs"]
+mod common;
+
+mod bench;
+mod card;
+mod cli;
+mod demo;
+mod faults;
+mod ladder;
+mod ladder_cache;
+mod ladder_card;
+mod machine;
+mod pagecache;
+mod peer;
+mod rungs;
+mod tap;
+mod vfio;
