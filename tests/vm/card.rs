@@ -120,7 +120,7 @@ fn the_iommu_stops_what_is_not_mapped_and_says_where() {
 #[test]
 fn a_program_killed_in_the_middle_leaves_nothing_behind() {
     // Without hugepages, so that what a dead program had is given to the next that asks.
-    let options = ["--hugepages", "0", "--smp", "2"];
+    let options = ["--hugepages", "0"];
     let all = "/share/guest --test-threads=1 --nocapture killed";
     let Some(out) = run_with_twin(&options, &["guest"], all) else {
         return;

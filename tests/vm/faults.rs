@@ -39,7 +39,6 @@ fn run(nics: &str, peers: &str, command: &str) -> Option<String> {
         ["--net", peers],
         ["--share", share.to_str().unwrap()],
         ["--qmp", socket.to_str().unwrap()],
-        ["--smp", "2"],
     ];
     let ended = AtomicBool::new(false);
     let output = std::thread::scope(|scope| {

@@ -35,9 +35,7 @@ fn each_pair_is_woken_by_its_flows_and_sends(nic: &str, queues: usize) {
         /share/queues --exact over_vfio --ignored --nocapture"
     );
     let share = share.path().to_str().expect("a UTF-8 path");
-    let options = [
-        "--nic", nic, "--net", "tap:tap0", "--share", share, "--smp", "2",
-    ];
+    let options = ["--nic", nic, "--net", "tap:tap0", "--share", share];
     let cable = PacketSocket::open("tap0").expect("the tap");
     let before = arrived();
     let output = std::thread::scope(|scope| {
