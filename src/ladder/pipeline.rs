@@ -11,7 +11,7 @@ use std::os::fd::AsFd;
 
 use rustix::fs::{SeekFrom, seek};
 
-use super::uring::{Done, Uring, no_ring};
+use super::uring::{Done, Uring, is_transient, no_ring};
 use super::{Out, Stopped, Why, lack};
 
 /// Blocks at once.
@@ -228,8 +228,7 @@ impl<'a> Pipeline<'a> {
         let asks_for_report = self.way == Way::ZeroCopy && self.report;
         let sent = match done.result {
             Ok(sent) => sent,
-            // The one before it was done in part.
-            Err(error) if error.raw_os_error() == Some(libc::ECANCELED) => 0,
+            // Or the one before it was done in part.
             Err(error) if is_transient(&error) => 0,
             // Before Linux 6.2 it cannot say whether it copied.
             Err(error) if error.raw_os_error() == Some(libc::EINVAL) && asks_for_report => {
@@ -282,12 +281,4 @@ impl<'a> Pipeline<'a> {
 
 fn token(index: usize, sends: bool) -> u64 {
     (index as u64) << 1 | u64::from(sends)
-}
-
-/// Is it to be asked for again?
-fn is_transient(error: &io::Error) -> bool {
-    matches!(
-        error.kind(),
-        io::ErrorKind::Interrupted | io::ErrorKind::WouldBlock
-    )
 }

@@ -289,3 +289,12 @@ fn understand(entry: &cqueue::Entry) -> Done {
         notice,
     }
 }
+
+/// Is it to be asked for again? Canceled is what nobody did: the kernel starts a thread for what may wait, and
+/// gives up where signals come all the while.
+pub(super) fn is_transient(error: &io::Error) -> bool {
+    matches!(
+        error.raw_os_error(),
+        Some(libc::EINTR | libc::EAGAIN | libc::ECANCELED)
+    )
+}

@@ -12,7 +12,7 @@ use rustix::fs::{SeekFrom, seek};
 use super::super::Carrier::{Dma, Reference};
 use super::super::Place::{Card, PageCache, Pipe, Socket};
 use super::super::by_reference::{DATAGRAMS, tried};
-use super::super::uring::{Uring, no_ring};
+use super::super::uring::{Uring, is_transient, no_ring};
 use super::super::{BLOCK, Job, Kind, Out, Rung, Stopped, Why, lack};
 
 pub const RUNG: Rung = Rung {
@@ -41,6 +41,7 @@ fn run(job: &mut Job<'_>) -> Result<(), Stopped> {
     let uring = Uring::new(0, 0);
     let mut uring = uring.map_err(|error| out.stopped(no_ring(error)))?;
     let copies = out.is_datagrams() && !*DATAGRAMS;
+    let mut since = Instant::now();
     while let Some(most) = out.room()? {
         // What does not fit into the pipe would break the chain.
         let most = most.min(BLOCK);
@@ -48,6 +49,11 @@ fn run(job: &mut Job<'_>) -> Result<(), Stopped> {
         uring.splice(IN, file, fill.as_fd(), most, true);
         uring.splice(OUT, (pipe.as_fd(), None), out.socket()?, most, false);
         let [filled, gone] = both(&mut uring, out)?;
+        if filled.as_ref().is_err_and(is_transient) {
+            out.go_on(&since)?;
+            continue;
+        }
+        since = Instant::now();
         let filled = filled.map_err(|error| {
             let failed = out.failed("splice from the file", error);
             failed.or_missing(&lack::SPLICE_FROM_FILE)
