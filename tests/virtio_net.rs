@@ -172,6 +172,64 @@ fn a_frame_of_many_segments_and_one_that_begins_in_a_file_leave_whole() {
     });
 }
 
+/// A frame that begins `early` bytes early, in its headroom.
+fn early(pool: &Pool, early: usize, content: &[u8]) -> Frame {
+    let mut buf = pool.take().expect("a buffer");
+    buf.begin_early(early);
+    buf.fill(content);
+    buf.into()
+}
+
+#[test]
+fn a_frame_without_headroom_leaves_whole_at_any_place_of_a_batch() {
+    every_ring(|ring| {
+        let mut b = bench(PLAIN | ring, &small());
+        let pool = Pool::new(b.nic.dma(), 16, 2048).unwrap();
+        for begins in [0, 1, 51, 52, 53, 54, 63, 64] {
+            for place in 0..5 {
+                let content: Vec<_> = (0..5).map(|i| bytes(begins + i, 60 + i)).collect();
+                let frames = content.iter().enumerate();
+                let mut frames: Vec<_> = frames
+                    .map(|(nth, c)| early(&pool, if nth == place { begins } else { 0 }, c))
+                    .collect();
+                assert_eq!(b.nic.send(&mut frames).unwrap(), 5, "{begins} at {place}");
+                let sent = std::mem::take(&mut b.card().sent);
+                let expected = content.iter().map(|c| (1, [&[0; 12], &c[..]].concat()));
+                assert_eq!(sent, expected.collect::<Vec<_>>(), "{begins} at {place}");
+                assert_eq!(b.nic.reap(&mut Vec::new()).unwrap(), 5);
+            }
+        }
+        assert_eq!(b.memory.faults(), []);
+    });
+}
+
+#[test]
+fn empty_segments_of_a_frame_make_no_descriptor() {
+    every_ring(|ring| {
+        let mut b = bench(PLAIN | ring, &small());
+        let pool = Pool::new(b.nic.dma(), 8, 2048).unwrap();
+        let nothing = Pool::new(b.nic.dma(), 8, 0).unwrap();
+        let content = bytes(1, 120);
+        let empties = |pool: &Pool| pool.take().unwrap();
+        for first in [&nothing, &pool] {
+            let mut whole = Frame::from(empties(first));
+            whole.append(empties(&nothing));
+            whole.append(frame(&pool, &content[..60]).into_buf().unwrap());
+            whole.append(empties(&pool));
+            whole.append(frame(&pool, &content[60..]).into_buf().unwrap());
+            whole.append(empties(&nothing));
+            // The played card refuses descriptors of length 0.
+            assert_eq!(b.nic.send(&mut vec![whole]).unwrap(), 1);
+            assert_eq!(b.nic.reap(&mut Vec::new()).unwrap(), 1);
+            let (_, sent) = b.card().sent.pop().unwrap();
+            assert_eq!(sent[12..], content);
+        }
+        let mut all_empty = vec![Frame::from(empties(&nothing))];
+        assert!(b.nic.send(&mut all_empty).is_err());
+        assert_eq!(all_empty.len(), 1);
+    });
+}
+
 #[test]
 fn a_frame_over_several_buffers_is_joined() {
     for ring in [0, PACKED] {

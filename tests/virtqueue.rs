@@ -4,6 +4,7 @@
 mod virtio_model;
 
 use std::collections::VecDeque;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::{Arc, Mutex};
 
 use pinwire::Error;
@@ -573,6 +574,53 @@ both! {
             .unwrap();
     }
 
+    fn a_producer_that_panics_at_any_place_leaves_all_it_gave_and_nothing_else<R>() {
+        for (agreed, before, count) in [PLAIN, IN_ORDER]
+            .into_iter()
+            .flat_map(|agreed| (0..3).flat_map(move |before| (0..8).map(move |n| (agreed, before, n))))
+        {
+            let mut walk = Walk::new(bench::<R>(8, agreed), agreed);
+            // Twice round the ring, with what went before not shown to the device yet.
+            for step in 0..6 {
+                walk.step(&Step::PushEach(before, true));
+                walk.step(&Step::PushEachPanics(count, step % 2 == 0));
+                walk.step(&Step::Publish);
+                walk.step(&Step::Take(9));
+                assert!(walk.published.is_empty(), "the device found all that the ring kept");
+                while let Some((token, chain)) = walk.taken.pop_front() {
+                    let written = chain.writable();
+                    walk.b.give(&chain, written);
+                    walk.given.push_back((token, written, chain.count.into()));
+                }
+                walk.step(&Step::PopEachPanics(count));
+                walk.step(&Step::PopAll);
+            }
+            walk.walk(0, &[]);
+        }
+    }
+
+    fn no_descriptor_is_of_length_0<R>() {
+        for agreed in [PLAIN, INDIRECT, IN_ORDER] {
+            for empty in 0..31 {
+                for readable in 0..=5 {
+                    let mut walk = Walk::new(bench::<R>(8, agreed), agreed);
+                    walk.step(&Step::PushEmpty(5, readable, empty));
+                    walk.step(&Step::Publish);
+                    walk.step(&Step::Take(1));
+                    assert_eq!(walk.taken.len(), 1);
+                }
+            }
+        }
+        let nothing = [Piece { iova: Iova(0x1000), len: 0 }; 2];
+        for chain in [&nothing[..1], &nothing] {
+            let mut b = bench::<R>(8, PLAIN);
+            assert!(catch_unwind(AssertUnwindSafe(|| b.ring.push(chain, 1, 0))).is_err());
+            let each = catch_unwind(AssertUnwindSafe(|| b.ring.push_each(true, [(chain[0], 0)].into_iter())));
+            assert!(each.is_err());
+            assert_eq!((b.ring.in_flight(), b.ring.publish()), (0, None));
+        }
+    }
+
     fn what_comes_back_is_what_the_model_says<R>() {
         let mut runner = proptest::test_runner::TestRunner::new(ProptestConfig {
             cases: 300,
@@ -582,6 +630,9 @@ both! {
         let step = prop_oneof![
             4 => (1..=6usize, 0..=6usize).prop_map(|(count, readable)| Step::Push(count, readable)),
             2 => (0..12usize, any::<bool>()).prop_map(|(count, write)| Step::PushEach(count, write)),
+            1 => (0..12usize, any::<bool>()).prop_map(|(count, write)| Step::PushEachPanics(count, write)),
+            2 => (1..=6usize, 0..=6usize, any::<u8>())
+                .prop_map(|(count, readable, empty)| Step::PushEmpty(count, readable, empty)),
             2 => Just(Step::Publish),
             2 => (1..9usize).prop_map(Step::Take),
             3 => (any::<prop::sample::Index>(), 0..200u32).prop_map(|(w, len)| Step::Give(w, len)),
@@ -589,6 +640,7 @@ both! {
             3 => Just(Step::Pop),
             1 => Just(Step::PopAll),
             2 => (0..12usize).prop_map(Step::PopEach),
+            1 => (0..12usize).prop_map(Step::PopEachPanics),
         ];
         let agreed = (any::<bool>(), any::<bool>(), any::<bool>()).prop_map(
             |(event_idx, indirect, in_order)| Agreed { packed: R::PACKED, event_idx, indirect, in_order },
@@ -747,8 +799,12 @@ fn a_packed_rings_marks_are_what_is_in_memory() {
 enum Step {
     /// Pieces, and how many of them are readable.
     Push(usize, usize),
+    /// As [`Step::Push`], the pieces of length 0 that have a bit of the last.
+    PushEmpty(usize, usize, u8),
     /// Chains of one piece, and whether the device writes them.
     PushEach(usize, bool),
+    /// The same, by an iterator that panics after them.
+    PushEachPanics(usize, bool),
     Publish,
     /// The device takes up to as many.
     Take(usize),
@@ -760,6 +816,8 @@ enum Step {
     PopAll,
     /// Up to as many.
     PopEach(usize),
+    /// All, to a callback that panics as it has got so many.
+    PopEachPanics(usize),
     /// The device writes somewhere into the queue's memory: which 4 bytes, what.
     Scribble(prop::sample::Index, u32),
     /// It says that it used a chain: id, length, entries or descriptors.
@@ -965,6 +1023,48 @@ impl<R: Kind> Walk<R> {
                     (first..self.token).map(|token| (token, seen(&pieces(token, 1), readable))),
                 );
             }
+            Step::PushEachPanics(count, is_writable) => {
+                let fits = self.room.min(*count);
+                let first = self.token;
+                let chains = (first..).map(|token| {
+                    if token - first == *count as u64 {
+                        resume_unwind(Box::new("no more"));
+                    }
+                    (pieces(token, 1)[0], token)
+                });
+                let ring = &mut self.b.ring;
+                let pushed =
+                    catch_unwind(AssertUnwindSafe(|| ring.push_each(*is_writable, chains)));
+                assert_eq!(pushed.is_err(), *count < self.room);
+                self.room -= fits;
+                self.token += fits as u64;
+                let readable = usize::from(!is_writable);
+                self.pushed.extend(
+                    (first..self.token).map(|token| (token, seen(&pieces(token, 1), readable))),
+                );
+            }
+            Step::PushEmpty(count, readable, empty) => {
+                let readable = *readable.min(count);
+                let (token, mut these) = (self.token, pieces(self.token, *count));
+                for (nth, piece) in these.iter_mut().enumerate() {
+                    if empty >> nth & 1 != 0 {
+                        piece.len = 0;
+                    }
+                }
+                let mut wanted = seen(&these, readable);
+                wanted.retain(|piece| piece.1 > 0);
+                if wanted.is_empty() {
+                    return;
+                }
+                let needs = self.b.ring.needs(wanted.len());
+                let done = self.b.ring.push(&these, readable, token);
+                assert_eq!(done.is_ok(), needs <= self.room);
+                if done.is_ok() {
+                    self.token += 1;
+                    self.room -= needs;
+                    self.pushed.push_back((token, wanted));
+                }
+            }
             Step::Publish => {
                 self.b.ring.publish();
                 self.published.append(&mut self.pushed);
@@ -1021,6 +1121,24 @@ impl<R: Kind> Walk<R> {
                 assert_eq!(popped.unwrap(), got.len());
                 // It may have seen fewer than there are, but not none.
                 assert_eq!(got.is_empty(), *most == 0 || self.given.is_empty());
+                for got in got {
+                    let (token, len, count) = self.given.pop_front().expect("one too many");
+                    assert_eq!(got, (token, len));
+                    self.room += count;
+                }
+            }
+            Step::PopEachPanics(at) => {
+                let mut got = Vec::new();
+                let ring = &mut self.b.ring;
+                let popped = catch_unwind(AssertUnwindSafe(|| {
+                    ring.pop_each(usize::MAX, |used| {
+                        got.push((used.token, used.written));
+                        if got.len() > *at {
+                            resume_unwind(Box::new("enough"));
+                        }
+                    })
+                }));
+                assert_eq!(popped.is_err(), got.len() > *at);
                 for got in got {
                     let (token, len, count) = self.given.pop_front().expect("one too many");
                     assert_eq!(got, (token, len));

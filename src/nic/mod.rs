@@ -6,6 +6,7 @@
 
 pub mod e1000;
 pub mod e1000e;
+mod front;
 mod intel;
 mod pair;
 mod sums;

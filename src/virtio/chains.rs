@@ -5,7 +5,9 @@
 //! stay linked in the same order. Where the device works in order (VIRTIO_F_IN_ORDER) they go out
 //! and come back round in a circle, and the links never change.
 
-use super::ring::{Piece, RingConfig};
+use std::cell::Cell;
+
+use super::ring::{EMPTY, OnDrop, Piece, RingConfig};
 use crate::error::Error;
 
 /// The chains of one queue.
@@ -252,6 +254,9 @@ impl<T> Chains<T> {
     /// As [`Chains::put`] for many of one piece each, from [`Chains::next_id`] on, as long as there is
     /// room; before each, `write` gets its id, how many were pushed before it, and its piece. Gives
     /// how many.
+    ///
+    /// A panic of `items` comes between two chains, of which each is either kept here or was not written:
+    /// what counts them is put down on the way out, whichever way that is.
     #[inline]
     pub(super) fn put_each(
         &mut self,
@@ -259,24 +264,28 @@ impl<T> Chains<T> {
         items: impl Iterator<Item = (Piece, T)>,
         mut write: impl FnMut(u16, u64, Piece),
     ) -> usize {
-        // All in registers; where `items` panics, what was taken from it is leaked.
+        let (before, room) = (self.pushed, self.room);
         let slots = &mut self.slots[..];
-        let (mut id, mut seq) = (self.first_free, self.pushed);
-        for (piece, token) in items.take(self.room) {
-            write(id, seq, piece);
+        // All in registers, meanwhile.
+        let at = Cell::new((self.first_free, self.pushed));
+        let (first_free, pushed, left) = (&mut self.first_free, &mut self.pushed, &mut self.room);
+        let put_down = OnDrop(|| {
+            (*first_free, *pushed) = at.get();
+            *left -= (*pushed - before) as usize;
+        });
+        for (piece, token) in items.take(room) {
+            let (id, seq) = at.get();
+            assert!(piece.len > 0, "{EMPTY}");
             let slot = &mut slots[usize::from(id)];
+            write(id, seq, piece);
             std::mem::forget(slot.token.replace(token));
             slot.seq = seq;
             slot.writable = if is_writable { piece.len } else { 0 };
             slot.count = 1;
-            id = slot.next;
-            seq += 1;
+            at.set((slot.next, seq + 1));
         }
-        let count = (seq - self.pushed) as usize;
-        self.first_free = id;
-        self.pushed = seq;
-        self.room -= count;
-        count
+        drop(put_down);
+        (at.get().1 - before) as usize
     }
 
     /// The device says that it used a chain. Gives the token, bytes written, and the number of
@@ -291,7 +300,7 @@ impl<T> Chains<T> {
     }
 
     /// As [`Chains::take`] for each of `said`, until there are no more, at most `most`. Gives how many,
-    /// and what was wrong.
+    /// and what was wrong. Where `take` panics, what it got is its own, and the rest is still here.
     #[inline]
     pub(super) fn take_each(
         &mut self,
@@ -300,17 +309,23 @@ impl<T> Chains<T> {
         mut said: impl FnMut() -> Option<Said>,
         mut take: impl FnMut(T, u32, u16),
     ) -> (usize, Result<(), Lie>) {
-        // All in registers; where `take` panics, the slots given back until then are lost.
         let (slots, published) = (&mut self.slots[..], self.published);
-        let (mut count, mut room, mut first_free) = (0, self.room, self.first_free);
+        // All in registers, meanwhile.
+        let at = Cell::new((self.first_free, self.room, 0));
+        let (first_free, room, popped) = (&mut self.first_free, &mut self.room, &mut self.popped);
+        let put_down = OnDrop(|| {
+            let count;
+            (*first_free, *room, count) = at.get();
+            *popped += count;
+        });
         let mut end = Ok(());
-        while count < most
+        while at.get().2 < most as u64
             && let Some(said) = said()
         {
+            let (mut first_free, room, count) = at.get();
             match give_back(slots, published, &mut first_free, said, linked) {
                 Ok((token, written, descriptors)) => {
-                    room += usize::from(descriptors);
-                    count += 1;
+                    at.set((first_free, room + usize::from(descriptors), count + 1));
                     take(token, written, descriptors);
                 }
                 Err(lie) => {
@@ -319,9 +334,8 @@ impl<T> Chains<T> {
                 }
             }
         }
-        (self.room, self.first_free) = (room, first_free);
-        self.popped += count as u64;
-        (count, end)
+        drop(put_down);
+        (at.get().2 as usize, end)
     }
 
     /// With IN_ORDER: are there chains that the device used and that were not taken back?

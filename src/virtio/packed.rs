@@ -13,7 +13,10 @@ use std::time::Duration;
 use super::chains::{Chains, Lie, Said};
 use super::desc::{Desc, DescFlags, PackedWord, Tables, describe_packed};
 use super::event::{OFFSET, WRAP, need_event_packed};
-use super::ring::{Areas, Piece, Ring, RingConfig, Used, notification, pop_one_by_one, writable};
+use super::ring::{
+    Areas, EMPTY, OnDrop, Piece, Ring, RingConfig, Used, notification, pop_one_by_one,
+    without_empty, writable,
+};
 use crate::barrier::{dma_mb, dma_rmb, dma_wmb};
 use crate::dma::{DmaArray, DmaSpace, Iova};
 use crate::error::{Error, Result};
@@ -84,10 +87,13 @@ impl Events {
     }
 }
 
-impl<T> Packed<T> {
+impl<T: Send> Packed<T> {
     /// A chain of several pieces, in a table where that pays, else in descriptors one by one.
     fn push_pieces(&mut self, pieces: &[Piece], readable: usize, token: T) -> Result<(), T> {
-        assert!(!pieces.is_empty(), "a chain has at least one piece");
+        if pieces.is_empty() || pieces.iter().any(|piece| piece.len == 0) {
+            let (pieces, readable) = without_empty(pieces, readable);
+            return self.push(&pieces, readable, token);
+        }
         let needs = Tables::needs(self.tables.as_ref(), pieces.len(), self.descs.len());
         if needs > self.chains.room() {
             return Err(token);
@@ -363,6 +369,7 @@ impl<T: Send> Ring<T> for Packed<T> {
         let [piece] = pieces else {
             return self.push_pieces(pieces, readable, token);
         };
+        assert!(piece.len > 0, "{EMPTY}");
         if self.chains.room() == 0 {
             return Err(token);
         }
@@ -393,10 +400,20 @@ impl<T: Send> Ring<T> for Packed<T> {
             first = 1;
         }
         let descs = &self.descs[..];
-        let mut next = usize::from(self.next_avail);
         let flags = DescFlags::write_if(is_writable);
-        let mut whose = word1(0, 0, flags, self.avail_flags);
+        // Place, word without length and id, how many; put down also where `chains` panics.
+        let whose = word1(0, 0, flags, self.avail_flags);
+        let at = Cell::new((usize::from(self.next_avail), whose, 0));
+        let (next_avail, avail_flags) = (&mut self.next_avail, &mut self.avail_flags);
+        let unpublished = &mut self.unpublished;
+        let put_down = OnDrop(|| {
+            let (next, whose, count) = at.get();
+            *next_avail = next as u16;
+            *avail_flags = PackedWord::from(whose).flags.bits() & FLIP;
+            *unpublished += count;
+        });
         let count = self.chains.put_each(is_writable, chains, |id, _, piece| {
+            let (mut next, mut whose, count) = at.get();
             let desc = &descs[next];
             desc.set_iova(piece.iova);
             desc.hand_over(whose | word1(piece.len, id, DescFlags::empty(), 0));
@@ -405,10 +422,9 @@ impl<T: Send> Ring<T> for Packed<T> {
                 next = 0;
                 whose ^= word1(0, 0, DescFlags::empty(), FLIP);
             }
+            at.set((next, whose, count + 1));
         });
-        self.next_avail = next as u16;
-        self.avail_flags = PackedWord::from(whose).flags.bits() & FLIP;
-        self.unpublished += count as u16;
+        drop(put_down);
         first + count
     }
 
@@ -469,8 +485,13 @@ impl<T: Send> Ring<T> for Packed<T> {
             return pop_one_by_one(self, most, take);
         }
         let descs = &self.descs[..];
-        // One closure looks there, the other goes on from there.
+        // One closure looks there, the other goes on from there; put down also where `take` panics.
         let at = Cell::new((usize::from(self.next_used), self.used_flags));
+        let (next_used, used_flags) = (&mut self.next_used, &mut self.used_flags);
+        let put_down = OnDrop(|| {
+            let (next, flags) = at.get();
+            (*next_used, *used_flags) = (next as u16, flags);
+        });
         let (count, end) = self.chains.take_each(
             false,
             most,
@@ -495,8 +516,7 @@ impl<T: Send> Ring<T> for Packed<T> {
                 take(Used { token, written });
             },
         );
-        let (next, used_flags) = at.get();
-        (self.next_used, self.used_flags) = (next as u16, used_flags);
+        drop(put_down);
         match end {
             Ok(()) if count == 0 && self.chains.is_shut() => Err(self.lied(Lie::Before)),
             Ok(()) => Ok(count),

@@ -88,17 +88,24 @@ pub trait Ring<T>: Send + Sized {
     fn needs(&self, pieces: usize) -> usize;
 
     /// Makes a chain available: the first `readable` of `pieces` are for the device to read, the
-    /// others to write. The device does not look before [`Ring::publish`].
+    /// others to write; those of length 0 are left out. The device does not look before
+    /// [`Ring::publish`].
     ///
     /// # Errors
     /// The token again where there is no room.
     ///
     /// # Panics
-    /// Where there is no piece.
+    /// Where there is no piece, or none that is not empty.
     fn push(&mut self, pieces: &[Piece], readable: usize, token: T) -> Result<(), T>;
 
     /// As [`Ring::push`] for chains of one piece, for the device to read or, where `is_writable`, to
     /// write; as many as there is room for. Gives how many: the others are still in `chains`.
+    ///
+    /// Where `chains` panics, what it gave before is in the ring and goes with the next
+    /// [`Ring::publish`]; nothing else is.
+    ///
+    /// # Panics
+    /// At an empty piece, which is dropped with its token.
     fn push_each(&mut self, is_writable: bool, chains: impl Iterator<Item = (Piece, T)>) -> usize;
 
     /// Shows the device all that was pushed. What to write to its notification register, where it
@@ -116,7 +123,8 @@ pub trait Ring<T>: Send + Sized {
     /// then, but by [`Ring::reset`].
     fn pop(&mut self) -> Result<Option<Used<T>>>;
 
-    /// As [`Ring::pop`], up to `most` times. Gives how many went to `take`.
+    /// As [`Ring::pop`], up to `most` times. Gives how many went to `take`. Where `take` panics, what it
+    /// has not got yet comes back later.
     ///
     /// # Errors
     /// As [`Ring::pop`]; what came before the lie went to `take`.
@@ -187,6 +195,34 @@ pub(super) fn pop_one_by_one<T, R: Ring<T>>(
         count += 1;
     }
     Ok(count)
+}
+
+/// What no caller may ask for: a device that meets a descriptor of length 0 may do anything (§2.7.4.2:
+/// QEMU gives the device up). Empty pieces of a chain are left out; a chain of nothing else is none.
+pub(super) const EMPTY: &str = "a chain has at least one piece that is not empty";
+
+/// The chain without its empty pieces, and how many of those left are readable.
+///
+/// # Panics
+/// Where none is left.
+#[cold]
+pub(super) fn without_empty(pieces: &[Piece], readable: usize) -> (Vec<Piece>, usize) {
+    let is_full = |piece: &&Piece| piece.len > 0;
+    let readable = pieces.iter().take(readable).filter(is_full).count();
+    let full: Vec<_> = pieces.iter().filter(is_full).copied().collect();
+    assert!(!full.is_empty(), "{EMPTY}");
+    (full, readable)
+}
+
+/// Does something as it goes: on the way out of a block, also by a panic. So what a ring counts is
+/// right whoever panics in between.
+pub(super) struct OnDrop<F: FnMut()>(pub F);
+
+impl<F: FnMut()> Drop for OnDrop<F> {
+    #[inline]
+    fn drop(&mut self) {
+        (self.0)();
+    }
 }
 
 /// Bytes that the device may write into a chain.

@@ -5,6 +5,7 @@
 //! in `idx`, which wraps at 65536. A chain's token stays in [`Chains`] from push to pop. The owner of
 //! the ring stops the device before it drops the ring, or leaks it.
 
+use std::cell::Cell;
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, AtomicU64, Ordering};
@@ -13,7 +14,10 @@ use std::time::Duration;
 use super::chains::{Chains, Lie, Said};
 use super::desc::{Desc, DescFlags, SplitWord, Tables, describe_split};
 use super::event::need_event;
-use super::ring::{Areas, Piece, Ring, RingConfig, Used, notification, pop_one_by_one, writable};
+use super::ring::{
+    Areas, EMPTY, OnDrop, Piece, Ring, RingConfig, Used, notification, pop_one_by_one,
+    without_empty, writable,
+};
 use crate::barrier::{dma_mb, dma_rmb, dma_wmb};
 use crate::dma::{DmaArray, DmaSpace, Iova};
 use crate::error::{Error, Result};
@@ -150,10 +154,13 @@ impl UsedRing {
     }
 }
 
-impl<T> Split<T> {
+impl<T: Send> Split<T> {
     /// A chain of several pieces, in a table where that pays, else linked.
     fn push_pieces(&mut self, pieces: &[Piece], readable: usize, token: T) -> Result<(), T> {
-        assert!(!pieces.is_empty(), "a chain has at least one piece");
+        if pieces.is_empty() || pieces.iter().any(|piece| piece.len == 0) {
+            let (pieces, readable) = without_empty(pieces, readable);
+            return self.push(&pieces, readable, token);
+        }
         let needs = Tables::needs(self.tables.as_ref(), pieces.len(), self.descs.len());
         if needs > self.chains.room() {
             return Err(token);
@@ -332,6 +339,7 @@ impl<T: Send> Ring<T> for Split<T> {
         let [piece] = pieces else {
             return self.push_pieces(pieces, readable, token);
         };
+        assert!(piece.len > 0, "{EMPTY}");
         if self.chains.room() == 0 {
             return Err(token);
         }
@@ -408,20 +416,27 @@ impl<T: Send> Ring<T> for Split<T> {
         if self.taken == self.seen && !self.look()? {
             return Ok(0);
         }
-        let (entries, mut taken) = (self.used.entries(), usize::from(self.taken));
+        let entries = self.used.entries();
+        // One closure looks there, the other goes on from there; put down also where `take` panics.
+        let at = Cell::new(self.taken);
+        let most = most.min(usize::from(self.seen.wrapping_sub(self.taken)));
+        let taken = &mut self.taken;
+        let put_down = OnDrop(|| *taken = at.get());
         let (count, end) = self.chains.take_each(
             true,
-            most.min(usize::from(self.seen.wrapping_sub(self.taken))),
+            most,
             || {
                 // The size is a power of two, and this the way to say so for which the compiler needs
                 // no check.
-                let entry = &entries[taken & (entries.len() - 1)];
-                taken = taken.wrapping_add(1);
+                let entry = &entries[usize::from(at.get()) & (entries.len() - 1)];
                 Some(UsedRing::said(entry.load(Ordering::Relaxed)))
             },
-            |token, written, _| take(Used { token, written }),
+            |token, written, _| {
+                at.set(at.get().wrapping_add(1));
+                take(Used { token, written });
+            },
         );
-        self.taken = self.taken.wrapping_add(count as u16);
+        drop(put_down);
         match end {
             Ok(()) => Ok(count),
             Err(lie) => Err(self.lied(lie)),

@@ -189,6 +189,10 @@ impl Queue {
             "a readable piece after a writable one"
         );
         assert!(chain.pieces.len() <= usize::from(self.size), "a long chain");
+        assert!(
+            chain.pieces.iter().all(|piece| piece.1 > 0),
+            "a descriptor of length 0"
+        );
         Some(chain)
     }
 

@@ -1,16 +1,18 @@
 //! The transmit queue, §5.1.6.2.
 //!
 //! A frame goes out with its header right before it, in the headroom of its first buffer: a plain
-//! frame is one descriptor. A frame that begins with a slice of a file, which has no headroom, gets a
-//! header in a buffer of the queue's own. Between push and reap a frame belongs to the ring.
+//! frame is one descriptor. A frame whose first segment has no headroom left (a slice of a file, a buffer
+//! that begins early) gets a header in a buffer of the queue's own. Between push and reap a frame belongs
+//! to the ring.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::features as f;
 use super::header::{HEADER, Header};
-use crate::dma::{DmaBuf, DmaSpace, Frame, Offload, OffloadFlags, Pool};
+use crate::dma::{DmaBuf, DmaSpace, Frame, Iova, Offload, OffloadFlags, Pool, Segment};
 use crate::error::{Error, Result};
+use crate::nic::front::Front;
 use crate::nic::sums::{sum_ipv4, sum_pseudo};
 use crate::nic::{Mac, NO_IPV6_CHECKSUM, RingView};
 use crate::virtio::{Doorbell, Piece, Ring};
@@ -83,47 +85,25 @@ impl<R: Ring<Sent>, D: Doorbell> Tx<R, D> {
         })
     }
 
-    /// Moves frames from the front of `frames` into the ring, as many as there is room for.
+    /// Moves frames from the front of `frames` into the ring, as many as there is room for. All that can
+    /// go wrong with a frame does so while it is in the batch still: what moves it into the ring cannot
+    /// fail.
     pub(super) fn post(&mut self, frames: &mut Vec<Frame>) -> Result<usize> {
-        let sent = self.post_plain(frames);
-        if frames.is_empty() {
-            return Ok(sent);
+        let mut posted = self.post_plain(frames);
+        if frames.is_empty() || self.ring.room() == 0 {
+            return Ok(posted);
         }
-        let (fitting, refused) = self.fitting(frames);
-        for frame in frames.drain(..fitting) {
-            self.push(frame);
+        let mut front = Front::of(frames);
+        while let Some(frame) = front.first()
+            && let Some(header) = self.lay_out(frame)?
+        {
+            let frame = front.take();
+            let sent = Sent { frame, header };
+            let pushed = self.ring.push(&self.pieces, self.pieces.len(), sent);
+            debug_assert!(pushed.is_ok(), "there was room");
+            posted += 1;
         }
-        match refused {
-            Some(error) => Err(error),
-            None => Ok(sent + fitting),
-        }
-    }
-
-    /// How many of `frames`, from the front, the ring has room for and the device can send; and what
-    /// is wrong with the one after them.
-    fn fitting(&self, frames: &[Frame]) -> (usize, Option<Error>) {
-        let mut left = self.ring.room();
-        for (nth, frame) in frames.iter().enumerate() {
-            if left == 0 {
-                return (nth, None);
-            }
-            if let Err(error) = self.check(frame) {
-                return (nth, Some(error));
-            }
-            let needs = self.ring.needs(pieces_of(frame));
-            if needs > self.ring.size() {
-                let error = self.not_offered(format!(
-                    "send a frame of {needs} descriptors: the ring has {}",
-                    self.ring.size()
-                ));
-                return (nth, Some(error));
-            }
-            if needs > left {
-                return (nth, None);
-            }
-            left -= needs;
-        }
-        (frames.len(), None)
+        Ok(posted)
     }
 
     /// As [`Tx::post`] for all [`plain`] frames at the front.
@@ -131,16 +111,16 @@ impl<R: Ring<Sent>, D: Doorbell> Tx<R, D> {
     fn post_plain(&mut self, frames: &mut Vec<Frame>) -> usize {
         let most = self.ring.room().min(frames.len());
         let max = self.max_frame;
-        let count = frames[..most]
-            .iter()
-            .take_while(|frame| plain(frame, max))
-            .count();
-        let chains = frames.drain(..count).map(|mut frame| {
-            let first = frame.first_mut();
+        // Headers first: a frame that begins in its headroom has no room for one, and is not plain.
+        let is_other = |frame: &mut Frame| {
+            !plain(frame, max) || frame.first_mut().put_header([0; HEADER]).is_none()
+        };
+        let count = frames[..most].iter_mut().position(is_other);
+        let count = count.unwrap_or(most);
+        let chains = frames.drain(..count).map(|frame| {
+            let first = frame.first();
             let len = (first.len() + HEADER) as u32;
-            let iova = first
-                .put_header([0; HEADER])
-                .expect("a buffer has headroom");
+            let iova = Iova(first.iova().0 - HEADER as u64);
             let header = None;
             let frame = Some(frame);
             (Piece { iova, len }, Sent { frame, header })
@@ -150,9 +130,27 @@ impl<R: Ring<Sent>, D: Doorbell> Tx<R, D> {
         count
     }
 
-    /// Any frame that [`Tx::fitting`] saw room for, with its header.
-    fn push(&mut self, mut frame: Frame) {
-        self.finish(&mut frame);
+    /// Writes the header of any frame and puts its chain into `self.pieces`; gives the buffer that the
+    /// header lies in, where the frame has no room for it. `None`: the ring has no room now.
+    ///
+    /// # Errors
+    /// A frame that the device cannot send.
+    fn lay_out(&mut self, frame: &mut Frame) -> Result<Option<Option<DmaBuf>>> {
+        if self.ring.room() == 0 {
+            return Ok(None);
+        }
+        self.check(frame)?;
+        let needs = self.ring.needs(pieces_of(frame));
+        if needs > self.ring.size() {
+            return Err(self.not_offered(format!(
+                "send a frame of {needs} descriptors: the ring has {}",
+                self.ring.size()
+            )));
+        }
+        if needs > self.ring.room() {
+            return Ok(None);
+        }
+        self.finish(frame);
         let bytes = Header::of(frame.offload()).to_bytes();
         let first = frame.first_mut();
         let (iova, len) = (first.iova(), first.len() as u32);
@@ -162,25 +160,25 @@ impl<R: Ring<Sent>, D: Doorbell> Tx<R, D> {
             let len = len + HEADER as u32;
             self.pieces.push(Piece { iova, len });
         } else {
-            let mut buf = self.headers.take().expect("one for each descriptor");
+            // One for each descriptor, so there is one.
+            let Some(mut buf) = self.headers.take() else {
+                return Ok(None);
+            };
             buf.fill(&bytes);
-            let header_len = HEADER as u32;
             self.pieces.push(Piece {
                 iova: buf.iova(),
-                len: header_len,
+                len: HEADER as u32,
             });
-            self.pieces.push(Piece { iova, len });
+            if len > 0 {
+                self.pieces.push(Piece { iova, len });
+            }
             header = Some(buf);
         }
-        let rest = frame.segments().skip(1).filter(|segment| segment.len() > 0);
-        self.pieces.extend(rest.map(|segment| Piece {
+        self.pieces.extend(rest_of(frame).map(|segment| Piece {
             iova: segment.iova(),
             len: segment.len() as u32,
         }));
-        let frame = Some(frame);
-        let sent = Sent { frame, header };
-        let pushed = self.ring.push(&self.pieces, self.pieces.len(), sent);
-        debug_assert!(pushed.is_ok(), "there was room");
+        Ok(Some(header))
     }
 
     /// Tells the network where the card is; `false` where there is no room now. A reverse ARP request
@@ -486,8 +484,14 @@ fn plain(frame: &Frame, max: usize) -> bool {
     segment.is_buffer() && (MIN_FRAME..=max).contains(&segment.len()) && frame.offload().is_none()
 }
 
+/// What comes after the first segment; no descriptor is of length 0.
+fn rest_of(frame: &Frame) -> impl Iterator<Item = &Segment> {
+    frame.segments().skip(1).filter(|segment| segment.len() > 0)
+}
+
 /// How many pieces the frame is in, with its header.
 fn pieces_of(frame: &Frame) -> usize {
-    let rest = frame.segments().skip(1).filter(|segment| segment.len() > 0);
-    1 + usize::from(!frame.first().is_buffer()) + rest.count()
+    let first = frame.first();
+    let apart = first.headroom::<HEADER>().is_none() && first.len() > 0;
+    1 + usize::from(apart) + rest_of(frame).count()
 }
