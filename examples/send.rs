@@ -46,6 +46,10 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             return Err("the card is there, but sends nothing: is its link up?".into());
         }
     }
-    println!("sent {sent}; the card counted {}", nic.stats().tx_frames);
+    let stats = nic.stats();
+    println!(
+        "sent {sent}; the {} counted {}",
+        stats.counted_by, stats.tx_frames
+    );
     Ok(())
 }

@@ -146,14 +146,13 @@ impl Args {
         }
         let ways = Side::BOTH.map(|side| {
             let (name, model, mac) = &cards[side as usize];
-            let after = forward.card(side).stats();
+            let stats = forward.card(side).stats();
             Way {
                 name,
                 model,
                 mac: *mac,
                 passed: forward.passed(side),
-                missed: after.rx_missed - before[side as usize].rx_missed,
-                counted: counted(before[side as usize], after),
+                counted: stats.since(before[side as usize]),
             }
         });
         self.report(&ways, took)?;
@@ -181,7 +180,7 @@ impl Args {
         let mut rows = vec![
             ("A", format!("{}, {}, {}", a.name, a.model, a.mac)),
             ("B", format!("{}, {}, {}", b.name, b.model, b.mac)),
-            ("seconds", format!("{seconds:.3}")),
+            ("seconds", output::seconds(seconds)),
             ("packets/s", grouped(rate.round() as u64)),
         ];
         let names = [
@@ -191,7 +190,8 @@ impl Args {
         for (way, [passed, dropped, missed]) in ways.iter().zip(names) {
             rows.push((passed, way.passed()));
             rows.push((dropped, way.dropped()));
-            rows.push((missed, grouped(way.missed)));
+            let none = || output::NOT_COUNTED.to_owned();
+            rows.push((missed, way.counted.rx_missed.map_or_else(none, grouped)));
         }
         output::line(output::summary(&rows))
     }
@@ -203,16 +203,8 @@ struct Way<'a> {
     model: &'a str,
     mac: Mac,
     passed: Passed,
-    missed: u64,
-    /// What the card itself counted: frames received and sent.
-    counted: (u64, u64),
-}
-
-fn counted(before: Stats, after: Stats) -> (u64, u64) {
-    (
-        after.rx_frames - before.rx_frames,
-        after.tx_frames - before.tx_frames,
-    )
+    /// Beside that: what the card counted, or the driver where the card does not.
+    counted: Stats,
 }
 
 impl Way<'_> {
@@ -246,6 +238,7 @@ impl Way<'_> {
     }
 
     fn json(&self) -> Value {
+        let by_card = self.counted.by_card();
         json!({
             "device": self.name,
             "model": self.model,
@@ -257,9 +250,10 @@ impl Way<'_> {
                 "bad_length": self.passed.bad_length,
                 "not_offered": self.passed.not_offered,
             },
-            "missed_by_device": self.missed,
-            "received_by_device": self.counted.0,
-            "sent_by_device": self.counted.1,
+            "counted_by": self.counted.counted_by.to_string(),
+            "missed_by_device": self.counted.rx_missed,
+            "received_by_device": by_card.map(|card| card.rx_frames),
+            "sent_by_device": by_card.map(|card| card.tx_frames),
         })
     }
 }

@@ -61,6 +61,21 @@ pub fn error(error: &Error) {
     aside(format_args!("{style}error:{style:#} {error}"));
 }
 
+/// Stands for a device's own figures where it has none, which is so of virtio-net.
+pub const NO_COUNTERS: &str =
+    "nothing: it has no counters, and the driver's own are no second opinion";
+
+/// Stands for what nobody counted.
+pub const NOT_COUNTED: &str = "not known: this device does not count it";
+
+/// Seconds, with so many digits that a rate can be checked against them.
+pub fn seconds(seconds: f64) -> String {
+    match seconds {
+        ..1.0 => format!("{seconds:.6}"),
+        _ => format!("{seconds:.3}"),
+    }
+}
+
 /// A summary: names and values in two columns.
 pub fn summary(rows: &[(&str, String)]) -> String {
     let mut table = Table::new();

@@ -425,7 +425,8 @@ impl Run<'_> {
             return ended;
         }
         self.sink.flush()?;
-        let after = self.nic.stats();
+        let counted = self.nic.stats().since(self.before);
+        let by_card = counted.by_card();
         let summary = Summary {
             device: self.nic.name(),
             model: self.nic.model(),
@@ -435,9 +436,14 @@ impl Run<'_> {
             filtered_out: self.other,
             ip_checksums: self.ip,
             l4_checksums: self.l4,
-            frames_counted_by_device: after.rx_frames - self.before.rx_frames,
-            missed_by_device: after.rx_missed - self.before.rx_missed,
-            errors_counted_by_device: after.rx_errors - self.before.rx_errors,
+            counted_by: counted.counted_by.to_string(),
+            frames_counted_by_device: by_card.map(|card| card.rx_frames),
+            missed_by_device: counted.rx_missed,
+            errors_counted_by_device: by_card.map(|card| card.rx_errors),
+            broken: match by_card {
+                Some(_) => 0,
+                None => counted.rx_errors,
+            },
         };
         match &self.sink {
             Sink::Json => output::line(serde_json::json!({ "summary": summary }))?,
@@ -460,30 +466,50 @@ struct Summary<'a> {
     filtered_out: u64,
     ip_checksums: Tally,
     l4_checksums: Tally,
-    frames_counted_by_device: u64,
-    missed_by_device: u64,
-    errors_counted_by_device: u64,
+    /// `driver` where the device counts nothing; then the three below are null.
+    counted_by: String,
+    frames_counted_by_device: Option<u64>,
+    missed_by_device: Option<u64>,
+    errors_counted_by_device: Option<u64>,
+    /// Handed over by the device, and no frame by the driver's check; a device with counters has them in
+    /// its own errors.
+    broken: u64,
 }
 
 impl Summary<'_> {
+    fn device_counted(&self) -> String {
+        let (Some(frames), Some(errors)) =
+            (self.frames_counted_by_device, self.errors_counted_by_device)
+        else {
+            return match self.broken {
+                0 => output::NO_COUNTERS.to_owned(),
+                broken => format!(
+                    "{}\nthe driver dropped {} as broken",
+                    output::NO_COUNTERS,
+                    output::count(broken, "frame")
+                ),
+            };
+        };
+        let missed = self
+            .missed_by_device
+            .map_or("an unknown number".to_owned(), grouped);
+        format!(
+            "{}, {missed} missed for want of a buffer, {} with errors",
+            output::count(frames, "frame"),
+            grouped(errors)
+        )
+    }
+
     fn rows(&self) -> Vec<(&'static str, String)> {
         vec![
             ("device", format!("{}, {}", self.device, self.model)),
             ("frames received", grouped(self.frames)),
             ("bytes", grouped(self.bytes)),
-            ("seconds", format!("{:.3}", self.seconds)),
+            ("seconds", output::seconds(self.seconds)),
             ("kept away by the filter", grouped(self.filtered_out)),
             ("IP header checksums", self.ip_checksums.told()),
             ("TCP and UDP checksums", self.l4_checksums.told()),
-            (
-                "the device counted",
-                format!(
-                    "{}, {} missed for want of a buffer, {} with errors",
-                    output::count(self.frames_counted_by_device, "frame"),
-                    grouped(self.missed_by_device),
-                    grouped(self.errors_counted_by_device)
-                ),
-            ),
+            ("the device counted", self.device_counted()),
         ]
     }
 }

@@ -320,7 +320,8 @@ impl<'a, S: Source> Run<'a, S> {
 
     /// The summary, then what went wrong.
     fn report(self, sent: Result<(), Error>) -> Outcome {
-        let after = self.nic.stats();
+        let counted = self.nic.stats().since(self.before);
+        let by_card = counted.by_card();
         let seconds = self.took.as_secs_f64();
         let (frames, bytes) = (self.progress.frames(), self.progress.bytes());
         let by_cpu = self.source.by_cpu();
@@ -342,8 +343,9 @@ impl<'a, S: Source> Run<'a, S> {
             header_bytes_by_cpu: by_cpu.headers,
             payload_bytes_copied_by_cpu: by_cpu.payload,
             payload_denied_to_cpu: self.args.prove,
-            frames_counted_by_device: after.tx_frames - self.before.tx_frames,
-            bytes_counted_by_device: after.tx_bytes - self.before.tx_bytes,
+            counted_by: counted.counted_by.to_string(),
+            frames_counted_by_device: by_card.map(|card| card.tx_frames),
+            bytes_counted_by_device: by_card.map(|card| card.tx_bytes),
             system_calls: self.system_calls.as_ref().ok().copied(),
             system_calls_not_counted: self.system_calls.as_ref().err().map(String::as_str),
             error: sent.as_ref().err().map(Error::to_string),
@@ -371,22 +373,41 @@ struct Summary<'a> {
     header_bytes_by_cpu: u64,
     payload_bytes_copied_by_cpu: u64,
     payload_denied_to_cpu: bool,
-    frames_counted_by_device: u64,
-    bytes_counted_by_device: u64,
+    /// `driver` where the device counts nothing; then the two below are null.
+    counted_by: String,
+    frames_counted_by_device: Option<u64>,
+    bytes_counted_by_device: Option<u64>,
     system_calls: Option<u64>,
     system_calls_not_counted: Option<&'a str>,
     error: Option<String>,
 }
 
 impl Summary<'_> {
-    fn rows(&self) -> Vec<(&'static str, String)> {
-        let device = match self.frames_counted_by_device {
-            counted if counted == self.frames => format!(
-                "the same frames, {} bytes with padding and checks",
-                grouped(self.bytes_counted_by_device)
-            ),
-            counted => format!("{}: NOT what we counted", output::count(counted, "frame")),
+    /// The device's own count beside ours, where it has one: what the driver counted is no second opinion.
+    fn device_counted(&self) -> String {
+        let (Some(frames), Some(bytes)) =
+            (self.frames_counted_by_device, self.bytes_counted_by_device)
+        else {
+            return output::NO_COUNTERS.to_owned();
         };
+        if frames != self.frames {
+            return format!("{}: NOT what we counted", output::count(frames, "frame"));
+        }
+        match bytes.checked_sub(self.bytes) {
+            Some(0) => "the same frames and bytes: none for check sequences".to_owned(),
+            Some(more) => format!(
+                "the same frames, {} bytes: {} more, for check sequences and padding",
+                grouped(bytes),
+                grouped(more)
+            ),
+            None => format!(
+                "the same frames, but {} bytes: FEWER than we counted",
+                grouped(bytes)
+            ),
+        }
+    }
+
+    fn rows(&self) -> Vec<(&'static str, String)> {
         let copied = match (self.payload_bytes_copied_by_cpu, self.payload_denied_to_cpu) {
             (0, true) => "0, and it could not have: its access was taken away".to_owned(),
             (copied, _) => grouped(copied),
@@ -399,10 +420,10 @@ impl Summary<'_> {
             ("device", format!("{}, {}", self.device, self.model)),
             ("frames sent", grouped(self.frames)),
             ("bytes", grouped(self.bytes)),
-            ("seconds", format!("{:.3}", self.seconds)),
+            ("seconds", output::seconds(self.seconds)),
             ("packets/s", grouped(self.packets_per_second.round() as u64)),
             ("Mbit/s", format!("{:.1}", self.megabits_per_second)),
-            ("the device counted", device),
+            ("the device counted", self.device_counted()),
             (
                 "header bytes made by the CPU",
                 grouped(self.header_bytes_by_cpu),

@@ -3,7 +3,7 @@
 use std::io::{self, IsTerminal, Write};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use pinwire::nic::{Link, Nic, NicConfig, Stats};
+use pinwire::nic::{Counter, Link, Nic, NicConfig, Stats};
 use pinwire::{DeviceSpec, Error};
 use serde_json::{Value, json};
 
@@ -17,6 +17,9 @@ const BATCH: usize = 64;
 const NAP: Duration = Duration::from_millis(100);
 
 /// What a card counts, and how fast: frames, bytes, errors, misses, and the link's changes
+///
+/// A card without counters (virtio-net) is counted for by the driver; who counted is said. Bytes are those
+/// on the wire, with the 4 of the frame check sequence.
 ///
 /// The card is started and takes what comes in, but keeps none of it. Without --watch it counts for
 /// one second. With it a table is drawn again and again on a terminal; elsewhere each tick is a line.
@@ -144,18 +147,26 @@ fn tick(nic: &mut dyn Nic, last: Tick, every: Duration) -> Result<Tick, Error> {
 }
 
 /// Lines of [`Tick::table`].
-const ROWS: usize = 10;
+const ROWS: usize = 11;
+
+/// Who that is, in words.
+fn counted_by(counter: Counter) -> &'static str {
+    match counter {
+        Counter::Card => "the card, in its registers",
+        Counter::Driver => "the driver: this device has no counters",
+    }
+}
 
 impl Tick {
     /// Per second since `last`: frames and bits received, frames and bits sent.
     fn rates(&self, last: Self) -> [f64; 4] {
         let seconds = (self.at - last.at).as_secs_f64();
-        let (now, then) = (self.stats, last.stats);
+        let tick = self.stats.since(last.stats);
         [
-            now.rx_frames - then.rx_frames,
-            8 * (now.rx_bytes - then.rx_bytes),
-            now.tx_frames - then.tx_frames,
-            8 * (now.tx_bytes - then.tx_bytes),
+            tick.rx_frames,
+            8 * tick.rx_bytes,
+            tick.tx_frames,
+            8 * tick.tx_bytes,
         ]
         .map(|count| count as f64 / seconds)
     }
@@ -172,6 +183,9 @@ impl Tick {
             )
         };
         let stats = self.stats;
+        let tick = stats.since(last.stats);
+        let missed =
+            |missed: Option<u64>| missed.map_or_else(|| output::NOT_COUNTED.to_owned(), grouped);
         let rows = [
             ("device", format!("{}, {}", nic.name(), nic.model())),
             ("Ethernet address", nic.mac().to_string()),
@@ -186,17 +200,12 @@ impl Tick {
                 frames(stats.tx_frames, stats.tx_bytes, tx_pps, tx_bps),
             ),
             ("with errors", grouped(stats.rx_errors)),
-            ("missed for want of a buffer", grouped(stats.rx_missed)),
-            (
-                "errors in this tick",
-                grouped(stats.rx_errors - last.stats.rx_errors),
-            ),
-            (
-                "missed in this tick",
-                grouped(stats.rx_missed - last.stats.rx_missed),
-            ),
+            ("missed for want of a buffer", missed(stats.rx_missed)),
+            ("errors in this tick", grouped(tick.rx_errors)),
+            ("missed in this tick", missed(tick.rx_missed)),
+            ("counted by", counted_by(stats.counted_by).to_owned()),
         ];
-        const { assert!(ROWS == 10) };
+        const { assert!(ROWS == 11) };
         output::summary(&rows)
     }
 
@@ -204,7 +213,7 @@ impl Tick {
         let [rx_pps, rx_bps, tx_pps, tx_bps] = self.rates(last);
         format!(
             "received {} ({:.0}/s, {:.1} Mbit/s)  sent {} ({:.0}/s, {:.1} Mbit/s)  errors {}  missed {}  \
-             link {} ({} changes)",
+             link {} ({} changes)  counted by the {}",
             self.stats.rx_frames,
             rx_pps,
             rx_bps / 1e6,
@@ -212,9 +221,12 @@ impl Tick {
             tx_pps,
             tx_bps / 1e6,
             self.stats.rx_errors,
-            self.stats.rx_missed,
+            self.stats
+                .rx_missed
+                .map_or("not known".to_owned(), |missed| missed.to_string()),
             if self.link.up { "up" } else { "down" },
-            self.link_changes
+            self.link_changes,
+            self.stats.counted_by,
         )
     }
 
@@ -227,6 +239,7 @@ impl Tick {
             "time": now.unwrap_or_default().as_secs_f64(),
             "link": { "up": self.link.up, "mbps": self.link.mbps, "full_duplex": self.link.full_duplex,
                       "changes": self.link_changes },
+            "counted_by": self.stats.counted_by.to_string(),
             "rx_frames": self.stats.rx_frames,
             "rx_bytes": self.stats.rx_bytes,
             "rx_errors": self.stats.rx_errors,

@@ -133,6 +133,18 @@ fn cards_of_different_kinds_hand_frames_to_each_other() {
             let all = (0..4).all(|number| came.contains(&sent(number)));
             assert!(all, "{models:?}: {summary}");
         }
+        for (side, model) in ["a", "b"].into_iter().zip(models) {
+            let side = &summary[side];
+            let counted = ["received_by_device", "sent_by_device", "missed_by_device"]
+                .map(|figure| side[figure].is_u64());
+            match model.starts_with("virtio") {
+                true => assert_eq!(
+                    (&side["counted_by"], counted),
+                    (&"driver".into(), [false; 3])
+                ),
+                false => assert_eq!((&side["counted_by"], counted), (&"card".into(), [true; 3])),
+            }
+        }
     }
 }
 

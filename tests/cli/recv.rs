@@ -75,6 +75,9 @@ fn a_line_a_frame_for_people() {
             _ => "IP header checksums  0 good, 0 bad, 2 not looked at",
         };
         assert!(summary.contains(verdicts), "{summary}");
+        let no_counters = "the device counted  nothing: it has no counters";
+        let claims_nothing = summary.contains(no_counters);
+        assert_eq!(claims_nothing, card.starts_with("virtio"), "{summary}");
     });
 }
 
@@ -147,6 +150,22 @@ fn filters_keep_the_rest_away() {
         let summary = &json(summary.as_bytes())["summary"];
         assert_eq!(summary["frames"], 3);
         assert!(summary["filtered_out"].as_u64().unwrap() >= 2);
+        let counted = [
+            "frames_counted_by_device",
+            "missed_by_device",
+            "errors_counted_by_device",
+        ]
+        .map(|figure| summary[figure].is_u64());
+        match card.starts_with("virtio") {
+            true => assert_eq!(
+                (&summary["counted_by"], counted),
+                (&"driver".into(), [false; 3])
+            ),
+            false => assert_eq!(
+                (&summary["counted_by"], counted),
+                (&"card".into(), [true; 3])
+            ),
+        }
 
         let output = receive(card, &mixed, &["--ethertype", "0x88b5", "--count", "2"]);
         let lines = String::from_utf8(output.stdout).unwrap();

@@ -114,6 +114,11 @@ impl Model {
         [(first, model), (second, beside)]
     }
 
+    /// Has the statistics register at `offset` count `more`.
+    pub fn count(&mut self, offset: usize, more: u32) {
+        self.regs[offset / 4] += more;
+    }
+
     fn reg(&self, offset: usize) -> u32 {
         self.regs[offset / 4]
     }

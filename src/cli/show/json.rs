@@ -120,6 +120,7 @@ pub fn card(nic: &dyn Nic, stats: Stats) -> Map<String, Value> {
         "mac": nic.mac().to_string(),
         "link": { "up": link.up, "mbps": link.mbps, "full_duplex": link.full_duplex },
         "stats": {
+            "counted_by": stats.counted_by.to_string(),
             "tx_frames": stats.tx_frames,
             "tx_bytes": stats.tx_bytes,
             "rx_frames": stats.rx_frames,

@@ -214,7 +214,8 @@ fn head(nic: &dyn Nic, stats: Stats, paint: Paint) -> String {
     let mut text = paint.ink(Ink::Title, nic.name());
     let _ = write!(
         text,
-        "  {}, {}, link {link}\nsent {} frames ({} bytes), received {} ({} bytes), bad {}, missed {}\n",
+        "  {}, {}, link {link}\nsent {} frames ({} bytes), received {} ({} bytes), bad {}, missed {}\n\
+         counted by the {}\n",
         nic.model(),
         nic.mac(),
         stats.tx_frames,
@@ -222,7 +223,10 @@ fn head(nic: &dyn Nic, stats: Stats, paint: Paint) -> String {
         stats.rx_frames,
         stats.rx_bytes,
         stats.rx_errors,
-        stats.rx_missed,
+        stats
+            .rx_missed
+            .map_or("not known".to_owned(), |missed| missed.to_string()),
+        stats.counted_by,
     );
     text
 }

@@ -20,7 +20,7 @@ pub use rx::{BUFFER, Rx};
 
 use self::pair::Pair;
 use self::regs::*;
-use super::intel::stats::{Counters, StatRegs};
+use super::intel::stats::{Counters, OctetRegs, StatRegs};
 use super::intel::tx::{MAX_BUFFER, MAX_PAYLEN, TxRegs, TxSetup};
 use super::intel::{self, filter, flush};
 use super::{
@@ -79,9 +79,15 @@ const TX: TxRegs = TxRegs {
 /// §13.7. Not RNBC: those frames waited in the FIFO, or are in MPC, too.
 const STATISTICS: StatRegs = StatRegs {
     rx_frames: GPRC,
-    rx_bytes: (GORCL, GORCH),
+    rx_bytes: OctetRegs {
+        good: (GORCL, GORCH),
+        total: (TORL, TORH),
+    },
     tx_frames: GPTC,
-    tx_bytes: (GOTCL, GOTCH),
+    tx_bytes: OctetRegs {
+        good: (GOTCL, GOTCH),
+        total: (TOTL, TOTH),
+    },
     missed: MPC,
     errors: &[
         CRCERRS, ALGNERRC, SYMERRS, RXERRC, SEC, CEXTERR, RLEC, RUC, RFC, ROC, RJC,

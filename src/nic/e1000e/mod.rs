@@ -25,7 +25,7 @@ use self::desc::RxStatus;
 use self::pair::{Causes, Pair, Ring};
 use self::regs::*;
 use super::intel::join::{Join, checksum};
-use super::intel::stats::{Counters, StatRegs};
+use super::intel::stats::{Counters, OctetRegs, StatRegs};
 use super::intel::tx::{TxRegs, TxSetup};
 use super::intel::{self, VENDOR, filter, flush};
 use super::{
@@ -65,9 +65,15 @@ pub fn known() -> impl Iterator<Item = Known> {
 /// §10.2.7. Not RNBC: those frames waited in the FIFO, or are in MPC, too.
 const STATISTICS: StatRegs = StatRegs {
     rx_frames: GPRC,
-    rx_bytes: (GORCL, GORCH),
+    rx_bytes: OctetRegs {
+        good: (GORCL, GORCH),
+        total: (TORL, TORH),
+    },
     tx_frames: GPTC,
-    tx_bytes: (GOTCL, GOTCH),
+    tx_bytes: OctetRegs {
+        good: (GOTCL, GOTCH),
+        total: (TOTL, TOTH),
+    },
     missed: MPC,
     errors: &[CRCERRS, ALGNERRC, RXERRC, CEXTERR, RLEC, RUC, RFC, ROC, RJC],
 };

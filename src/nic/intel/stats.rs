@@ -2,7 +2,7 @@
 
 use super::flush;
 use crate::mmio::{Mmio, ReadClear, Reg};
-use crate::nic::Stats;
+use crate::nic::{self, Stats};
 
 type Counter = Reg<u32, ReadClear>;
 /// Low and high word: the low one is read first, since reading the high one clears both.
@@ -11,35 +11,77 @@ type Long = (Counter, Counter);
 /// Where a card has what [`Stats`] asks for.
 pub(in crate::nic) struct StatRegs {
     pub rx_frames: Counter,
-    pub rx_bytes: Long,
+    pub rx_bytes: OctetRegs,
     pub tx_frames: Counter,
-    pub tx_bytes: Long,
+    pub tx_bytes: OctetRegs,
     /// Frames missed for want of room.
     pub missed: Counter,
     /// Frames that came in with an error, of every kind.
     pub errors: &'static [Counter],
 }
 
+/// The octets of one direction, from the destination address through the CRC.
+pub(in crate::nic) struct OctetRegs {
+    /// Of good frames (GOR, GOT).
+    pub good: Long,
+    /// Of all frames: bad ones and flow control, too (TOR, TOT).
+    pub total: Long,
+}
+
+/// What was counted of them.
+#[derive(Default)]
+struct Octets {
+    good: u64,
+    total: u64,
+}
+
+impl Octets {
+    /// Octets of `frames` good frames.
+    ///
+    /// No good frame is without octets: a card that has counted frames and not one good octet does not
+    /// count those (e1000 of QEMU 11, whose totals are right), and the total is the nearest that there is.
+    /// Only sums are compared: frames that come between the reads of two registers do not look like that.
+    fn of(&self, frames: u64) -> u64 {
+        match self.good {
+            0 if frames > 0 => self.total,
+            good => good,
+        }
+    }
+}
+
 /// What was counted since the start.
 #[derive(Default)]
-pub(in crate::nic) struct Counters(Stats);
+pub(in crate::nic) struct Counters {
+    stats: Stats,
+    rx: Octets,
+    tx: Octets,
+}
 
 impl Counters {
     /// Adds what the device has counted since the last time.
     pub(in crate::nic) fn read<M: Mmio>(&mut self, bar: &M, regs: &StatRegs) -> Stats {
+        self.stats.counted_by = nic::Counter::Card;
+        let missed = self.stats.rx_missed.get_or_insert(0);
         // All ones is a device that is gone: what it counted last is what there is.
         if flush(bar) == u32::MAX {
-            return self.0;
+            return self.stats;
         }
         let one = |reg: Counter| u64::from(bar.get(reg));
         let two = |(low, high): Long| one(low) | one(high) << 32;
-        let Self(stats) = self;
+        *missed += one(regs.missed);
+        let stats = &mut self.stats;
         stats.rx_frames += one(regs.rx_frames);
-        stats.rx_bytes += two(regs.rx_bytes);
         stats.tx_frames += one(regs.tx_frames);
-        stats.tx_bytes += two(regs.tx_bytes);
-        stats.rx_missed += one(regs.missed);
         stats.rx_errors += regs.errors.iter().copied().map(one).sum::<u64>();
+        for (sum, regs) in [
+            (&mut self.rx, &regs.rx_bytes),
+            (&mut self.tx, &regs.tx_bytes),
+        ] {
+            sum.good += two(regs.good);
+            sum.total += two(regs.total);
+        }
+        stats.rx_bytes = self.rx.of(stats.rx_frames);
+        stats.tx_bytes = self.tx.of(stats.tx_frames);
         *stats
     }
 }

@@ -523,7 +523,8 @@ impl<T: Transport + 'static> Nic for VirtioNet<T> {
         }
     }
 
-    /// The device counts nothing: these are the frames that passed through the rings.
+    /// The device counts nothing: these are the frames that passed through the rings, and what it dropped
+    /// for want of a buffer nobody knows.
     fn stats(&mut self) -> Stats {
         let mut stats = Stats::default();
         for pair in &self.pairs {
