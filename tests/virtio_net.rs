@@ -442,10 +442,187 @@ fn a_card_that_cannot_be_driven_says_what_to_do() {
     assert!(error.contains("took FEATURES_OK back"), "{error}");
     let error = refusal(PLAIN, |card| card.hide_structures());
     assert!(error.contains("legacy interface only"), "{error}");
-    let error = refusal(PLAIN, |card| card.queue_max = 8);
-    assert!(error.contains("a power of two from 2 to 8"), "{error}");
+    let error = refusal(PLAIN, |card| card.queue_max = 0);
+    assert!(
+        error.contains("queue 0 (rx_ring) has no descriptors"),
+        "{error}"
+    );
     let error = refusal(PLAIN, |card| card.link = false);
     assert!(error.contains("link-up did not happen"), "{error}");
+}
+
+/// Frames go out and come in.
+fn is_driven(b: &mut Bench) {
+    let pool = Pool::new(b.nic.dma(), 4, 2048).unwrap();
+    b.card().forget();
+    assert_eq!(
+        b.nic.send(&mut vec![frame(&pool, &bytes(1, 60))]).unwrap(),
+        1
+    );
+    assert_eq!(b.card().sent.len(), 1);
+    assert_eq!(b.nic.reap(&mut Vec::new()).unwrap(), 1);
+    assert_eq!(b.receive([0; 12], &bytes(2, 70)).len(), 1);
+}
+
+/// Starts a card that was first changed by `change`, and drives it.
+fn driven(offered: u64, config: &NicConfig, change: impl FnOnce(&mut Card)) -> Bench {
+    let (fake, card) = Card::fake(offered);
+    change(&mut Card::lock(&card));
+    let mut b = on(fake, card, config);
+    is_driven(&mut b);
+    b.nic.restart().unwrap();
+    is_driven(&mut b);
+    b
+}
+
+#[test]
+fn the_first_capability_that_can_be_used_is() {
+    const IO: u8 = 2;
+    for kind in 1..=4u8 {
+        let full = if kind == 2 { 20 } else { 16 };
+        let mut odd = vec![
+            // Reserved BARs, I/O ports.
+            (kind, full, 6, (0, 0x1000)),
+            (kind, full, 255, (0, 0x1000)),
+            (kind, full, IO, (0, 0x1000)),
+            // Beyond the BAR's end, wherever the sum goes.
+            (kind, full, 4, (0x4000, 0x1000)),
+            (kind, full, 4, (0x3ffc, 8)),
+            (kind, full, 4, (0xffff_fffc, 0xffff_ffff)),
+            (kind, full, 4, (0xf000_0000, 0x1000_0000)),
+            // A capability that is too short for its type.
+            (kind, full - 1, 4, (0, 0x1000)),
+            (kind, 0, 4, (0, 0x1000)),
+            // Types that are reserved.
+            (0, full, 4, (0, 0x1000)),
+            (6, full, 4, (0, 0x1000)),
+            (kind + 0x80, full, 4, (0, 0x1000)),
+        ];
+        if kind != 4 {
+            odd.push((kind, full, 4, (0, 0)));
+        }
+        if kind != 3 {
+            odd.push((kind, full, 4, (0x2001, 0x1000)));
+        }
+        for (kind, len, bar, at) in odd {
+            driven(PLAIN, &small(), |card| {
+                card.make_io(IO.into());
+                card.put_in_front(0, kind, len, bar, at);
+            });
+        }
+        // Several, in a list whose end leads back to its beginning.
+        driven(PLAIN, &small(), |card| {
+            card.make_io(IO.into());
+            card.put_in_front(0, kind, full, IO, (0, 4));
+            card.put_in_front(1, kind, full, 7, (0, 0x1000));
+            card.put_in_front(2, kind, full, 4, (0x5000, 0x1000));
+            card.link_capability(0x90, 0xc8);
+        });
+        // The first of two that can.
+        driven(PLAIN, &small(), |card| {
+            let at = [(0, 0x3c), (0x3000, 0x1000), (0x1000, 1), (0x2000, 0x18)];
+            card.move_structure([0, 3, 1, 2][usize::from(kind) - 1], 0x100, 0x1000);
+            card.put_in_front(0, kind, full, 4, at[usize::from(kind) - 1]);
+            // The multiplier.
+            card.put_word(0xb0, 4);
+        });
+        let nowhere = refusal(PLAIN, |card| {
+            card.make_io(4);
+        });
+        assert!(nowhere.contains("I/O ports"), "{nowhere}");
+    }
+}
+
+#[test]
+fn a_queue_is_as_long_as_the_device_can_have_it() {
+    let offered = PLAIN | CTRL_VQ | CTRL_RX;
+    let big = NicConfig::default();
+    for (ring, most, size) in [
+        (0, 8, 8),
+        (0, 48, 32),
+        (0, 0xffff, 256),
+        (PACKED, 3, 3),
+        (PACKED, 48, 48),
+        (PACKED, 0xffff, 256),
+    ] {
+        let b = driven(offered | ring, &big, |card| card.queue_max = most);
+        assert_eq!(b.card().size_of(0), Some(size), "{most}");
+        assert_eq!(b.card().size_of(1), Some(size), "{most}");
+        assert_eq!(b.nic.tx_capacity(256), size as usize);
+    }
+    for (ring, most, size) in [
+        (0, 48, 32),
+        (0, 2, 2),
+        (PACKED, 48, 48),
+        (PACKED, 3, 3),
+        (PACKED, 1024, 64),
+    ] {
+        let b = driven(offered | ring, &big, |card| card.control_max = Some(most));
+        assert_eq!(b.card().size_of(2), Some(size), "{most}");
+        assert!(!b.card().commands.is_empty());
+    }
+}
+
+#[test]
+fn a_card_whose_control_queue_cannot_be_used_is_driven_without() {
+    let offered = PLAIN | CTRL_VQ | CTRL_RX | CTRL_VLAN | GUEST_ANNOUNCE | MQ | RSS;
+    for ring in [0, PACKED] {
+        for most in [0, 1] {
+            let mut b = driven(offered | ring, &filtering(), |card| {
+                card.control_max = Some(most);
+            });
+            assert_eq!(b.card().taken & !(PLAIN | ring), 0);
+            assert!(b.card().commands.is_empty());
+            let error = b.nic.set_promiscuous(true).unwrap_err().to_string();
+            assert!(error.contains("CTRL_RX"), "{error}");
+        }
+    }
+    let (fake, card) = Card::fake(offered);
+    (Card::lock(&card).pairs, Card::lock(&card).control_max) = (2, Some(1));
+    let two = NicConfig {
+        queues: 2,
+        ..small()
+    };
+    let error = start(fake, &two).map(|_| ()).unwrap_err().to_string();
+    assert!(error.contains("control queue (number 4) has 1"), "{error}");
+}
+
+#[test]
+fn as_many_queue_pairs_as_the_specification_allows_are_no_lie() {
+    let offered = PLAIN | CTRL_VQ | MQ;
+    let two = NicConfig {
+        queues: 2,
+        ..small()
+    };
+    let b = driven(offered, &two, |card| card.pairs = 500);
+    assert_eq!(b.card().size_of(1000), Some(64), "the control queue");
+    for (pairs, says) in [
+        (0x8000, "would be number 65536"),
+        (
+            0,
+            "0 queue pairs (max_virtqueue_pairs): there are 1 to 32768",
+        ),
+        (0x8001, "32769 queue pairs"),
+        (0xffff, "65535 queue pairs"),
+    ] {
+        let (fake, card) = Card::fake(offered);
+        Card::lock(&card).pairs = pairs;
+        let error = start(fake, &two).map(|_| ()).unwrap_err().to_string();
+        assert!(error.contains(says), "{error}");
+    }
+    // Who wants one pair need not know.
+    driven(offered, &small(), |card| card.pairs = 0x8000);
+}
+
+#[test]
+fn a_doorbell_is_inside_of_its_structure_however_far_apart_they_are() {
+    for multiplier in [0xffff_ffff, 0x8000_0000, 0x1_0000] {
+        let error = refusal(PLAIN, |card| {
+            card.set_multiplier(multiplier);
+            card.lies.doorbell_outside = true;
+        });
+        assert!(error.contains("the doorbell of queue 0"), "{error}");
+    }
 }
 
 #[test]

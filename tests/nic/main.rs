@@ -34,7 +34,7 @@ const MODELS: [&str; 7] = [
     "e1000e",
     "virtio-net",
     "virtio-net,packed=on",
-    "virtio-net,event_idx=off,indirect_desc=off",
+    "virtio-net,event_idx=off,indirect_desc=off,modern-pio-notify=on",
 ];
 
 /// Runs `body` over every card at hand, and over the played ones.

@@ -81,6 +81,8 @@ pub struct Card {
     /// The MTU changes to this once it was read.
     pub next_mtu: Option<u16>,
     pub queue_max: u16,
+    /// The control queue's, where it is another.
+    pub control_max: Option<u16>,
     selected: u16,
     /// By queue: what was written into its registers.
     registers: BTreeMap<(u16, usize), u32>,
@@ -119,6 +121,7 @@ impl Card {
             mtu: 1500,
             next_mtu: None,
             queue_max: 256,
+            control_max: None,
             selected: 0,
             registers: BTreeMap::new(),
             config_vector: 0xffff,
@@ -169,6 +172,41 @@ impl Card {
         self.config[at + 12..at + 16].copy_from_slice(&length.to_le_bytes());
     }
 
+    /// One more capability, in front of all others: its `nth`, of type `kind` and of `len` bytes.
+    pub fn put_in_front(&mut self, nth: usize, kind: u8, len: u8, bar: u8, at: (u32, u32)) {
+        let place = 0xa0 + nth * 0x14;
+        let first = self.config[0x34];
+        self.capability(place, first, kind, at.0, at.1);
+        self.config[place + 2] = len;
+        self.config[place + 4] = bar;
+        self.config[0x34] = place as u8;
+    }
+
+    /// A word of config space.
+    pub fn put_word(&mut self, at: usize, word: u32) {
+        self.config[at..at + 4].copy_from_slice(&word.to_le_bytes());
+    }
+
+    /// BAR `index` is of I/O ports.
+    pub fn make_io(&mut self, index: usize) {
+        self.config[0x10 + 4 * index] = 1;
+    }
+
+    /// The capability at `from` is followed by that at `to`.
+    pub fn link_capability(&mut self, from: usize, to: u8) {
+        self.config[from + 1] = to;
+    }
+
+    /// Bytes between doorbells.
+    pub fn set_multiplier(&mut self, multiplier: u32) {
+        self.config[0x8c..0x90].copy_from_slice(&multiplier.to_le_bytes());
+    }
+
+    /// What the driver wrote as the size of queue `index`.
+    pub fn size_of(&self, index: u16) -> Option<u32> {
+        self.registers.get(&(index, 0x18)).copied()
+    }
+
     /// No capability tells of a structure.
     pub fn hide_structures(&mut self) {
         self.config[0x34] = 0x90;
@@ -190,7 +228,7 @@ impl Card {
 
     fn control(&self) -> u16 {
         if self.has(MQ | RSS) {
-            2 * self.pairs
+            self.pairs.wrapping_mul(2)
         } else {
             2
         }
@@ -206,9 +244,12 @@ impl Card {
     fn register(&self, at: usize) -> u32 {
         let written = self.registers.get(&(self.selected, at)).copied();
         match at {
+            0x18 if self.has(CTRL_VQ) && self.selected == self.control() => {
+                written.unwrap_or(self.control_max.unwrap_or(self.queue_max).into())
+            }
             0x18 => written.unwrap_or(self.queue_max.into()),
             0x1a => written.unwrap_or(0xffff),
-            0x1e if self.lies.doorbell_outside => 0x400,
+            0x1e if self.lies.doorbell_outside => 0xffff,
             0x1e => self.selected.into(),
             _ => written.unwrap_or(0),
         }
@@ -350,7 +391,7 @@ impl FakeDevice for Card {
         match at {
             0x04 => (self.offered >> (32 * self.selects[0].min(2))) as u32,
             0x10 => self.config_vector.into(),
-            0x12 => u32::from(2 * self.pairs + 1),
+            0x12 => (2 * u32::from(self.pairs) + 1).min(0xffff),
             0x14 => self.status.into(),
             0x15 => {
                 if self.lies.config_never_stands_still {

@@ -44,8 +44,8 @@ pub(super) const MQ_RSS_CONFIG: Command = Command(4, 1);
 
 /// The queue, whatever ring it is.
 pub(super) trait Control<D>: Send {
-    /// Size, and where it is.
-    fn areas(&self) -> (u16, Areas);
+    /// Number, size, and where it is.
+    fn areas(&self) -> (u16, u16, Areas);
 
     /// The device has the queue, with this doorbell.
     fn set_doorbell(&mut self, doorbell: D);
@@ -69,15 +69,24 @@ pub(super) trait Control<D>: Send {
 /// A [`Control`] of one kind of ring.
 pub(super) struct Queue<R, D> {
     ring: R,
+    index: u16,
     doorbell: D,
     device: String,
     memory: DmaRegion,
 }
 
 impl<R: Ring<usize>, D: Doorbell> Queue<R, D> {
-    pub(super) fn new(ring: R, doorbell: D, device: &str, dma: &Arc<dyn DmaSpace>) -> Result<Self> {
+    /// Queue number `index` of the device.
+    pub(super) fn new(
+        ring: R,
+        index: u16,
+        doorbell: D,
+        device: &str,
+        dma: &Arc<dyn DmaSpace>,
+    ) -> Result<Self> {
         Ok(Self {
             ring,
+            index,
             doorbell,
             device: device.to_owned(),
             memory: DmaRegion::alloc(dma, MEMORY)?,
@@ -141,8 +150,8 @@ impl<R: Ring<usize>, D: Doorbell> Queue<R, D> {
 }
 
 impl<R: Ring<usize>, D: Doorbell> Control<D> for Queue<R, D> {
-    fn areas(&self) -> (u16, Areas) {
-        (self.ring.size() as u16, self.ring.areas())
+    fn areas(&self) -> (u16, u16, Areas) {
+        (self.index, self.ring.size() as u16, self.ring.areas())
     }
 
     fn set_doorbell(&mut self, doorbell: D) {

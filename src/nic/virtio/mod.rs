@@ -41,8 +41,12 @@ use crate::virtio::{Areas, Packed, Ring, RingConfig, Split, Status, Transport, p
 const NETWORK: u16 = 1;
 /// The smallest MTU that a device may have, §5.1.4.1.
 const MIN_MTU: usize = 68;
-/// Descriptors of the control queue.
-const CONTROL_RING: u16 = 64;
+/// Descriptors of the control queue, where the device has so many.
+const CONTROL_RING: usize = 64;
+/// The most descriptors that a queue may have, §2.7 and §2.8.
+const LARGEST: u16 = 0x8000;
+/// The most queue pairs that a device may have, §5.1.4.1.
+const MAX_PAIRS: u16 = 0x8000;
 /// Entries of the indirection table, where the device has room for so many.
 const RSS_TABLE: usize = 128;
 /// The longest frame that can come in: 65562 bytes with the header, §5.1.6.3.1.
@@ -71,8 +75,6 @@ pub struct VirtioNet<T: Transport> {
     device: NetConfig,
     mac: Mac,
     max_frame: usize,
-    /// Queue pairs that the device has, whether used or not: the control queue comes after them.
-    device_pairs: u16,
     /// Has each pair an MSI-X vector?
     msix: bool,
     /// The VLANs that come in; `None` where the device has not said that it did what was asked.
@@ -100,15 +102,25 @@ impl<T: Transport + 'static> VirtioNet<T> {
                 transport.device_type()
             )));
         }
-        let offered = transport.begin()?;
-        let taken = f::choose(offered, config);
-        transport.agree(taken)?;
-        let device = transport.read_config(|config| NetConfig::read(config, taken))?;
-        if let Some(mtu) = device.mtu.filter(|mtu| *mtu < MIN_MTU) {
-            return Err(Error::DeviceLied {
-                device: transport.name().to_owned(),
-                what: format!("an MTU of {mtu} bytes: it must be {MIN_MTU} at least"),
-            });
+        let mut offered = transport.begin()?;
+        let mut taken = f::choose(offered, config);
+        let mut device = negotiate(&transport, taken)?;
+        if taken & f::CTRL_VQ != 0
+            && let Err(why) = control_queue(&transport, &device, taken)
+        {
+            if config.queues > 1 {
+                return Err(transport.refused(&format!(
+                    "work with {} queue pairs, which are asked for on the control queue: {why}",
+                    config.queues
+                )));
+            }
+            tracing::warn!(
+                "{}: its control queue is not used, so it lets in what it likes: {why}",
+                transport.name()
+            );
+            offered = transport.begin()?;
+            taken = f::choose(offered & !f::CTRL_VQ, config);
+            device = negotiate(&transport, taken)?;
         }
         let device_pairs = device.pairs.unwrap_or(1);
         if config.queues == 0 || config.queues > usize::from(device_pairs) {
@@ -128,7 +140,6 @@ impl<T: Transport + 'static> VirtioNet<T> {
             device,
             mac: device.mac.unwrap_or_else(made_up_mac),
             max_frame: device.mtu.map_or(MAX_FRAME, |mtu| mtu + MIN_FRAME),
-            device_pairs,
             msix: false,
             vlans: vec![Some(false); VLANS].into(),
             running: false,
@@ -175,25 +186,37 @@ impl<T: Transport + 'static> VirtioNet<T> {
         self.msix.then_some(pair as u16)
     }
 
-    /// The control queue's number, §5.1.2.
-    fn control_index(&self) -> u16 {
-        2 * self.device_pairs
-    }
-
-    /// An empty ring for queue `index`.
+    /// An empty ring for queue `index`: of `size` descriptors, or of as many as the device can have.
     fn ring<V, R: Ring<V>>(&self, index: u16, size: usize, what: &str) -> Result<R> {
-        let most = self.transport.queue_size_max(index);
-        if size > most.into() || size < 2 || !size.is_power_of_two() {
+        let packed = self.taken & RING_PACKED != 0;
+        if !(2..=usize::from(LARGEST)).contains(&size) || !(packed || size.is_power_of_two()) {
+            let kind = if packed {
+                "it must be"
+            } else {
+                "it must be a power of two"
+            };
             return Err(Error::Usage(format!(
-                "a ring of {size} descriptors ({what}): it must be a power of two from 2 to {most}, which \
-                 is what {} has\n  QEMU: -device virtio-net-pci,rx_queue_size=...,tx_queue_size=...",
-                self.transport.name()
+                "a ring of {size} descriptors ({what}): {kind} from 2 to {LARGEST}"
             )));
+        }
+        let most = self.transport.queue_size_max(index);
+        let usable = usable(most, size, packed);
+        if usable == 0 {
+            return Err(self.transport.refused(&format!(
+                "be driven: its queue {index} ({what}) has no descriptors"
+            )));
+        }
+        if usize::from(usable) < size {
+            tracing::warn!(
+                "{}: {usable} descriptors instead of {size} ({what}), since its queue {index} has up to \
+                 {most}\n  QEMU: -device virtio-net-pci,rx_queue_size=...,tx_queue_size=...",
+                self.transport.name()
+            );
         }
         let config = RingConfig {
             device: self.transport.name().to_owned(),
             index,
-            size: size as u16,
+            size: usable,
             event_idx: self.taken & EVENT_IDX != 0,
             indirect: self.taken & INDIRECT_DESC != 0,
             in_order: self.taken & IN_ORDER != 0,
@@ -234,13 +257,13 @@ impl<T: Transport + 'static> VirtioNet<T> {
             }));
         }
         if self.taken & f::CTRL_VQ != 0 {
-            let index = self.control_index();
-            let size = self.transport.queue_size_max(index).min(CONTROL_RING);
+            let (index, size) = control_queue(&self.transport, &self.device, self.taken)
+                .map_err(|why| self.transport.refused(&format!("be asked: {why}")))?;
             let ring: C = self.ring(index, size.into(), "control queue")?;
             let bell = self
                 .transport
                 .enable_queue(index, size, ring.areas(), None)?;
-            self.control = Some(Box::new(Queue::new(ring, bell, &name, &dma)?));
+            self.control = Some(Box::new(Queue::new(ring, index, bell, &name, &dma)?));
         }
         Ok(())
     }
@@ -399,6 +422,60 @@ impl<T: Transport + 'static> VirtioNet<T> {
     }
 }
 
+/// Takes the features, and what the device then says of itself.
+fn negotiate<T: Transport>(transport: &T, taken: u64) -> Result<NetConfig> {
+    transport.agree(taken)?;
+    let device = transport.read_config(|config| NetConfig::read(config, taken))?;
+    let lied = |what| Error::DeviceLied {
+        device: transport.name().to_owned(),
+        what,
+    };
+    if let Some(mtu) = device.mtu.filter(|mtu| *mtu < MIN_MTU) {
+        return Err(lied(format!(
+            "an MTU of {mtu} bytes: it must be {MIN_MTU} at least"
+        )));
+    }
+    match device.pairs {
+        Some(pairs) if !(1..=MAX_PAIRS).contains(&pairs) => Err(lied(format!(
+            "{pairs} queue pairs (max_virtqueue_pairs): there are 1 to {MAX_PAIRS}"
+        ))),
+        _ => Ok(device),
+    }
+}
+
+/// The control queue's number (§5.1.2: it comes after all pairs that the device has, used or not) and how
+/// many descriptors it gets; else why it cannot be used.
+fn control_queue<T: Transport>(
+    transport: &T,
+    device: &NetConfig,
+    taken: u64,
+) -> Result<(u16, u16), String> {
+    let number = 2 * u32::from(device.pairs.unwrap_or(1));
+    let Ok(index) = u16::try_from(number) else {
+        return Err(format!(
+            "its control queue would be number {number}, and numbers have 16 bits"
+        ));
+    };
+    let most = transport.queue_size_max(index);
+    match usable(most, CONTROL_RING, taken & RING_PACKED != 0) {
+        size @ 2.. => Ok((index, size)),
+        _ => Err(format!(
+            "its control queue (number {index}) has {most} descriptors, and a command takes 2"
+        )),
+    }
+}
+
+/// Descriptors of a queue that may have up to `most`, where `wanted` are wished for: a split one has a
+/// power of two (§2.7), a packed one any number (§2.8.10.1).
+fn usable(most: u16, wanted: usize, packed: bool) -> u16 {
+    let size = u16::try_from(wanted).unwrap_or(LARGEST);
+    let size = size.min(most).min(LARGEST);
+    match size.checked_ilog2() {
+        Some(log) if !packed => 1 << log,
+        _ => size,
+    }
+}
+
 /// An address of our own for a card that has none: locally administered, another each time.
 fn made_up_mac() -> Mac {
     let [a, b, c, d, e, g, ..] = RandomState::new().hash_one("virtio-net").to_le_bytes();
@@ -459,8 +536,10 @@ impl<T: Transport + 'static> Nic for VirtioNet<T> {
         self.max_frame
     }
 
+    /// A ring is no longer than the device can have it.
     fn tx_capacity(&self, ring: usize) -> usize {
-        ring
+        let made = self.pairs.first().map(|pair| pair.areas()[1].0);
+        made.map_or(ring, |made| ring.min(made.into()))
     }
 
     fn offloads(&self) -> OffloadFlags {
@@ -684,8 +763,7 @@ impl<T: Transport + 'static> VirtioNet<T> {
             self.pairs[index].set_doorbells(doorbells);
         }
         if let Some(control) = &mut self.control {
-            let (size, areas) = control.areas();
-            let index = 2 * self.device_pairs;
+            let (index, size, areas) = control.areas();
             let doorbell = self.transport.enable_queue(index, size, areas, None)?;
             control.set_doorbell(doorbell);
         }

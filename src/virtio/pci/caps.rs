@@ -1,16 +1,23 @@
 //! Where a virtio device keeps its structures: vendor-specific capabilities, §4.1.4.
 //!
 //! Each names a BAR and a stretch of it. What a device says of itself is checked before anything is
-//! mapped by it: the BAR is one of six and the stretch lies inside.
+//! mapped by it: the BAR is one of six and the stretch lies inside. A device may tell of a structure more
+//! than once, and of what this driver cannot use (I/O ports): the first that can be used counts.
 
-use crate::error::{Error, Result};
+#![warn(clippy::arithmetic_side_effects)]
+
+use crate::error::Result;
 use crate::mmio::{Mmio, Width};
 use crate::pci::config::Config;
 
 /// Capability id "vendor specific".
 const VENDOR_SPECIFIC: u8 = 0x09;
-/// Bytes of `virtio_pci_cap`; of the notification's, 4 more.
+/// Bytes of `virtio_pci_cap`.
 const CAP_LEN: u8 = 16;
+/// BARs that a function has; those from here on are reserved.
+const BARS: u8 = 6;
+/// Bytes of config space that capabilities lie in.
+const SPACE: u16 = 256;
 
 /// Which structure, §4.1.4 (cfg_type).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,6 +33,15 @@ pub enum Structure {
 }
 
 impl Structure {
+    /// Bytes of the capability that tells of it.
+    const fn cap_len(self) -> u8 {
+        match self {
+            // `virtio_pci_notify_cap`, §4.1.4.4.
+            Self::Notify => 20,
+            Self::Common | Self::Isr | Self::Device => CAP_LEN,
+        }
+    }
+
     /// What its offset is a multiple of.
     fn align(self) -> usize {
         match self {
@@ -49,36 +65,55 @@ pub struct Location {
     pub multiplier: u32,
 }
 
-/// Where `structure` is: the first capability that says so counts, §4.1.4.1.
+/// Where `structure` may be, in the device's order: the driver takes the first that it can use,
+/// §4.1.4.1. A capability of a type that is reserved, in a BAR that is, or too short for what it is,
+/// tells of nothing.
 ///
 /// # Errors
 /// Where config space cannot be read.
-pub fn find(config: &impl Config, structure: Structure) -> Result<Option<Location>> {
+pub fn find(config: &impl Config, structure: Structure) -> Result<Vec<Location>> {
+    let wanted = structure.cap_len();
+    let mut found = Vec::new();
     for cap in config.capabilities()? {
-        if cap.id != VENDOR_SPECIFIC || cap.offset + u16::from(CAP_LEN) > 256 {
+        let past = cap.offset.checked_add(wanted.into());
+        if cap.id != VENDOR_SPECIFIC || past.is_none_or(|past| past > SPACE) {
             continue;
         }
-        let [len, cfg_type] = config.read16(cap.offset + 2)?.to_le_bytes();
-        let bar = config.read8(cap.offset + 4)?;
-        let wanted = CAP_LEN + if structure == Structure::Notify { 4 } else { 0 };
-        // BARs past 5 are reserved: such a capability is to be ignored.
-        if cfg_type != structure as u8 || len < wanted || bar > 5 {
-            continue;
-        }
-        if cap.offset + u16::from(wanted) > 256 {
-            continue;
-        }
-        return Ok(Some(Location {
+        let mut bytes = [0; CAP_LEN as usize];
+        config.read(cap.offset, &mut bytes)?;
+        let [
+            _,
+            _,
+            len,
+            cfg_type,
             bar,
-            offset: config.read32(cap.offset + 8)?,
-            length: config.read32(cap.offset + 12)?,
-            multiplier: match structure {
-                Structure::Notify => config.read32(cap.offset + 16)?,
-                _ => 0,
-            },
-        }));
+            _,
+            _,
+            _,
+            o0,
+            o1,
+            o2,
+            o3,
+            l0,
+            l1,
+            l2,
+            l3,
+        ] = bytes;
+        if cfg_type != structure as u8 || len < wanted || bar >= BARS {
+            continue;
+        }
+        let multiplier = match structure {
+            Structure::Notify => config.read32(cap.offset.saturating_add(CAP_LEN.into()))?,
+            _ => 0,
+        };
+        found.push(Location {
+            bar,
+            offset: u32::from_le_bytes([o0, o1, o2, o3]),
+            length: u32::from_le_bytes([l0, l1, l2, l3]),
+            multiplier,
+        });
     }
-    Ok(None)
+    Ok(found)
 }
 
 /// A structure: a stretch of a BAR that is known to be inside it.
@@ -91,27 +126,25 @@ pub struct Window<M> {
 }
 
 impl<M: Mmio> Window<M> {
-    /// The stretch of `bar` that `location` names, which must have `least` bytes.
+    /// The stretch of `bar` that `location` names, which must have `least` bytes; else what is wrong with
+    /// it.
     pub(super) fn new(
         bar: M,
         location: Location,
         structure: Structure,
         least: usize,
-        device: &str,
-    ) -> Result<Self> {
+    ) -> Result<Self, String> {
         let (base, len) = (location.offset as usize, location.length as usize);
         let past = base.checked_add(len);
         let inside = past.is_some_and(|past| past <= bar.size());
         if len < least || !inside || !base.is_multiple_of(structure.align()) {
-            return Err(Error::DeviceLied {
-                device: device.to_owned(),
-                what: format!(
-                    "its {structure:?} structure is {len} bytes at {base:#x} of BAR {}, which has {:#x}; \
-                     {least} bytes are needed",
-                    location.bar,
-                    bar.size()
-                ),
-            });
+            return Err(format!(
+                "it is {len} bytes at {base:#x} of BAR {}, which has {:#x}; {least} bytes are needed, at a \
+                 multiple of {}",
+                location.bar,
+                bar.size(),
+                structure.align()
+            ));
         }
         Ok(Self {
             bar,
@@ -138,8 +171,10 @@ impl<M: Mmio> Window<M> {
     }
 
     fn inside(&self, offset: usize, width: Width) -> usize {
-        assert!(offset + width.bytes() <= self.len);
-        self.base + offset
+        let past = offset.checked_add(width.bytes());
+        assert!(past.is_some_and(|past| past <= self.len));
+        // Inside of the BAR, as `new` saw.
+        self.base.wrapping_add(offset)
     }
 }
 

@@ -24,7 +24,7 @@ use crate::error::{Error, Result};
 use crate::irq::{Irq, IrqKind};
 use crate::mmio::{Mmio, Place, RegInfo, Width};
 use crate::nic::{RegisterView, poll_until, read_registers};
-use crate::pci::config::{Command, SUBSYSTEM};
+use crate::pci::config::{BAR0, Command, SUBSYSTEM};
 
 /// Red Hat's PCI vendor id, which all virtio devices have.
 pub const VENDOR: u16 = 0x1af4;
@@ -70,31 +70,14 @@ impl<B: Backend + 'static> PciTransport<B> {
         };
         backend.command(Command::MEMORY, Command::BUS_MASTER)?;
 
-        let mut mapped: Vec<(u8, B::Bar)> = Vec::new();
-        let mut window = |structure, least| {
-            let location = find(&backend, structure)?.ok_or_else(|| Error::NotOffered {
-                device: backend.name().to_owned(),
-                what: format!(
-                    "be driven: no capability says where its {structure:?} structure is, so it has the \
-                     legacy interface only\n  QEMU: disable-modern=off, which is the default on PCI Express"
-                ),
-            })?;
-            let known = mapped.iter().find(|(index, _)| *index == location.bar);
-            let bar = match known {
-                Some((_, bar)) => bar.clone(),
-                None => {
-                    let bar = backend.map_bar(location.bar)?;
-                    mapped.push((location.bar, bar.clone()));
-                    bar
-                }
-            };
-            let window = Window::new(bar, location, structure, least, backend.name())?;
-            Ok::<_, Error>((window, location.multiplier))
+        let mut structures = Structures {
+            backend: &backend,
+            mapped: Vec::new(),
         };
-        let (common, _) = window(Structure::Common, COMMON_LEN)?;
-        let (notify, multiplier) = window(Structure::Notify, Width::Two.bytes())?;
-        let (isr, _) = window(Structure::Isr, Width::One.bytes())?;
-        let (config, _) = window(Structure::Device, 0)?;
+        let (common, _) = structures.window(Structure::Common, COMMON_LEN)?;
+        let (notify, multiplier) = structures.window(Structure::Notify, Width::Two.bytes())?;
+        let (isr, _) = structures.window(Structure::Isr, Width::One.bytes())?;
+        let (config, _) = structures.window(Structure::Device, 0)?;
         Ok(Self {
             common,
             notify,
@@ -119,19 +102,27 @@ impl<B: Backend + 'static> PciTransport<B> {
             0 => Width::Two,
             _ => Width::Four,
         };
-        let past = u64::from(offset) * u64::from(self.multiplier);
-        let inside = past + width.bytes() as u64 <= self.notify.size() as u64;
-        let at = self.notify.base() + past as usize;
-        if !inside || !at.is_multiple_of(width.bytes()) {
+        let past = u64::from(offset).checked_mul(self.multiplier.into());
+        let fits = |past: &usize| {
+            let end = past.checked_add(width.bytes());
+            end.is_some_and(|end| end <= self.notify.size())
+        };
+        let place = past.and_then(|past| usize::try_from(past).ok());
+        let at = place
+            .filter(fits)
+            .and_then(|past| self.notify.base().checked_add(past));
+        let Some(at) = at.filter(|at| at.is_multiple_of(width.bytes())) else {
             return Err(Error::DeviceLied {
                 device: self.name().to_owned(),
                 what: format!(
-                    "the doorbell of queue {index} is {} bytes at {past:#x} of a structure of {:#x}",
+                    "the doorbell of queue {index} is {} bytes at {offset:#x} times {:#x} of a structure of \
+                     {:#x}",
                     width.bytes(),
+                    self.multiplier,
                     self.notify.size()
                 ),
             });
-        }
+        };
         Ok(PciDoorbell {
             bar: self.notify.bar().clone(),
             offset: at,
@@ -157,6 +148,75 @@ impl<B: Backend + 'static> PciTransport<B> {
             "give {what} MSI-X vector {vector}: it has none to spare (it reads back {now:#06x})\n  \
              start it with fewer queues, or (QEMU) with more vectors=, or poll (Waiting::Poll)"
         )))
+    }
+}
+
+/// Finds structures, and maps the BARs that they are in once.
+struct Structures<'a, B: Backend> {
+    backend: &'a B,
+    mapped: Vec<(u8, B::Bar)>,
+}
+
+impl<B: Backend> Structures<'_, B> {
+    /// The first of what the device tells of `structure` that can be used, §4.1.4: in a BAR of memory that
+    /// there is, inside of it, aligned, and of `least` bytes. With the distance of doorbells.
+    fn window(&mut self, structure: Structure, least: usize) -> Result<(Window<B::Bar>, u32)> {
+        let (mut unusable, mut lied) = (Vec::new(), false);
+        for location in find(self.backend, structure)? {
+            match self.bar(location.bar)? {
+                Ok(bar) => match Window::new(bar, location, structure, least) {
+                    Ok(window) => return Ok((window, location.multiplier)),
+                    Err(why) => {
+                        lied = true;
+                        unusable.push(why);
+                    }
+                },
+                Err(why) => unusable.push(why),
+            }
+        }
+        let device = self.backend.name().to_owned();
+        if unusable.is_empty() {
+            return Err(Error::NotOffered {
+                device,
+                what: format!(
+                    "be driven: no capability says where its {structure:?} structure is, so it has the \
+                     legacy interface only\n  QEMU: disable-modern=off, which is the default on PCI Express"
+                ),
+            });
+        }
+        let why = unusable.join("; or ");
+        Err(match lied {
+            true => Error::DeviceLied {
+                device,
+                what: format!("its {structure:?} structure is where it cannot be: {why}"),
+            },
+            false => Error::NotOffered {
+                device,
+                what: format!(
+                    "be driven: its {structure:?} structure is where it cannot be reached: {why}"
+                ),
+            },
+        })
+    }
+
+    /// BAR `index`, mapped; else why it cannot be.
+    fn bar(&mut self, index: u8) -> Result<Result<B::Bar, String>> {
+        /// Of a BAR's register: I/O ports (PCI 3.0, §6.2.5.1).
+        const IS_IO: u32 = 1;
+        if let Some((_, bar)) = self.mapped.iter().find(|(known, _)| *known == index) {
+            return Ok(Ok(bar.clone()));
+        }
+        if self.backend.read32(BAR0 + 4 * u16::from(index))? & IS_IO != 0 {
+            return Ok(Err(format!("BAR {index} is not memory, but I/O ports")));
+        }
+        match self.backend.map_bar(index) {
+            Ok(bar) => {
+                self.mapped.push((index, bar.clone()));
+                Ok(Ok(bar))
+            }
+            Err(Error::NotOffered { what, .. }) => Ok(Err(what)),
+            Err(error) => Err(error),
+        }
     }
 }
 
