@@ -120,7 +120,7 @@ impl Driver for Tour {
     type Error = Box<dyn Error>;
 
     fn start<B: Backend + 'static>(self, device: B) -> Result<()> {
-        let edu = Edu::start(device, self.0)?;
+        let mut edu = Edu::start(device, self.0)?;
         let [_, _, minor, major] = edu.bar.get(IDENTIFICATION).to_le_bytes();
         println!("{} is edu {major}.{minor}", edu.device.name());
         println!("10! is {}", edu.factorial(10)?);

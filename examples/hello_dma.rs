@@ -63,7 +63,7 @@ fn hello(device: &impl Backend, is_82574: bool) -> Result<(), Box<dyn Error>> {
 
     // 3. Memory that the device can reach: a ring of 8 descriptors, and the packet.
     let ring: DmaArray<TxDesc> = DmaArray::alloc(device.dma(), 8)?;
-    let packet = DmaRegion::alloc(device.dma(), 60)?;
+    let mut packet = DmaRegion::alloc(device.dma(), 60)?;
     let mut bytes = [0; 60];
     bytes[..6].fill(0xff); // to everybody
     bytes[6..12].copy_from_slice(&[0x02, 0, 0, 0, 0, 1]); // from a made-up address

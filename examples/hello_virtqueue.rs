@@ -57,7 +57,7 @@ fn hello(device: &impl Transport) -> Result<(), Box<dyn Error>> {
     let avail: DmaArray<AtomicU16> = DmaArray::alloc(device.dma(), usize::from(SIZE) + 2)?;
     // flags and idx, then id and length for each descriptor
     let used: DmaArray<AtomicU32> = DmaArray::alloc(device.dma(), 2 * usize::from(SIZE) + 1)?;
-    let packet = DmaRegion::alloc(device.dma(), HEADER + 60)?;
+    let mut packet = DmaRegion::alloc(device.dma(), HEADER + 60)?;
     let mut bytes = [0; HEADER + 60];
     let frame = &mut bytes[HEADER..];
     frame[..6].fill(0xff); // to everybody

@@ -231,6 +231,15 @@ pub enum Error {
         bound: Duration,
     },
 
+    /// A frame in memory that the device does not reach.
+    #[error(
+        "{device}: the frame lies in memory of another device's address space, where its addresses mean something else\n  take buffers from a pool in the card's own space (Nic::dma), or open both in one (DeviceSpec::open_all)"
+    )]
+    ForeignMemory {
+        /// Which device.
+        device: String,
+    },
+
     /// A frame asks for what the device cannot do.
     #[error("{device} cannot do this: {what}")]
     NotOffered {

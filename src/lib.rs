@@ -25,7 +25,8 @@
 //! # Whom we trust
 //! Nothing that a device writes: ids, lengths and indices are checked, waits are bounded, and the
 //! IOMMU keeps it to the memory it was given. No memory is freed while a device may reach it: a ring
-//! owns its buffers, stops the device before they go, and leaks them where it cannot.
+//! owns its buffers and stops the device before they go; where it cannot, they are cut off from the
+//! device or never freed, and nobody gets their addresses again.
 
 pub mod backend;
 pub mod barrier;

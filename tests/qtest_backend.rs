@@ -554,7 +554,7 @@ fn a_dead_qemu_is_a_device_that_is_gone() {
     if !require_qemu() {
         return;
     }
-    let (card, _wire) = Card::wired();
+    let (mut card, _wire) = Card::wired();
     let irqs = card.qtest.interrupts(IrqKind::Intx, 1).unwrap();
     let pid = card.qtest.pid();
     let killed = Process::new("kill").args(["-9", &pid.to_string()]).status();
@@ -584,7 +584,7 @@ fn no_process_is_left_and_what_was_handed_out_is_gone() {
     }
     let qtest = Qtest::start(&"e1000".parse().unwrap()).unwrap();
     let (pid, bar) = (qtest.pid(), qtest.map_bar(0).unwrap());
-    let region = DmaRegion::alloc(qtest.dma(), 4096).unwrap();
+    let mut region = DmaRegion::alloc(qtest.dma(), 4096).unwrap();
     assert!(Path::new(&format!("/proc/{pid}")).exists());
     drop(qtest);
     assert!(!Path::new(&format!("/proc/{pid}")).exists());
@@ -606,7 +606,7 @@ fn memory_that_is_used_up_is_an_error_and_comes_back_zeroed() {
     let mut regions: Vec<DmaRegion> = Vec::new();
     let error = loop {
         match alloc(16 << 20) {
-            Ok(region) => {
+            Ok(mut region) => {
                 region.write(region.size() - 4, b"used");
                 regions.push(region);
             }
@@ -630,7 +630,7 @@ fn the_device_reaches_all_of_its_memory() {
     let (mut card, wire) = Card::wired();
     let all = DmaRegion::alloc(card.qtest.dma(), 255 << 20);
     assert!(all.is_err(), "the rings have some");
-    let most = DmaRegion::alloc(card.qtest.dma(), 254 << 20).unwrap();
+    let mut most = DmaRegion::alloc(card.qtest.dma(), 254 << 20).unwrap();
     for offset in [0, 100 << 20, most.size() - 100] {
         most.write(offset, &frame(100));
         card.send(most.iova().0 + offset as u64, 100);
@@ -871,7 +871,7 @@ fn qemus_user_network_answers() {
     request.extend([0, 1, 8, 0, 6, 4, 0, 1, 0x52, 0x54, 0, 0x12, 0x34, 0x56]);
     request.extend([10, 0, 2, 15, 0, 0, 0, 0, 0, 0, 10, 0, 2, 2]);
     request.resize(60, 0);
-    let out = DmaRegion::alloc(card.qtest.dma(), 4096).unwrap();
+    let mut out = DmaRegion::alloc(card.qtest.dma(), 4096).unwrap();
     out.write(0, &request);
     card.send(out.iova().0, 60);
     let answer = card.received();

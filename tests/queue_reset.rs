@@ -45,7 +45,7 @@ fn open(packed: bool) -> (PciTransport<Qtest>, UnixDatagram, u64) {
 fn send<R: Ring<u8>>(
     ring: &mut R,
     doorbell: &impl Doorbell,
-    memory: &DmaRegion,
+    memory: &mut DmaRegion,
     wire: &UnixDatagram,
     number: u8,
 ) {
@@ -77,7 +77,7 @@ fn a_queue_is_reset_alone<R: Ring<u8>>(packed: bool) {
     let (device, wire, taken) = open(packed);
     assert_ne!(taken & RING_RESET, 0, "QEMU offers it from 7.2 on");
     assert_eq!(taken & RING_PACKED != 0, packed);
-    let memory = DmaRegion::alloc(device.dma(), 4096).unwrap();
+    let mut memory = DmaRegion::alloc(device.dma(), 4096).unwrap();
     let config = RingConfig {
         device: "a test".to_owned(),
         index: QUEUE,
@@ -93,7 +93,13 @@ fn a_queue_is_reset_alone<R: Ring<u8>>(packed: bool) {
     device.set_status(device.status() | Status::DRIVER_OK);
     for round in 0..5 {
         for number in 0..7 {
-            send(&mut ring, &doorbell, &memory, &wire, 10 * round + number);
+            send(
+                &mut ring,
+                &doorbell,
+                &mut memory,
+                &wire,
+                10 * round + number,
+            );
         }
         // Out, but never shown to the device.
         let piece = Piece {
@@ -110,7 +116,7 @@ fn a_queue_is_reset_alone<R: Ring<u8>>(packed: bool) {
         );
         doorbell = device.enable_queue(QUEUE, 16, ring.areas(), None).unwrap();
     }
-    send(&mut ring, &doorbell, &memory, &wire, 255);
+    send(&mut ring, &doorbell, &mut memory, &wire, 255);
     device.reset().unwrap();
     device.bus_master(false).unwrap();
 }

@@ -9,9 +9,9 @@ use std::sync::{Arc, Mutex};
 
 use pinwire::Error;
 use pinwire::backend::{Backend, Fake, FakeMemory};
-use pinwire::dma::Iova;
+use pinwire::dma::{DmaRegion, DmaSpace, Iova};
 use pinwire::nic::{Marks, Owner};
-use pinwire::virtio::{Packed, Piece, Ring, RingConfig, Split};
+use pinwire::virtio::{Areas, Packed, Piece, Ring, RingConfig, Split};
 use proptest::prelude::*;
 use virtio_model::NoDevice;
 use virtio_model::queue::{Agreed, Chain, Queue};
@@ -302,12 +302,23 @@ both! {
         assert_eq!(fake.memory().mappings(), 0);
     }
 
-    fn leaked_memory_stays_mapped<R>() {
+    fn quarantined_memory_is_cut_off_and_its_addresses_are_nobodys<R>() {
         let mut b = bench::<R>(4, INDIRECT);
-        let before = b.memory.mappings();
-        b.ring.leak();
+        b.push(7, 1);
+        b.push(8, 3);
+        let Areas { descriptors, driver, device } = b.ring.areas();
+        let mut abandoned = Vec::new();
+        b.ring.quarantine(|token| abandoned.push(token));
+        assert_eq!(abandoned, [7, 8, 9, 10]);
         drop(b.ring);
-        assert_eq!(b.memory.mappings(), before);
+        assert_eq!(b.memory.mappings(), 0);
+        let dma: Arc<dyn DmaSpace> = b.memory.clone();
+        let others: Vec<_> = (0..64).map(|_| DmaRegion::alloc(&dma, 4096).unwrap()).collect();
+        for iova in [descriptors, driver, device] {
+            let is_theirs = |other: &DmaRegion| other.iova().0 >> 12 == iova.0 >> 12;
+            assert!(!others.iter().any(is_theirs), "{iova} was given out again");
+            assert!(!b.memory.write(iova.0, &[0xee]), "{iova} leads into somebody else's memory");
+        }
     }
 
     fn a_notification_says_where_the_driver_is<R>() {

@@ -14,7 +14,7 @@ use memmap2::{MmapOptions, MmapRaw};
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
 use super::Backend;
-use crate::dma::{DmaSpace, Iova, IovaAllocator, Mapping};
+use crate::dma::{DmaSpace, Iova, IovaAllocator, Mapping, SpaceId};
 use crate::error::{Error, Result};
 use crate::irq::{Irq, IrqKind, IrqLine};
 use crate::mmio::{Mmio, Place, Width};
@@ -180,7 +180,10 @@ impl Mmio for FakeBar {
 
 /// Memory mapped for a fake device, found by IOVA.
 #[derive(Debug)]
-pub struct FakeMemory(Mutex<Inner>);
+pub struct FakeMemory {
+    id: SpaceId,
+    inner: Mutex<Inner>,
+}
 
 #[derive(Debug)]
 struct Inner {
@@ -200,15 +203,18 @@ impl FakeMemory {
     fn new() -> Self {
         // As an x86 IOMMU reports it: 39 bits, without the interrupt window.
         let valid = [0..=0xfedf_ffff, 0xfef0_0000..=0x7f_ffff_ffff];
-        Self(Mutex::new(Inner {
-            iovas: IovaAllocator::new(valid),
-            mapped: BTreeMap::new(),
-            faults: Vec::new(),
-        }))
+        Self {
+            id: SpaceId::new(),
+            inner: Mutex::new(Inner {
+                iovas: IovaAllocator::new(valid),
+                mapped: BTreeMap::new(),
+                faults: Vec::new(),
+            }),
+        }
     }
 
     fn inner(&self) -> MutexGuard<'_, Inner> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// How many mappings there are.
@@ -273,25 +279,40 @@ impl FakeMemory {
     }
 }
 
-fn layout(len: usize) -> Layout {
-    Layout::from_size_align(len, PAGE).expect("a length of memory that was asked for")
+/// Whole pages that hold `len` bytes; an error where there are not so many addresses.
+fn pages(len: usize) -> Result<Layout> {
+    let rounded = len.max(1).checked_next_multiple_of(PAGE);
+    let layout = rounded.and_then(|len| Layout::from_size_align(len, PAGE).ok());
+    layout.ok_or_else(|| Error::Io {
+        what: format!("allocating {len} bytes"),
+        source: std::io::ErrorKind::OutOfMemory.into(),
+    })
 }
 
 // SAFETY: each mapping is an allocation or a file's map of its own, kept until `unmap`.
 unsafe impl DmaSpace for FakeMemory {
+    fn id(&self) -> SpaceId {
+        self.id
+    }
+
     fn alloc(&self, len: usize) -> Result<Mapping> {
-        let len = len.max(1).next_multiple_of(PAGE);
+        let layout = pages(len)?;
         // SAFETY: the layout has a size, and alignment is a power of two.
-        let ptr = unsafe { alloc_zeroed(layout(len)) };
-        let ptr = NonNull::new(ptr).ok_or_else(|| Error::Io {
+        let ptr = NonNull::new(unsafe { alloc_zeroed(layout) });
+        let ptr = ptr.ok_or_else(|| Error::Io {
             what: format!("allocating {len} bytes"),
             source: std::io::ErrorKind::OutOfMemory.into(),
         })?;
-        self.add(ptr, len, None)
+        let added = self.add(ptr, layout.size(), None);
+        if added.is_err() {
+            // SAFETY: allocated above, and nobody got it.
+            unsafe { dealloc(ptr.as_ptr(), layout) }
+        }
+        added
     }
 
     fn map_file(&self, file: &File, offset: u64, len: usize) -> Result<Mapping> {
-        let len = len.next_multiple_of(PAGE);
+        let len = pages(len)?.size();
         let map = MmapOptions::new()
             .offset(offset)
             .len(len)
@@ -303,12 +324,25 @@ unsafe impl DmaSpace for FakeMemory {
 
     unsafe fn unmap(&self, mapping: &Mapping) {
         let mut inner = self.inner();
+        inner.remove(mapping);
         inner.iovas.free(mapping.iova);
-        if let Some(block) = inner.mapped.remove(&mapping.iova)
+    }
+
+    /// It cuts the device off as an IOMMU does, so the memory is freed.
+    unsafe fn quarantine(&self, mapping: &Mapping) {
+        self.inner().remove(mapping);
+    }
+}
+
+impl Inner {
+    /// The device cannot reach it any more, and the memory is freed.
+    fn remove(&mut self, mapping: &Mapping) {
+        if let Some(block) = self.mapped.remove(&mapping.iova)
             && block.file.is_none()
+            && let Ok(layout) = pages(mapping.len)
         {
             // SAFETY: allocated in `alloc` with this layout, and nobody uses it any more.
-            unsafe { dealloc(mapping.ptr.as_ptr(), layout(mapping.len)) }
+            unsafe { dealloc(mapping.ptr.as_ptr(), layout) }
         }
     }
 }

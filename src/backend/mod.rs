@@ -54,8 +54,8 @@ pub trait Backend: Config + Send {
     /// Where the reset was tried and failed.
     fn reset(&self) -> Result<bool>;
 
-    /// Does an IOMMU stand between the device and memory? Where none does, and the device cannot be
-    /// made to stop, its memory is leaked rather than freed.
+    /// Returns whether an IOMMU stands between the device and memory, so that a virtio device must use its
+    /// addresses. When memory is freed does not depend on it: see [`DmaSpace::quarantine`].
     fn has_iommu(&self) -> bool;
 
     /// Is it known already that the function is being taken away? A look at memory only, where

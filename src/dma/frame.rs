@@ -7,7 +7,7 @@
 use std::ptr::NonNull;
 
 use super::home::Meta;
-use super::{DmaBuf, FileSlice, Iova};
+use super::{DmaBuf, FileSlice, Iova, SpaceId};
 
 bitflags::bitflags! {
     /// What the NIC shall do to a frame as it leaves.
@@ -83,6 +83,66 @@ impl Offload {
     }
 }
 
+/// The question that a transmit ring asks of every frame at its door, in one word: is its memory of my
+/// space (32 bits), and is there nothing to do to it (flags, and lengths of headers, a byte each)?
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Door(u64);
+
+impl Door {
+    /// Memory of `space`, with nothing to do.
+    #[inline]
+    pub(super) fn plain(space: SpaceId) -> Self {
+        Self(space.number().into())
+    }
+
+    /// Memory of `space`, with all of `offload` to do but what does not fit in.
+    fn new(space: SpaceId, offload: Offload) -> Self {
+        let [a, b, c, d] = space.number().to_le_bytes();
+        let Offload {
+            flags,
+            l2_len,
+            l3_len,
+            l4_len,
+            ..
+        } = offload;
+        Self(u64::from_le_bytes([
+            a,
+            b,
+            c,
+            d,
+            flags.bits(),
+            l2_len,
+            l3_len,
+            l4_len,
+        ]))
+    }
+
+    #[inline]
+    fn space(self) -> SpaceId {
+        SpaceId::of_number(self.0 as u32)
+    }
+}
+
+impl Meta {
+    #[inline]
+    fn offload(&self) -> Offload {
+        let [.., flags, l2_len, l3_len, l4_len] = self.door.0.to_le_bytes();
+        Offload {
+            flags: OffloadFlags::from_bits_retain(flags),
+            l2_len,
+            l3_len,
+            l4_len,
+            mss: self.mss,
+            vlan: self.vlan,
+        }
+    }
+
+    fn set_offload(&mut self, offload: Offload) {
+        self.door = Door::new(self.door.space(), offload);
+        (self.mss, self.vlan) = (offload.mss, offload.vlan);
+    }
+}
+
 /// One owned stretch of memory that the device can reach; dropping it gives it back to where it
 /// came from.
 pub struct Segment(pub(super) NonNull<Meta>);
@@ -136,6 +196,23 @@ impl Segment {
         self.meta().ptr.as_ptr() as usize
     }
 
+    /// The space that its IOVA belongs to.
+    #[inline]
+    pub fn space(&self) -> SpaceId {
+        self.meta().door.space()
+    }
+
+    /// Gives it up, and what is chained behind it: a device that did not stop may go on reaching it. It is
+    /// never handed out again, and its memory is freed only once the device is cut off from it.
+    pub fn quarantine(mut self) {
+        let mut segment = Some(&mut self);
+        while let Some(one) = segment {
+            let meta = one.meta_mut();
+            meta.quarantine();
+            segment = meta.next.as_mut();
+        }
+    }
+
     /// Is it a packet buffer (memory of a pool), which may be written again?
     pub fn is_buffer(&self) -> bool {
         self.meta().capacity != 0
@@ -162,7 +239,9 @@ impl From<FileSlice> for Frame {
 impl From<Segment> for Frame {
     #[inline]
     fn from(mut segment: Segment) -> Self {
-        segment.meta_mut().offload = Offload::NONE;
+        let meta = segment.meta_mut();
+        meta.door = Door::plain(meta.door.space());
+        (meta.mss, meta.vlan) = (0, 0);
         Self(segment)
     }
 }
@@ -200,6 +279,25 @@ impl Frame {
         &mut self.0
     }
 
+    /// The only segment, where it has just one, of `space`, and the NIC is to do nothing to it: what a
+    /// transmit ring asks at its door.
+    #[inline]
+    pub fn plain(&self, space: SpaceId) -> Option<&Segment> {
+        let meta = self.0.meta();
+        let is_plain = meta.door == Door::plain(space) && meta.next.is_none();
+        is_plain.then_some(&self.0)
+    }
+
+    /// Returns whether all its memory is of `space`, so that its IOVAs mean there what they mean here.
+    pub fn is_within(&self, space: SpaceId) -> bool {
+        self.segments().all(|segment| segment.space() == space)
+    }
+
+    /// Gives it up: see [`Segment::quarantine`].
+    pub fn quarantine(self) {
+        self.0.quarantine();
+    }
+
     /// Length in bytes, all segments together.
     #[allow(clippy::len_without_is_empty)]
     pub fn len(&self) -> usize {
@@ -219,12 +317,12 @@ impl Frame {
     /// What the NIC shall do.
     #[inline]
     pub fn offload(&self) -> Offload {
-        self.0.meta().offload
+        self.0.meta().offload()
     }
 
     /// Says what the NIC shall do.
     pub fn set_offload(&mut self, offload: Offload) {
-        self.0.meta_mut().offload = offload;
+        self.0.meta_mut().set_offload(offload);
     }
 
     /// Takes the chain apart, in order.

@@ -5,12 +5,19 @@
 //! one compare-and-swap, from any thread. The word that heads the list also counts it, so the last
 //! buffer that comes back to a home whose keeper has gone frees the region: no reference count is
 //! touched per packet, and no memory goes while a ring still has a buffer of it.
+//!
+//! A buffer that a device may go on reaching is *quarantined*: it comes back, so that it is counted,
+//! and is never handed out again. The region of such a home is cut off from the device before its
+//! memory is freed, and its IOVAs are never given to anybody else ([`DmaSpace::quarantine`]).
+//!
+//! [`DmaSpace::quarantine`]: super::DmaSpace::quarantine
 
 use std::cell::{Cell, UnsafeCell};
 use std::ptr::NonNull;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
-use super::{DmaRegion, Iova, Offload, Segment};
+use super::frame::Door;
+use super::{DmaRegion, Iova, Segment, SpaceId};
 
 /// The most buffers of a home, and the most bytes of each: half of what counts them.
 pub(super) const MOST: usize = (1 << 31) - 1;
@@ -25,16 +32,19 @@ pub(super) struct Meta {
     pub(super) ptr: NonNull<u8>,
     pub(super) len: u32,
     pub(super) capacity: u32,
-    /// Bytes of its headroom that are a part of it.
-    pub(super) early: u32,
     /// The next buffer of the same frame.
     pub(super) next: Option<Segment>,
-    /// What the NIC shall do for the frame that begins here.
-    pub(super) offload: Offload,
+    /// The space of its memory, and what the NIC shall do for the frame that begins here; `mss` and
+    /// `vlan` are a part of that.
+    pub(super) door: Door,
+    pub(super) mss: u16,
+    pub(super) vlan: u16,
     home: NonNull<Home>,
     index: u32,
     /// The next one of the list of returned buffers.
     returned_after: AtomicU32,
+    /// Bytes of its headroom that are a part of it, or [`Meta::QUARANTINED`].
+    pub(super) early: u8,
     /// The pages behind it have 2 to the power of this many bytes.
     pub(super) page_shift: u8,
 }
@@ -42,14 +52,29 @@ pub(super) struct Meta {
 const _: () = assert!(size_of::<Meta>() == 64);
 
 impl Meta {
+    /// In `early`: a device may go on reaching the buffer, so that nobody gets it any more.
+    const QUARANTINED: u8 = u8::MAX;
+
     /// Begins where the buffer does: undoes [`DmaBuf::begin_early`](super::DmaBuf::begin_early).
+    /// Returns whether the buffer may be handed out.
     #[cold]
-    fn begin_later(&mut self) {
+    fn begin_later(&mut self) -> bool {
+        if self.early == Self::QUARANTINED {
+            return false;
+        }
         let early = std::mem::take(&mut self.early);
         // SAFETY: so many bytes were added in front.
-        self.ptr = unsafe { self.ptr.add(early as usize) };
+        self.ptr = unsafe { self.ptr.add(early.into()) };
         self.iova.0 += u64::from(early);
-        self.capacity -= early;
+        self.capacity -= u32::from(early);
+        true
+    }
+
+    /// Never to be handed out again: a device may go on reaching it.
+    pub(super) fn quarantine(&mut self) {
+        self.early = Self::QUARANTINED;
+        // SAFETY: the owner of a buffer is borrowed, so that its home is alive.
+        unsafe { self.home.as_ref() }.quarantine();
     }
 }
 
@@ -83,9 +108,27 @@ pub(super) struct Home {
     /// Each belongs to the owner of its buffer, but for `returned_after` of those at home.
     metas: Box<[UnsafeCell<Meta>]>,
     returned: AtomicU64,
+    /// A device that did not stop had a buffer of it.
+    is_quarantined: AtomicBool,
+}
+
+impl Drop for Home {
+    fn drop(&mut self) {
+        if *self.is_quarantined.get_mut()
+            && let Some(region) = &mut self.region
+        {
+            region.quarantine();
+        }
+    }
 }
 
 impl Home {
+    /// Its region is not to be freed as others are.
+    fn quarantine(&self) {
+        // Relaxed: whoever frees the home acquires what was done before the last owner went.
+        self.is_quarantined.store(true, Ordering::Relaxed);
+    }
+
     /// The link of buffer `index` in the list that it is on.
     fn link(&self, index: u32) -> Option<&AtomicU32> {
         let meta = self.metas.get(index as usize)?.get();
@@ -147,6 +190,8 @@ pub(super) struct Keeper {
     home: NonNull<Home>,
     /// First of the buffers at hand, linked by `returned_after`.
     at_hand: Cell<u32>,
+    /// Buffers that came back and are not handed out again.
+    quarantined: Cell<u32>,
 }
 
 // SAFETY: it is the only keeper of its home; `at_hand` goes with it from thread to thread.
@@ -160,18 +205,24 @@ impl Keeper {
         place: impl Fn(&DmaRegion, u32) -> (NonNull<u8>, Iova, u32),
     ) -> Self {
         assert!(count as usize <= MOST);
-        let mut home = Box::new(Home {
+        let space = region.as_ref().map_or(SpaceId::NOWHERE, DmaRegion::space);
+        let page_shift = region
+            .as_ref()
+            .map_or(0, |region| region.mapping().page.ilog2() as u8);
+        // Every pointer to the home comes from this one, which nothing invalidates: the box is taken
+        // apart before the first is copied, and put together again to be freed.
+        let home = NonNull::from(Box::leak(Box::new(Home {
             region,
             metas: Box::new([]),
             returned: AtomicU64::new(Returned::NONE.0),
-        });
-        let whose = NonNull::from(home.as_mut());
-        let region = home.region.as_ref();
-        let page_shift = region.map_or(0, |region| region.mapping().page.ilog2() as u8);
-        home.metas = (0..count)
+            is_quarantined: AtomicBool::new(false),
+        })));
+        let metas = (0..count)
             .map(|index| {
                 let nowhere = (NonNull::dangling(), Iova(0), 0);
-                let place = home.region.as_ref().map(|region| place(region, index));
+                // SAFETY: the home was just made, and this is the only place that knows of it.
+                let region = unsafe { &(*home.as_ptr()).region };
+                let place = region.as_ref().map(|region| place(region, index));
                 let (ptr, iova, capacity) = place.unwrap_or(nowhere);
                 UnsafeCell::new(Meta {
                     iova,
@@ -180,17 +231,22 @@ impl Keeper {
                     capacity,
                     early: 0,
                     next: None,
-                    offload: Offload::NONE,
-                    home: whose,
+                    door: Door::plain(space),
+                    mss: 0,
+                    vlan: 0,
+                    home,
                     index,
                     returned_after: AtomicU32::new(if index + 1 < count { index + 1 } else { NIL }),
                     page_shift,
                 })
             })
             .collect();
+        // SAFETY: as above; no reference to the home is alive.
+        unsafe { (*home.as_ptr()).metas = metas };
         Self {
-            home: NonNull::from(Box::leak(home)),
+            home,
             at_hand: Cell::new(if count == 0 { NIL } else { 0 }),
+            quarantined: Cell::new(0),
         }
     }
 
@@ -203,6 +259,10 @@ impl Keeper {
         self.home().region.as_ref()
     }
 
+    pub(super) fn quarantine(&self) {
+        self.home().quarantine();
+    }
+
     pub(super) fn total(&self) -> u32 {
         self.home().metas.len() as u32
     }
@@ -210,35 +270,37 @@ impl Keeper {
     /// A buffer that nobody has, with length 0; `None` where all are out.
     #[inline]
     pub(super) fn take(&self) -> Option<Segment> {
-        let mut index = self.at_hand.get();
-        if index == NIL {
-            // Acquire: what the former owners did to the buffers is done.
-            let returned = self
-                .home()
-                .returned
-                .swap(Returned::NONE.0, Ordering::Acquire);
-            index = Returned(returned).first();
+        loop {
+            let mut index = self.at_hand.get();
             if index == NIL {
-                return None;
+                // Acquire: what the former owners did to the buffers is done.
+                let returned = self
+                    .home()
+                    .returned
+                    .swap(Returned::NONE.0, Ordering::Acquire);
+                index = Returned(returned).first();
+                if index == NIL {
+                    return None;
+                }
             }
+            let home = self.home();
+            let after = home.link(index)?.load(Ordering::Relaxed);
+            self.at_hand.set(after);
+            let mut meta = NonNull::new(home.metas[index as usize].get())?;
+            // SAFETY: the index was on the list, so nobody owns this buffer but us.
+            let taken = unsafe { meta.as_mut() };
+            taken.len = 0;
+            if taken.early == 0 || taken.begin_later() {
+                return Some(Segment(meta));
+            }
+            self.quarantined.set(self.quarantined.get() + 1);
         }
-        let home = self.home();
-        let after = home.link(index)?.load(Ordering::Relaxed);
-        self.at_hand.set(after);
-        // The index was on the list, so nobody owns this buffer: now the segment does.
-        let mut segment = Segment(NonNull::new(home.metas[index as usize].get())?);
-        let meta = segment.meta_mut();
-        meta.len = 0;
-        if meta.early != 0 {
-            meta.begin_later();
-        }
-        Some(segment)
     }
 }
 
 impl Drop for Keeper {
     fn drop(&mut self) {
-        let mut at_hand = 0;
+        let mut at_hand = self.quarantined.get();
         let mut index = self.at_hand.get();
         while let Some(link) = self.home().link(index) {
             at_hand += 1;

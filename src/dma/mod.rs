@@ -16,4 +16,4 @@ pub use file::{DmaFile, FileSlice};
 pub use frame::{Frame, Offload, OffloadFlags, Segment};
 pub use iova::{Iova, IovaAllocator};
 pub use pool::{DmaBuf, HEADROOM, Pool};
-pub use region::{DmaArray, DmaRegion, DmaSpace, Mapping, Shared};
+pub use region::{DmaArray, DmaRegion, DmaSpace, Mapping, Shared, SpaceId};

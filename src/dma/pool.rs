@@ -38,12 +38,22 @@
 //! }
 //! ```
 //!
-//! ```compile_fail,E0505
+//! A pool gives place and length of its memory, and no way to write what its buffers' owners have:
+//!
+//! ```compile_fail,E0599
 //! # use pinwire::dma::Pool;
-//! fn use_the_region_of_a_pool_that_is_gone(pool: Pool) {
-//!     let region = pool.region();
-//!     drop(pool);
-//!     region.write(0, b"whose memory?");
+//! fn write_a_buffer_that_another_owns(pool: &Pool) {
+//!     pool.region().write(0, b"whose memory?");
+//! }
+//! ```
+//!
+//! What is quarantined is gone for good:
+//!
+//! ```compile_fail,E0382
+//! # use pinwire::dma::DmaBuf;
+//! fn use_what_a_device_may_still_reach(mut buf: DmaBuf) {
+//!     buf.quarantine();
+//!     buf.fill(b"too late");
 //! }
 //! ```
 
@@ -54,12 +64,13 @@ use std::sync::Arc;
 
 use super::home::{Keeper, MOST};
 use super::region::bytes_of;
-use super::{DmaRegion, DmaSpace, Iova, Segment};
+use super::{DmaRegion, DmaSpace, Iova, Mapping, Segment, SpaceId};
 use crate::error::{Error, Result};
 
 /// Bytes before each packet buffer that belong to it: room for what a device wants in front of a
 /// frame, in one piece with it (virtio-net's header).
 pub const HEADROOM: usize = 64;
+const _: () = assert!(HEADROOM < u8::MAX as usize, "`early` has a byte");
 
 /// Packet buffers of one size in pinned, mapped memory.
 ///
@@ -111,9 +122,22 @@ impl Pool {
         self.keeper.total() as usize
     }
 
-    /// The memory behind it.
-    pub fn region(&self) -> &DmaRegion {
-        self.keeper.region().expect("a pool has a region")
+    /// Place and length of the memory behind it: for showing.
+    pub fn mapping(&self) -> Mapping {
+        let region = self.keeper.region().expect("a pool has a region");
+        region.mapping()
+    }
+
+    /// The space that its buffers' IOVAs belong to.
+    pub fn space(&self) -> SpaceId {
+        let region = self.keeper.region().expect("a pool has a region");
+        region.space()
+    }
+
+    /// Has its memory undone by [`DmaSpace::quarantine`], once the pool and all its buffers are gone: a
+    /// device that did not stop may go on reaching it.
+    pub fn quarantine(&self) {
+        self.keeper.quarantine();
     }
 
     /// A buffer of length 0; `None` where all are out.
@@ -174,7 +198,12 @@ impl DmaBuf {
         meta.ptr = unsafe { meta.ptr.sub(bytes) };
         meta.iova.0 -= bytes as u64;
         meta.capacity += bytes as u32;
-        meta.early = bytes as u32;
+        meta.early = bytes as u8;
+    }
+
+    /// Gives it up: see [`Segment::quarantine`].
+    pub fn quarantine(self) {
+        self.0.quarantine();
     }
 
     /// Sets how many bytes count.
@@ -259,7 +288,7 @@ impl Segment {
     /// begins in its [`HEADROOM`].
     #[inline]
     pub fn headroom<const N: usize>(&self) -> Option<[u8; N]> {
-        let early = self.meta().early as usize;
+        let early = usize::from(self.meta().early);
         (self.is_buffer() && N + early <= HEADROOM).then(|| {
             let mut bytes = [0; N];
             // SAFETY: every buffer of a pool has `HEADROOM` bytes before it, which go with it; a raw
@@ -302,7 +331,7 @@ impl Segment {
     /// it. `None` where there is no room: a slice of a file has none.
     #[inline]
     pub fn put_header<const N: usize>(&mut self, header: [u8; N]) -> Option<Iova> {
-        if !self.is_buffer() || N + self.meta().early as usize > HEADROOM {
+        if !self.is_buffer() || N + usize::from(self.meta().early) > HEADROOM {
             return None;
         }
         let meta = self.meta_mut();

@@ -9,17 +9,53 @@ use std::marker::PhantomData;
 use std::ops::Deref;
 use std::ptr::NonNull;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicU16, AtomicU32, AtomicU64};
+use std::sync::atomic::{AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering};
 
 use super::Iova;
 use crate::error::{Error, Result};
 
+/// Identity of a [`DmaSpace`]: the same IOVA means other memory in another space, so regions, buffers and
+/// chains carry the identity of theirs, and a ring refuses what is of another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct SpaceId(u32);
+
+impl SpaceId {
+    /// Of a buffer with no memory: the slices of an empty file.
+    pub(super) const NOWHERE: Self = Self(0);
+
+    /// An identity that no other space has.
+    ///
+    /// # Panics
+    /// After 2^32 of them: an identity is never given twice.
+    #[allow(clippy::new_without_default)] // each is another
+    pub fn new() -> Self {
+        static NEXT: AtomicU32 = AtomicU32::new(1);
+        let next = NEXT.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |id| id.checked_add(1));
+        Self(next.expect("fewer than 2^32 spaces"))
+    }
+
+    #[inline]
+    pub(super) fn number(self) -> u32 {
+        self.0
+    }
+
+    #[inline]
+    pub(super) fn of_number(number: u32) -> Self {
+        Self(number)
+    }
+}
+
 /// Where DMA memory comes from: what a backend gives its drivers.
 ///
 /// # Safety
-/// A [`Mapping`] must be valid memory of its length until [`DmaSpace::unmap`], owned by nobody else,
-/// page-aligned, and readable (and writable, but for a file) by this process.
+/// A [`Mapping`] must be valid memory of its length until [`DmaSpace::unmap`] or
+/// [`DmaSpace::quarantine`], owned by nobody else, page-aligned, and readable (and writable, but for a
+/// file) by this process. [`DmaSpace::id`] is always the same, and no other space's. Memory is freed as
+/// each of the two says: nothing else decides that a device cannot reach it.
 pub unsafe trait DmaSpace: Send + Sync {
+    /// Its identity.
+    fn id(&self) -> SpaceId;
+
     /// Pins at least `len` bytes of zeroed memory and maps them for reading and writing.
     ///
     /// # Errors
@@ -33,11 +69,21 @@ pub unsafe trait DmaSpace: Send + Sync {
     /// As [`DmaSpace::alloc`], and where the file cannot be mapped.
     fn map_file(&self, file: &File, offset: u64, len: usize) -> Result<Mapping>;
 
-    /// Undoes `mapping`: from here on the device cannot reach the memory, and it is freed.
+    /// Undoes `mapping`: from here on the device cannot reach the memory, and it is freed. Its IOVAs may
+    /// be handed out again.
     ///
     /// # Safety
-    /// `mapping` came from this space, is undone once, and nobody uses its memory any more.
+    /// `mapping` came from this space, is undone once, and nobody uses its memory any more: neither this
+    /// process nor a device.
     unsafe fn unmap(&self, mapping: &Mapping);
+
+    /// Undoes `mapping` of a device that did not stop. Where an IOMMU cuts the device off, the memory is
+    /// freed after that; where none does, never. Its IOVAs are never handed out again: the device may go
+    /// on using them, and would reach somebody else's memory.
+    ///
+    /// # Safety
+    /// `mapping` came from this space, is undone once, and this process does not use its memory any more.
+    unsafe fn quarantine(&self, mapping: &Mapping);
 }
 
 /// Bytes of `count` pieces of `each`; no more than there are addresses, and room to round them up.
@@ -73,10 +119,19 @@ unsafe impl Send for Mapping {}
 unsafe impl Sync for Mapping {}
 
 /// Pinned memory mapped at an IOVA; unmapped and freed when dropped.
+///
+/// One owner writes it at a time, so that no two threads race on plain bytes:
+///
+/// ```compile_fail,E0596
+/// # use pinwire::dma::DmaRegion;
+/// fn write_what_others_read(region: &DmaRegion) {
+///     region.write(0, b"who else?");
+/// }
+/// ```
 pub struct DmaRegion {
     mapping: Mapping,
     space: Arc<dyn DmaSpace>,
-    leaked: bool,
+    is_quarantined: bool,
 }
 
 impl std::fmt::Debug for DmaRegion {
@@ -87,9 +142,13 @@ impl std::fmt::Debug for DmaRegion {
 
 impl Drop for DmaRegion {
     fn drop(&mut self) {
-        if !self.leaked {
-            // SAFETY: the mapping came from this space and this is its only owner, which ends here.
-            unsafe { self.space.unmap(&self.mapping) }
+        // SAFETY: the mapping came from this space and this is its only owner, which ends here. Who had a
+        // device use it has stopped the device, or said `quarantine`.
+        unsafe {
+            match self.is_quarantined {
+                false => self.space.unmap(&self.mapping),
+                true => self.space.quarantine(&self.mapping),
+            }
         }
     }
 }
@@ -103,7 +162,7 @@ impl DmaRegion {
         Ok(Self {
             mapping: space.alloc(bytes_of(1, len)?)?,
             space: Arc::clone(space),
-            leaked: false,
+            is_quarantined: false,
         })
     }
 
@@ -117,15 +176,19 @@ impl DmaRegion {
         Ok(Self {
             mapping: space.map_file(file, offset, len)?,
             space: Arc::clone(space),
-            leaked: false,
+            is_quarantined: false,
         })
     }
 
-    /// Never to be freed: the device may still reach it.
-    pub fn leak(&mut self) {
-        self.leaked = true;
-        // What keeps the mapping alive must not go either.
-        std::mem::forget(Arc::clone(&self.space));
+    /// Has it undone by [`DmaSpace::quarantine`] when it is dropped: a device that did not stop may go on
+    /// reaching it.
+    pub fn quarantine(&mut self) {
+        self.is_quarantined = true;
+    }
+
+    /// The space that its IOVA belongs to.
+    pub fn space(&self) -> SpaceId {
+        self.space.id()
     }
 
     /// Where it is and how long: for showing.
@@ -147,11 +210,11 @@ impl DmaRegion {
     ///
     /// # Panics
     /// Where it does not fit.
-    pub fn write(&self, offset: usize, from: &[u8]) {
+    pub fn write(&mut self, offset: usize, from: &[u8]) {
         let past = offset.checked_add(from.len());
         assert!(past.is_some_and(|past| past <= self.mapping.len));
-        // SAFETY: inside the mapping, which this region owns; a raw copy, since the device may
-        // write the same bytes.
+        // SAFETY: inside the mapping, whose only owner is borrowed: no other thread of this process
+        // looks. A raw copy, since the device may write the same bytes.
         unsafe {
             let to = self.mapping.ptr.as_ptr().add(offset);
             to.copy_from_nonoverlapping(from.as_ptr(), from.len());
@@ -165,7 +228,8 @@ impl DmaRegion {
     pub fn read(&self, offset: usize, into: &mut [u8]) {
         let past = offset.checked_add(into.len());
         assert!(past.is_some_and(|past| past <= self.mapping.len));
-        // SAFETY: as in `write`.
+        // SAFETY: inside the mapping; whoever writes it must borrow the region, which is lent to us. A raw
+        // copy, since the device may write the same bytes.
         unsafe {
             let from = self.mapping.ptr.as_ptr().add(offset);
             from.copy_to_nonoverlapping(into.as_mut_ptr(), into.len());
@@ -249,9 +313,14 @@ impl<T: Shared> DmaArray<T> {
         })
     }
 
-    /// Never to be freed: the device may still reach it.
-    pub fn leak(&mut self) {
-        self.region.leak();
+    /// As [`DmaRegion::quarantine`].
+    pub fn quarantine(&mut self) {
+        self.region.quarantine();
+    }
+
+    /// The space that its IOVAs belong to.
+    pub fn space(&self) -> SpaceId {
+        self.region.space()
     }
 
     /// Where the device sees item `index`.

@@ -40,6 +40,15 @@ const RSS_KEY: [u8; 40] = [
 /// What no card can do.
 const NO_IPV6_CHECKSUM: &str = "make the header checksum of an IPv6 packet, which has none";
 
+/// Refuses a frame at a ring's door: its IOVAs belong to another [`DmaSpace`], and mean other memory, or none,
+/// in this one.
+#[cold]
+fn foreign_memory(device: &str) -> Error {
+    Error::ForeignMemory {
+        device: device.to_owned(),
+    }
+}
+
 /// VLAN ids: they have 12 bits.
 const VLANS: usize = 4096;
 

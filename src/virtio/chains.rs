@@ -403,13 +403,6 @@ impl<T> Chains<T> {
         tokens.into_iter().map(|(_, token)| token).collect()
     }
 
-    /// Never frees what the device might still reach.
-    pub(super) fn leak(&mut self) {
-        for slot in &mut self.slots {
-            std::mem::forget(slot.token.take());
-        }
-    }
-
     /// Did the device lie?
     #[inline]
     pub(super) fn is_shut(&self) -> bool {

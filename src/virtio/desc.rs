@@ -195,9 +195,9 @@ impl Tables {
         Some((iova, (&raw const *desc).addr(), len as usize))
     }
 
-    /// Never to be freed: the device may still reach it.
-    pub(super) fn leak(&mut self) {
-        self.0.leak();
+    /// As [`DmaArray::quarantine`].
+    pub(super) fn quarantine(&mut self) {
+        self.0.quarantine();
     }
 }
 

@@ -3,7 +3,8 @@
 //! The driver makes descriptors available from one place on, the device writes used ones over them,
 //! in the order in which it is through; whose a descriptor is say two bits, whose meaning flips each
 //! time round (the wrap counters). A chain's token stays in [`Chains`] from push to pop. The owner of
-//! the ring stops the device before it drops the ring, or leaks it.
+//! the ring stops the device before it drops the ring, or says that it
+//! did not stop ([`Ring::quarantine`]).
 
 use std::cell::Cell;
 use std::sync::Arc;
@@ -557,12 +558,12 @@ impl<T: Send> Ring<T> for Packed<T> {
         tokens
     }
 
-    fn leak(&mut self) {
-        self.chains.leak();
-        self.descs.leak();
-        self.events.0.leak();
+    fn quarantine(&mut self, abandon: impl FnMut(T)) {
+        self.chains.reset().into_iter().for_each(abandon);
+        self.descs.quarantine();
+        self.events.0.quarantine();
         if let Some(tables) = &mut self.tables {
-            tables.leak();
+            tables.quarantine();
         }
     }
 

@@ -144,8 +144,9 @@ pub trait Ring<T>: Send + Sized {
     /// pushing, and is empty as at first.
     fn reset(&mut self) -> Vec<T>;
 
-    /// Never frees what the device might still reach.
-    fn leak(&mut self);
+    /// The device did not stop: the ring's own memory is undone by [`DmaSpace::quarantine`] when the ring
+    /// is dropped, and `abandon` gets every token, to do the same with what it stands for.
+    fn quarantine(&mut self, abandon: impl FnMut(T));
 
     /// The device's own speed, measured with no software in the way: fills the empty ring once with
     /// chains of one `piece` for the device to read, and makes `batch` of them (a power of two, at

@@ -3,7 +3,8 @@
 //!
 //! The driver writes table and available ring, the device the used ring; each counts its own chains
 //! in `idx`, which wraps at 65536. A chain's token stays in [`Chains`] from push to pop. The owner of
-//! the ring stops the device before it drops the ring, or leaks it.
+//! the ring stops the device before it drops the ring, or says that it
+//! did not stop ([`Ring::quarantine`]).
 
 use std::cell::Cell;
 use std::collections::HashSet;
@@ -485,13 +486,13 @@ impl<T: Send> Ring<T> for Split<T> {
         tokens
     }
 
-    fn leak(&mut self) {
-        self.chains.leak();
-        self.descs.leak();
-        self.avail.0.leak();
-        self.used.0.leak();
+    fn quarantine(&mut self, abandon: impl FnMut(T)) {
+        self.chains.reset().into_iter().for_each(abandon);
+        self.descs.quarantine();
+        self.avail.0.quarantine();
+        self.used.0.quarantine();
         if let Some(tables) = &mut self.tables {
-            tables.leak();
+            tables.quarantine();
         }
     }
 

@@ -156,6 +156,10 @@ pub fn samples() -> Vec<(&'static str, Error)> {
             },
         ),
         (
+            "ForeignMemory",
+            Error::ForeignMemory { device: device() },
+        ),
+        (
             "NotOffered",
             Error::NotOffered {
                 device: device(),

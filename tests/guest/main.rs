@@ -73,7 +73,7 @@ fn dma_outside_of_what_is_mapped_is_stopped() {
     until("the link is up", || bar.get(STATUS).lu());
     let tx: DmaArray<TxDesc> = DmaArray::alloc(device.dma(), 8).unwrap();
     let rx: DmaArray<RxDesc> = DmaArray::alloc(device.dma(), 8).unwrap();
-    let region = DmaRegion::alloc(device.dma(), 4096).unwrap();
+    let mut region = DmaRegion::alloc(device.dma(), 4096).unwrap();
     region.write(0, &[SECRET; 64]);
 
     let outside = [

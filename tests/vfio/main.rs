@@ -15,6 +15,8 @@ use pinwire::irq::{Irq, IrqKind};
 use pinwire::mmio::Mmio;
 use pinwire::nic::NicConfig;
 use pinwire::pci::config::{COMMAND, Capability, Command, Config};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use rustix::thread::{CapabilitySet, capabilities, set_capabilities};
 
 const E1000: &str = "0000:00:03.0";
 const E1000E: &str = "0000:00:04.0";
@@ -54,7 +56,7 @@ fn locked() -> String {
 fn memory_outlives_its_device_and_keeps_the_group() {
     let device = open(E1000);
     let space = device.dma().clone();
-    let region = DmaRegion::alloc(&space, 4096).unwrap();
+    let mut region = DmaRegion::alloc(&space, 4096).unwrap();
     drop(device);
     region.write(4000, b"still here");
     let mut bytes = [0; 10];
@@ -208,6 +210,46 @@ fn what_is_unmapped_is_mapped_again() {
     assert_eq!(locked(), "4 kB");
     drop(keep);
     assert_eq!(locked(), "0 kB");
+}
+
+#[test]
+fn what_is_quarantined_is_unpinned_and_its_addresses_are_never_given_out_again() {
+    let device = open(E1000);
+    let mut gone = Vec::new();
+    for _ in 0..50 {
+        let mut region = DmaRegion::alloc(device.dma(), 4096).unwrap();
+        assert!(!gone.contains(&region.iova()), "{region:?}");
+        gone.push(region.iova());
+        region.quarantine();
+    }
+    assert_eq!(locked(), "0 kB");
+}
+
+/// Small pages are shorter than whole hugepages, so the limit may have room for them alone.
+#[test]
+fn where_hugepages_do_not_fit_the_locked_memory_limit_small_pages_are_taken() {
+    const LEN: usize = (1 << 20) + 4096;
+    let device = open(E1000);
+    let before = getrlimit(Resource::Memlock);
+    let short = Rlimit {
+        current: Some(LEN as u64),
+        ..before
+    };
+    setrlimit(Resource::Memlock, short).unwrap();
+    // Who may lock without a limit is not held to one: this thread may not, the others go on.
+    let dma = device.dma();
+    let alloc = || {
+        let mut sets = capabilities(None).unwrap();
+        sets.effective.remove(CapabilitySet::IPC_LOCK);
+        set_capabilities(None, sets).unwrap();
+        DmaRegion::alloc(dma, LEN)
+            .map(|region| region.mapping())
+            .map_err(|error| error.to_string())
+    };
+    let mapping = std::thread::scope(|scope| scope.spawn(alloc).join().unwrap());
+    setrlimit(Resource::Memlock, before).unwrap();
+    let mapping = mapping.unwrap();
+    assert_eq!((mapping.len, mapping.page), (LEN, 4096));
 }
 
 /// The pages under the device's eyes must stay this process's: see `madvise(MADV_DONTFORK)`.

@@ -11,7 +11,7 @@ use memmap2::{MmapOptions, MmapRaw};
 
 use super::files::Files;
 use super::wire::lock;
-use crate::dma::{DmaSpace, Iova, IovaAllocator, Mapping};
+use crate::dma::{DmaSpace, Iova, IovaAllocator, Mapping, SpaceId};
 use crate::error::{Error, Result};
 
 /// Size of a page, in bytes: QEMU's x86 machine has no other.
@@ -26,6 +26,7 @@ const FIRST: u64 = 1 << 20;
 
 /// What is mapped for the device.
 pub(super) struct Memory {
+    id: SpaceId,
     device: String,
     ram: MmapRaw,
     iovas: Mutex<IovaAllocator>,
@@ -39,6 +40,7 @@ impl Memory {
             .map_raw(ram)
             .map_err(|error| Error::io("mapping the memory that QEMU shares", error))?;
         Ok(Arc::new(Self {
+            id: SpaceId::new(),
             device,
             ram,
             iovas: Mutex::new(IovaAllocator::new([FIRST..=RAM as u64 - 1])),
@@ -50,6 +52,10 @@ impl Memory {
 // SAFETY: a mapping is a stretch of `ram` that the allocator gave to nobody else, or a file's map of
 // its own; both stay until `unmap` and as long as the space.
 unsafe impl DmaSpace for Memory {
+    fn id(&self) -> SpaceId {
+        self.id
+    }
+
     fn alloc(&self, len: usize) -> Result<Mapping> {
         let len = len.max(1).checked_next_multiple_of(PAGE);
         let len = len.ok_or_else(|| Error::Usage("that much memory does not exist".to_owned()))?;
@@ -91,4 +97,7 @@ unsafe impl DmaSpace for Memory {
             self.files.unmap(mapping);
         }
     }
+    /// Nothing cuts a device off from QEMU's RAM: the pages stay taken as long as QEMU runs, and so does a
+    /// file's place. It is a DIMM then, which the device sees until QEMU ends.
+    unsafe fn quarantine(&self, _mapping: &Mapping) {}
 }

@@ -20,7 +20,7 @@ use std::sync::{Mutex, MutexGuard, Once, PoisonError};
 use memmap2::{Advice, MmapOptions, MmapRaw};
 
 use super::group::Domain;
-use crate::dma::{DmaSpace, Iova, IovaAllocator, Mapping};
+use crate::dma::{DmaSpace, Iova, IovaAllocator, Mapping, SpaceId};
 use crate::error::{Error, Result};
 
 const HUGE_BITS: u8 = 21;
@@ -29,6 +29,7 @@ const HUGE: usize = 1 << HUGE_BITS;
 /// The I/O address space of one device, or of several.
 #[derive(Debug)]
 pub struct Space {
+    id: SpaceId,
     name: String,
     /// The smallest page that both the IOMMU and the processor have, in bytes.
     page: usize,
@@ -55,6 +56,7 @@ impl Space {
         // SAFETY: takes a number, gives a number.
         let page = unsafe { libc::sysconf(libc::_SC_PAGESIZE) } as usize;
         Ok(Self {
+            id: SpaceId::new(),
             name,
             page: page.max(1 << info.page_sizes.trailing_zeros()),
             most: info.mappings,
@@ -126,16 +128,39 @@ impl Space {
         }
     }
 
-    /// `len` bytes on hugepages, or nothing where there are none.
-    fn alloc_huge(&self, len: usize) -> Option<Result<Mapping>> {
+    /// `len` bytes on hugepages, or nothing where that cannot be, whatever the reason: small pages are
+    /// shorter (the locked-memory limit), fit into more ranges, and the pages that were promised may be
+    /// denied when they are pinned (a control group's limit). So it is for them to fail.
+    fn alloc_huge(&self, len: usize) -> Option<Mapping> {
         let len = len.checked_next_multiple_of(HUGE)?;
         let memory = MmapOptions::new().len(len).huge(Some(HUGE_BITS)).map_anon();
-        // The pages are found when they are pinned; those that were promised may then be denied (a
-        // control group's limit).
-        match self.map(private(memory.ok()?).ok()?, HUGE, true) {
-            Err(Refused::NoPages(_)) => None,
-            Err(Refused::Other(error)) => Some(Err(error)),
-            Ok(mapping) => Some(Ok(mapping)),
+        let memory = private(memory.ok()?).ok()?;
+        self.map(memory, HUGE, true).ok()
+    }
+
+    /// Undoes `mapping`; its IOVAs are free again where `reuse` says so.
+    fn undo(&self, mapping: &Mapping, reuse: bool) {
+        let mut mapped = self.mapped();
+        let Some(memory) = mapped.memory.remove(&mapping.iova) else {
+            tracing::error!(?mapping, "unmapping what is not mapped");
+            return;
+        };
+        match self.domain.unmap(mapping.iova.0, mapping.len) {
+            Ok(bytes) if bytes == mapping.len as u64 => {
+                if reuse {
+                    mapped.iovas.free(mapping.iova);
+                }
+                drop(memory);
+            }
+            outcome => {
+                // The device may still reach it: neither the memory nor the IOVA is used again.
+                std::mem::forget(memory);
+                tracing::error!(
+                    ?mapping,
+                    ?outcome,
+                    "the IOMMU did not unmap it: it is leaked"
+                );
+            }
         }
     }
 }
@@ -156,11 +181,15 @@ fn private(memory: memmap2::MmapMut) -> io::Result<MmapRaw> {
 
 // SAFETY: every mapping is an mmap of its own, kept in `memory` until `unmap`.
 unsafe impl DmaSpace for Space {
+    fn id(&self) -> SpaceId {
+        self.id
+    }
+
     fn alloc(&self, len: usize) -> Result<Mapping> {
         // At least half of the last hugepage is used.
         if len >= HUGE / 2 {
             if let Some(mapping) = self.alloc_huge(len) {
-                return mapping;
+                return Ok(mapping);
             }
             static TOLD: Once = Once::new();
             TOLD.call_once(|| {
@@ -203,26 +232,12 @@ unsafe impl DmaSpace for Space {
     }
 
     unsafe fn unmap(&self, mapping: &Mapping) {
-        let mut mapped = self.mapped();
-        let Some(memory) = mapped.memory.remove(&mapping.iova) else {
-            tracing::error!(?mapping, "unmapping what is not mapped");
-            return;
-        };
-        match self.domain.unmap(mapping.iova.0, mapping.len) {
-            Ok(bytes) if bytes == mapping.len as u64 => {
-                mapped.iovas.free(mapping.iova);
-                drop(memory);
-            }
-            outcome => {
-                // The device may still reach it: neither the memory nor the IOVA is used again.
-                std::mem::forget(memory);
-                tracing::error!(
-                    ?mapping,
-                    ?outcome,
-                    "the IOMMU did not unmap it: it is leaked"
-                );
-            }
-        }
+        self.undo(mapping, true);
+    }
+
+    /// The IOMMU cuts the device off, so the memory is freed.
+    unsafe fn quarantine(&self, mapping: &Mapping) {
+        self.undo(mapping, false);
     }
 }
 

@@ -145,6 +145,7 @@ impl<B: Backend> E1000<B> {
             vlan: config.vlan_offload,
             // It counts the IPv6 header into each piece's payload length, §3.5.9.
             cuts_ipv6: false,
+            space: dma.id(),
         };
         let pair = Pair {
             rx: Rx::new(&bar, name, dma, config.rx_ring, config.vlan_offload)?,
@@ -437,7 +438,7 @@ impl<B: Backend> Nic for E1000<B> {
         // The device must not be reading the buffer when it is freed; where it does not stop, it
         // never is.
         if let Err(error) = self.stop() {
-            std::mem::forget(frame);
+            frame.into_iter().for_each(Frame::quarantine);
             return Err(error);
         }
         Err(error)
@@ -471,11 +472,9 @@ impl<B: Backend> Drop for E1000<B> {
     fn drop(&mut self) {
         if let Err(error) = self.stop() {
             tracing::error!("{error}");
-            // A device that is gone does no DMA, and an IOMMU stops one that will not.
-            if !self.backend.has_iommu() && self.backend.check_present().is_ok() {
-                self.pair.tx.leak();
-                self.pair.rx.leak();
-            }
+            // Nor is one trusted that does not answer: it may be asleep behind its bridge.
+            self.pair.tx.quarantine();
+            self.pair.rx.quarantine();
         }
     }
 }

@@ -152,12 +152,10 @@ impl<M: Mmio> Rx<M> {
         &self.pool
     }
 
-    /// Never frees what the device might still reach.
-    pub(super) fn leak(&mut self) {
-        for buf in &mut self.lent {
-            std::mem::forget(buf.take());
-        }
-        self.descs.leak();
+    /// The device did not stop: what it may go on reaching is undone by [`DmaSpace::quarantine`].
+    pub(super) fn quarantine(&mut self) {
+        self.pool.quarantine();
+        self.descs.quarantine();
     }
 
     /// The ring, to be shown.

@@ -452,6 +452,7 @@ fn transmit_ring<B: Backend>(
         keeps_context: false,
         vlan: config.vlan_offload,
         cuts_ipv6: true,
+        space: backend.dma().id(),
     };
     Tx::new(bar, backend.name(), backend.dma(), setup)
 }
@@ -673,7 +674,7 @@ impl<B: Backend> Nic for E1000e<B> {
         // The device must not be reading the buffer when it is freed; where it does not stop, it
         // never is.
         if let Err(error) = self.stop() {
-            std::mem::forget(frame);
+            frame.into_iter().for_each(Frame::quarantine);
             return Err(error);
         }
         Err(error)
@@ -710,12 +711,10 @@ impl<B: Backend> Drop for E1000e<B> {
     fn drop(&mut self) {
         if let Err(error) = self.stop() {
             tracing::error!("{error}");
-            // A device that is gone does no DMA, and an IOMMU stops one that will not.
-            if !self.backend.has_iommu() && self.backend.check_present().is_ok() {
-                for pair in &mut self.pairs {
-                    pair.tx.leak();
-                    pair.rx.leak();
-                }
+            // Nor is one trusted that does not answer: it may be asleep behind its bridge.
+            for pair in &mut self.pairs {
+                pair.tx.quarantine();
+                pair.rx.quarantine();
             }
         }
     }

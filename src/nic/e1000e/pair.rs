@@ -42,8 +42,8 @@ impl<M: Mmio> Ring<M> {
         either!(self, ring => ring.restart());
     }
 
-    pub fn leak(&mut self) {
-        either!(self, ring => ring.leak());
+    pub fn quarantine(&mut self) {
+        either!(self, ring => ring.quarantine());
     }
 
     pub fn view(&self) -> RingView {

@@ -192,12 +192,11 @@ impl<M: Mmio> SplitRing<M> {
         &self.pool
     }
 
-    /// Never frees what the device might still reach.
-    pub(super) fn leak(&mut self) {
-        for lent in &mut self.lent {
-            std::mem::forget(lent.take());
-        }
-        self.descs.leak();
+    /// The device did not stop: what it may go on reaching is undone by [`DmaSpace::quarantine`].
+    pub(super) fn quarantine(&mut self) {
+        self.headers.quarantine();
+        self.pool.quarantine();
+        self.descs.quarantine();
     }
 
     /// The ring, to be shown.

@@ -12,11 +12,11 @@ use std::time::Duration;
 
 use super::desc::{ContextOffsets, ContextTx, DataTx, LegacyTx, TxDesc, describe_tx};
 use crate::barrier::dma_wmb;
-use crate::dma::{DmaArray, DmaSpace, Frame, Offload, OffloadFlags, Segment};
+use crate::dma::{DmaArray, DmaSpace, Frame, Offload, OffloadFlags, Segment, SpaceId};
 use crate::error::{Error, Result};
 use crate::mmio::{Mmio, ReadWrite, Reg};
 use crate::nic::sums::{clear_ipv4, sum_pseudo};
-use crate::nic::{Marks, NO_IPV6_CHECKSUM, Owner, RingView, SlotView, poll_until};
+use crate::nic::{Marks, NO_IPV6_CHECKSUM, Owner, RingView, SlotView, foreign_memory, poll_until};
 
 /// Shortest packet that the device takes, in bytes before padding, §3.3.3.
 pub const MIN_FRAME: usize = 17;
@@ -60,6 +60,8 @@ pub(in crate::nic) struct TxSetup {
     pub vlan: bool,
     /// Does it cut TCP over IPv6, too?
     pub cuts_ipv6: bool,
+    /// The space that the device's IOVAs belong to.
+    pub space: SpaceId,
 }
 
 /// Why a frame was not taken; it is given back.
@@ -333,6 +335,9 @@ impl<M: Mmio> Tx<M> {
 
     /// Can the device do this at all?
     fn check(&self, frame: &Frame) -> Result<()> {
+        if !frame.is_within(self.setup.space) {
+            return Err(foreign_memory(&self.device));
+        }
         let (offload, length) = (frame.offload(), frame.len());
         let flags = offload.flags;
         let headers =
@@ -594,12 +599,11 @@ impl<M: Mmio> Tx<M> {
         }
     }
 
-    /// Never frees what the device might still reach.
-    pub(in crate::nic) fn leak(&mut self) {
-        for frame in &mut self.frames {
-            std::mem::forget(frame.take());
-        }
-        self.descs.leak();
+    /// The device did not stop: what it may go on reaching is undone by [`DmaSpace::quarantine`].
+    pub(in crate::nic) fn quarantine(&mut self) {
+        let in_flight = self.frames.iter_mut().filter_map(Option::take);
+        in_flight.for_each(Frame::quarantine);
+        self.descs.quarantine();
     }
 
     /// The ring, to be shown.
@@ -663,16 +667,16 @@ fn prepare_cut(first: &mut Segment, offload: Offload) {
     sum_pseudo(first, offload, 0);
 }
 
-/// Both words of the descriptor of a plain frame: one segment of a length that the device takes, with
-/// nothing to do to it.
+/// Both words of the descriptor of a plain frame: one segment of the ring's space and of a length that the
+/// device takes, with nothing to do to it.
 #[inline]
 fn plain(frame: &Frame, setup: &TxSetup) -> Option<(u64, u64)> {
     const WHOLE: u64 = LegacyTx::new().with_eop(true).with_ifcs(true).into_bits();
-    let segment = frame.single()?;
+    let segment = frame.plain(setup.space)?;
     let (iova, len) = (segment.iova().0, segment.len());
     let fits = (MIN_FRAME..=setup.max_frame).contains(&len)
         && (iova ^ (iova + len as u64 - 1)) >> boundary(segment, setup) == 0;
-    (fits && frame.offload().is_none()).then_some((iova, WHOLE | len as u64))
+    fits.then_some((iova, WHOLE | len as u64))
 }
 
 /// A descriptor's buffer does not go across a multiple of 2 to the power of this.

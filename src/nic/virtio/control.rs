@@ -59,8 +59,8 @@ pub(super) trait Control<D>: Send {
     /// The device was reset.
     fn reset(&mut self);
 
-    /// Never frees what the device might still reach.
-    fn leak(&mut self);
+    /// The device did not stop: see [`Ring::quarantine`].
+    fn quarantine(&mut self);
 
     /// The ring, to be shown.
     fn view(&self) -> RingView;
@@ -184,9 +184,9 @@ impl<R: Ring<usize>, D: Doorbell> Control<D> for Queue<R, D> {
         drop(self.ring.reset());
     }
 
-    fn leak(&mut self) {
-        self.ring.leak();
-        self.memory.leak();
+    fn quarantine(&mut self) {
+        self.ring.quarantine(drop);
+        self.memory.quarantine();
     }
 
     fn view(&self) -> RingView {

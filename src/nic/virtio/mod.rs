@@ -709,7 +709,7 @@ impl<T: Transport + 'static> Nic for VirtioNet<T> {
             // The device must not be reading the buffer when it is freed; where it does not stop, it
             // never is.
             if let Err(error) = self.stop() {
-                std::mem::forget(frame);
+                frame.quarantine();
                 return Err(error);
             }
             return Err(error);
@@ -791,14 +791,12 @@ impl<T: Transport> Drop for VirtioNet<T> {
         let off = self.transport.bus_master(false);
         if let Err(error) = reset.and(off) {
             tracing::error!("{error}");
-            // A device that is gone does no DMA, and an IOMMU stops one that will not.
-            if !self.transport.has_iommu() && self.transport.check_present().is_ok() {
-                for pair in &mut self.pairs {
-                    pair.leak();
-                }
-                if let Some(control) = &mut self.control {
-                    control.leak();
-                }
+            // Nor is one trusted that does not answer: it may be asleep behind its bridge.
+            for pair in &mut self.pairs {
+                pair.quarantine();
+            }
+            if let Some(control) = &mut self.control {
+                control.quarantine();
             }
         }
     }

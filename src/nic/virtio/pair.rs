@@ -32,8 +32,8 @@ pub(super) trait NetPair<D>: QueuePair {
     /// The device was reset: gives back what was in flight.
     fn reset(&mut self) -> Vec<Frame>;
 
-    /// Never frees what the device might still reach.
-    fn leak(&mut self);
+    /// The device did not stop: see [`Ring::quarantine`](crate::virtio::Ring::quarantine).
+    fn quarantine(&mut self);
 
     /// Adds what it counted to `stats`.
     fn count(&self, stats: &mut Stats);
@@ -160,9 +160,9 @@ impl<RX: Ring<DmaBuf>, TX: Ring<Sent>, D: Doorbell> NetPair<D> for Pair<RX, TX, 
         self.tx.reset()
     }
 
-    fn leak(&mut self) {
-        self.rx.leak();
-        self.tx.leak();
+    fn quarantine(&mut self) {
+        self.rx.quarantine();
+        self.tx.quarantine();
     }
 
     fn count(&self, stats: &mut Stats) {

@@ -156,8 +156,10 @@ impl<R: Ring<DmaBuf>, D: Doorbell> Rx<R, D> {
         self.doorbell = doorbell;
     }
 
-    pub(super) fn leak(&mut self) {
-        self.ring.leak();
+    /// The device did not stop: see [`Ring::quarantine`].
+    pub(super) fn quarantine(&mut self) {
+        self.pool.quarantine();
+        self.ring.quarantine(drop);
     }
 
     /// The ring, to be shown.

@@ -10,11 +10,11 @@ use std::time::{Duration, Instant};
 
 use super::features as f;
 use super::header::{HEADER, Header};
-use crate::dma::{DmaBuf, DmaSpace, Frame, Iova, Offload, OffloadFlags, Pool, Segment};
+use crate::dma::{DmaBuf, DmaSpace, Frame, Iova, Offload, OffloadFlags, Pool, Segment, SpaceId};
 use crate::error::{Error, Result};
 use crate::nic::front::Front;
 use crate::nic::sums::{sum_ipv4, sum_pseudo};
-use crate::nic::{Mac, NO_IPV6_CHECKSUM, RingView};
+use crate::nic::{Mac, NO_IPV6_CHECKSUM, RingView, foreign_memory};
 use crate::virtio::{Doorbell, Piece, Ring};
 
 /// Shortest frame that is sent, in bytes: an Ethernet header.
@@ -48,6 +48,8 @@ pub(super) struct Tx<R, D> {
     doorbell: D,
     device: String,
     headers: Pool,
+    /// The space that the device's IOVAs belong to.
+    space: SpaceId,
     /// Features.
     taken: u64,
     /// Without a VLAN tag.
@@ -72,6 +74,7 @@ impl<R: Ring<Sent>, D: Doorbell> Tx<R, D> {
     ) -> Result<Self> {
         Ok(Self {
             headers: Pool::new(dma, ring.size(), HEADER + ANNOUNCEMENT)?,
+            space: dma.id(),
             pieces: Vec::with_capacity(ring.size()),
             ring,
             doorbell,
@@ -110,10 +113,10 @@ impl<R: Ring<Sent>, D: Doorbell> Tx<R, D> {
     #[inline]
     fn post_plain(&mut self, frames: &mut Vec<Frame>) -> usize {
         let most = self.ring.room().min(frames.len());
-        let max = self.max_frame;
+        let (space, max) = (self.space, self.max_frame);
         // Headers first: a frame that begins in its headroom has no room for one, and is not plain.
         let is_other = |frame: &mut Frame| {
-            !plain(frame, max) || frame.first_mut().put_header([0; HEADER]).is_none()
+            !plain(frame, space, max) || frame.first_mut().put_header([0; HEADER]).is_none()
         };
         let count = frames[..most].iter_mut().position(is_other);
         let count = count.unwrap_or(most);
@@ -225,6 +228,9 @@ impl<R: Ring<Sent>, D: Doorbell> Tx<R, D> {
 
     /// Can the device send this at all?
     fn check(&self, frame: &Frame) -> Result<()> {
+        if !frame.is_within(self.space) {
+            return Err(foreign_memory(&self.device));
+        }
         let (offload, length) = (frame.offload(), frame.len());
         let flags = offload.flags;
         let offers = self.offers(flags.contains(OffloadFlags::IPV6));
@@ -406,8 +412,14 @@ impl<R: Ring<Sent>, D: Doorbell> Tx<R, D> {
         self.doorbell = doorbell;
     }
 
-    pub(super) fn leak(&mut self) {
-        self.ring.leak();
+    /// The device did not stop: see [`Ring::quarantine`].
+    pub(super) fn quarantine(&mut self) {
+        self.headers.quarantine();
+        self.ring.quarantine(|sent| {
+            if let Some(frame) = sent.frame {
+                frame.quarantine();
+            }
+        });
     }
 
     /// The device's own speed, see [`Ring::limit`].
@@ -475,13 +487,13 @@ fn is_cut(offload: Offload) -> bool {
     offload.flags.intersects(cut)
 }
 
-/// One buffer of a pool, of a length that the device takes, with nothing to do to it.
+/// One buffer of a pool in the queue's space, of a length that the device takes, with nothing to do to it.
 #[inline]
-fn plain(frame: &Frame, max: usize) -> bool {
-    let Some(segment) = frame.single() else {
+fn plain(frame: &Frame, space: SpaceId, max: usize) -> bool {
+    let Some(segment) = frame.plain(space) else {
         return false;
     };
-    segment.is_buffer() && (MIN_FRAME..=max).contains(&segment.len()) && frame.offload().is_none()
+    segment.is_buffer() && (MIN_FRAME..=max).contains(&segment.len())
 }
 
 /// What comes after the first segment; no descriptor is of length 0.
