@@ -15,6 +15,7 @@
 //! | [`backend`] | how a function is reached: VFIO, QEMU's device models, a fake |
 //! | [`device`] | which card, in words |
 //! | [`irq`] | interrupts as eventfds |
+//! | `user_file` | files that users name, opened without waiting for anybody |
 //! | [`virtio`] | virtqueues, and how a virtio device is reached |
 //! | [`nic`] | network cards: what they share, and the drivers |
 //! | `net` | what rides on a card: packets, captures, a loop that sends |
@@ -47,6 +48,8 @@ pub mod pagecache;
 pub mod pci;
 #[cfg(feature = "serve")]
 pub mod serve;
+#[cfg(any(feature = "net", feature = "serve"))]
+pub mod user_file;
 pub mod virtio;
 
 pub use device::DeviceSpec;

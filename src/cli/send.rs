@@ -12,7 +12,7 @@ use pinwire::net::{
     SyntheticSource, UdpFlow, resolve, transmit,
 };
 use pinwire::nic::{Mac, Nic, NicConfig, Stats};
-use pinwire::{DeviceSpec, Error};
+use pinwire::{DeviceSpec, Error, user_file};
 use serde::Serialize;
 
 use super::explain::Explainer;
@@ -163,18 +163,8 @@ impl Args {
         match (&self.pcap, &self.file) {
             (Some(path), _) => Ok(What::Capture(CaptureReader::open(path)?)),
             (_, Some(path)) => {
-                let cannot = |source| Error::io(format!("cannot read {}", path.display()), source);
-                let file = File::open(path).map_err(cannot)?;
-                let metadata = file.metadata().map_err(cannot)?;
-                if metadata.is_file() {
-                    return Ok(What::File(path.clone(), file, metadata.len()));
-                }
-                Err(Error::File {
-                    path: path.clone(),
-                    what: "it is not a regular file, and only those have a page cache to send from\n  \
-                           copy it into a file first"
-                        .to_owned(),
-                })
+                let (file, len) = user_file::regular(path, "have a page cache to send from")?;
+                Ok(What::File(path.clone(), file, len))
             }
             _ => Ok(What::Synthetic(self.synthetic.unwrap_or_default())),
         }

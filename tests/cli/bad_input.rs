@@ -135,6 +135,37 @@ fn files_that_are_not_there() {
     fails(folder, 1, &["/usr", "not a regular file"]);
 }
 
+/// A pipe that nobody writes into.
+fn named_pipe() -> (tempfile::TempDir, PathBuf) {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("pipe");
+    let made = std::process::Command::new("mkfifo").arg(&path).status();
+    assert!(made.unwrap().success());
+    (dir, path)
+}
+
+#[test]
+fn a_named_pipe_keeps_nobody_waiting() {
+    let (_dir, pipe) = named_pipe();
+    let says = [text(&pipe), "it is a pipe, not a regular file", "cat"];
+    let file = ["send", NOWHERE, "--file", text(&pipe), "--to", "10.0.0.2:9"];
+    fails(file, 1, &says);
+    fails(["ladder", "--loopback", text(&pipe)], 1, &says);
+}
+
+#[test]
+fn a_length_that_the_kernel_makes_up_is_said_and_not_taken_for_empty() {
+    for (path, said) in [
+        ("/proc/cpuinfo", "0 bytes, it is said"),
+        ("/sys/kernel/cpu_byteorder", "4096 bytes, it is said"),
+    ] {
+        let says = [path, "made up", said, "cat"];
+        let file = ["send", NOWHERE, "--file", path, "--to", "10.0.0.2:9"];
+        fails(file, 1, &says);
+        fails(["ladder", "--loopback", path], 1, &says);
+    }
+}
+
 #[test]
 fn an_empty_file_is_nothing_to_send_and_no_failure() {
     let (_dir, path) = scratch("empty", b"");

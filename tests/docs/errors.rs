@@ -192,8 +192,9 @@ pub fn samples() -> Vec<(&'static str, Error)> {
         (
             "File",
             Error::File {
-                path: "film.mkv".into(),
-                what: "it is not a regular file, and only those have a page cache to send from\n  copy it to a file first"
+                path: "film".into(),
+                what: "it is a pipe, not a regular file, and only those have a page cache to send from\n  copy it into \
+                       a file first: cat film > COPY"
                     .to_owned(),
             },
         ),

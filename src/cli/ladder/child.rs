@@ -4,14 +4,13 @@
 //! A helper prints the address where it listens, and ends when its standard input does: however we
 //! end, it does not stay.
 
-use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{self, Command, Stdio};
 
-use pinwire::{Error, Result, ladder};
+use pinwire::{Error, Result, ladder, user_file};
 
 use crate::cli::{Outcome, output};
 
@@ -40,9 +39,7 @@ impl Args {
             None => ladder::receive(&listener).map_err(failed)?,
             Some(path) => loop {
                 let (mut stream, _) = listener.accept().map_err(failed)?;
-                let mut file = File::open(path).map_err(|source| {
-                    Error::io(format!("cannot read {}", path.display()), source)
-                })?;
+                let (mut file, _) = user_file::regular(path, "can be fed again and again")?;
                 std::thread::spawn(move || {
                     let mut block = vec![0; ladder::BLOCK];
                     while let Ok(read @ 1..) = file.read(&mut block) {

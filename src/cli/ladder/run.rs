@@ -9,7 +9,7 @@ use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use pinwire::ladder::{FarEnd, Job, Kind, Out, Protocol, Stopped, Terms, Why};
-use pinwire::{Error, Result};
+use pinwire::{Error, Result, user_file};
 use rustix::fs::{Mode, OFlags};
 use sha2::{Digest, Sha256};
 
@@ -76,21 +76,12 @@ impl Common {
     /// # Errors
     /// Where it cannot be read, is empty, or is no regular file.
     pub fn open(path: &Path, scratch: Option<&Path>) -> Result<Self> {
-        let cannot = |source| Error::io(format!("cannot read {}", path.display()), source);
-        let unfit = |what: &str| Error::File {
-            path: path.to_owned(),
-            what: what.to_owned(),
-        };
-        let mut file = File::open(path).map_err(cannot)?;
-        let metadata = file.metadata().map_err(cannot)?;
-        if !metadata.is_file() {
-            return Err(unfit(
-                "it is not a regular file, and only those have a page cache to send from\n  copy it \
-                 into a file first",
-            ));
-        }
-        if metadata.len() == 0 {
-            return Err(unfit("it is empty: there is nothing to measure"));
+        let (mut file, len) = user_file::regular(path, "have a page cache to send from")?;
+        if len == 0 {
+            return Err(Error::File {
+                path: path.to_owned(),
+                what: "it is empty: there is nothing to measure".to_owned(),
+            });
         }
         let (sha256, len) = hash(&mut file, path)?;
         let here = path.parent().filter(|parent| *parent != Path::new(""));
