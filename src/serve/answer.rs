@@ -15,10 +15,12 @@ use httpdate::fmt_http_date;
 use rustix::fs::{FileType, Stat, fstat};
 use rustix::io::Errno;
 
+use super::budget::Taken;
 use super::condition::Validator;
+use super::content::{self, Content};
 use super::listing;
-use super::method::{Method, Piece, flags};
-use super::path::Name;
+use super::method::{Method, Piece, flags, of_the_file};
+use super::path::{Name, Target};
 use super::range::{self, Ranges};
 use super::request::Request;
 use super::root::{Opened, Root};
@@ -44,6 +46,8 @@ pub struct Answer {
     pub sent: u64,
     parts: VecDeque<Part>,
     file: Option<Opened>,
+    /// What a listing takes of the memory for them.
+    _listing: Option<Taken>,
 }
 
 enum Part {
@@ -51,6 +55,8 @@ enum Part {
     Own(Vec<u8>, usize),
     /// Of the file.
     File(Range<u64>),
+    /// What a read finds in the file from here on, in chunks or as it is.
+    Rest { at: u64, chunks: bool },
 }
 
 /// How far an answer came.
@@ -82,6 +88,11 @@ impl Answer {
             let moved = match (self.parts.front_mut(), &self.file) {
                 (None, _) => return Ok(Sent::All),
                 (Some(_), _) if *share == 0 => return Ok(Sent::Share),
+                (Some(&mut Part::Rest { at, chunks }), Some(file)) => {
+                    let found = content::next(file.as_fd(), at).map_err(of_the_file)?;
+                    self.found(at, chunks, found);
+                    continue;
+                }
                 (Some(Part::Own(bytes, gone)), _) => {
                     let flags = flags(more && !is_before_long);
                     rustix::net::send(socket, &bytes[*gone..], flags).map_err(Into::into)
@@ -96,7 +107,9 @@ impl Answer {
                     };
                     method.move_some(kept, &piece, socket)
                 }
-                (Some(Part::File(_)), None) => unreachable!("parts of a file come with it"),
+                (Some(Part::File(_) | Part::Rest { .. }), None) => {
+                    unreachable!("parts of a file come with it")
+                }
             };
             match moved {
                 Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
@@ -111,6 +124,20 @@ impl Answer {
         }
     }
 
+    /// What was read of the rest of a file comes before what is left of it.
+    fn found(&mut self, at: u64, chunks: bool, found: Vec<u8>) {
+        let is_end = found.is_empty();
+        self.parts.pop_front();
+        if !is_end {
+            let at = at.saturating_add(found.len() as u64);
+            self.parts.push_front(Part::Rest { at, chunks });
+        }
+        let bytes = if chunks { chunk(found) } else { found };
+        if !bytes.is_empty() {
+            self.parts.push_front(Part::Own(bytes, 0));
+        }
+    }
+
     fn gone(&mut self, moved: u64) {
         self.sent += moved;
         let is_over = match self.parts.front_mut() {
@@ -122,7 +149,7 @@ impl Answer {
                 range.start += moved;
                 range.is_empty()
             }
-            None => false,
+            Some(Part::Rest { .. }) | None => false,
         };
         if is_over {
             self.parts.pop_front();
@@ -134,8 +161,21 @@ impl Answer {
 #[derive(Default)]
 struct Head {
     fields: String,
-    /// Bytes of the body; none where the status forbids a body.
-    length: Option<u64>,
+    body: Body,
+}
+
+/// Where the body of an answer ends (RFC 9112 §6.3).
+#[derive(Default, Clone, Copy, PartialEq, Eq)]
+enum Body {
+    /// The status forbids one.
+    #[default]
+    None,
+    /// After so many bytes.
+    Length(u64),
+    /// After an empty chunk.
+    Chunks,
+    /// With the connection, for a client that knows no chunks.
+    Connection,
 }
 
 impl Head {
@@ -163,6 +203,11 @@ impl<'a> Answering<'a> {
     pub fn to(&self, request: &Request<'_, '_>) -> Answer {
         match request.method {
             "GET" | "HEAD" => {}
+            "OPTIONS" if Target::parse(request.target, true) == Ok(Target::Server) => {
+                let mut head = Head::default();
+                head.field("Allow", "GET, HEAD, OPTIONS");
+                return self.own(Status(200), head, Vec::new(), Some(request));
+            }
             method if NOT_ALLOWED.contains(&method) => {
                 return self.status(Status(405), Some(request));
             }
@@ -198,9 +243,9 @@ impl<'a> Answering<'a> {
         body: Vec<u8>,
         request: Option<&Request<'_, '_>>,
     ) -> Answer {
-        head.length = Some(body.len() as u64);
+        head.body = Body::Length(body.len() as u64);
         let mut answer = self.begin(status, head, request);
-        if request.is_none_or(|request| request.method != "HEAD") {
+        if request.is_none_or(|request| request.method != "HEAD") && !body.is_empty() {
             answer.parts.push_back(Part::Own(body, 0));
         }
         answer
@@ -208,13 +253,16 @@ impl<'a> Answering<'a> {
 
     /// An answer with its head only.
     fn begin(&self, status: Status, head: Head, request: Option<&Request<'_, '_>>) -> Answer {
-        let keep_alive = request.is_some_and(|request| request.keep_alive);
+        let keep_alive =
+            request.is_some_and(|request| request.keep_alive) && head.body != Body::Connection;
         let mut text = format!("HTTP/1.1 {} {}\r\n", status.0, status.reason());
         text += "Server: pinwire\r\nDate: ";
         text += &fmt_http_date(self.now);
         text += "\r\n";
-        if let Some(length) = head.length {
-            text += &format!("Content-Length: {length}\r\n");
+        match head.body {
+            Body::Length(length) => text += &format!("Content-Length: {length}\r\n"),
+            Body::Chunks => text += "Transfer-Encoding: chunked\r\n",
+            Body::None | Body::Connection => {}
         }
         text += &head.fields;
         match (keep_alive, request.is_some_and(|request| request.is_old)) {
@@ -229,6 +277,7 @@ impl<'a> Answering<'a> {
             sent: 0,
             parts: [Part::Own(text.into_bytes(), 0)].into(),
             file: None,
+            _listing: None,
         }
     }
 
@@ -238,9 +287,9 @@ impl<'a> Answering<'a> {
         let file = self.root.file(&name.path).map_err(refused)?;
         let stat = fstat(&file).map_err(refused)?;
         match (FileType::from_raw_mode(stat.st_mode), name.is_folder) {
-            (FileType::RegularFile, false) => Ok(self.file(request, file, &stat, &name.path)),
+            (FileType::RegularFile, false) => self.file(request, file, stat, &name.path),
             (FileType::RegularFile, true) => Err(Status(404)),
-            (FileType::Directory, true) => self.folder(request, file, name.path),
+            (FileType::Directory, true) => self.folder(request, file, &name),
             (FileType::Directory, false) => {
                 let mut head = Head::default();
                 head.field("Location", &name.as_folder());
@@ -254,72 +303,125 @@ impl<'a> Answering<'a> {
         &self,
         request: &Request<'_, '_>,
         folder: Opened,
-        path: Vec<u8>,
+        name: &Name<'_>,
     ) -> Result<Answer, Status> {
-        let index = [&path, INDEX].concat();
+        let index = [&name.path, INDEX].concat();
         match self.root.file(&index) {
             Ok(file) => {
                 let stat = fstat(&file).map_err(refused)?;
                 match FileType::from_raw_mode(stat.st_mode) {
-                    FileType::RegularFile => Ok(self.file(request, file, &stat, &index)),
+                    FileType::RegularFile => self.file(request, file, stat, &index),
                     _ => Err(Status(403)),
                 }
             }
             Err(Errno::NOENT) => {
-                let page = listing::page(folder.as_fd(), &path).map_err(refused)?;
+                let after = name.query.and_then(listing::after);
+                let page = listing::page(self.root, folder.as_fd(), &name.path, after.as_deref());
+                let page = page.map_err(refused)?;
+                let Some(room) = self.root.listings.take(page.len()) else {
+                    return Err(Status(503));
+                };
                 let mut head = Head::default();
                 head.field("Content-Type", "text/html; charset=utf-8");
                 let mut answer = self.own(Status(200), head, page, Some(request));
-                // The page is memory: as many of them as there may be files.
+                // The page is memory: as many of them as there may be files, and so many bytes in all.
                 answer.file = Some(folder);
+                answer._listing = Some(room);
                 Ok(answer)
             }
             Err(error) => Err(refused(error)),
         }
     }
 
-    fn file(&self, request: &Request<'_, '_>, file: Opened, stat: &Stat, path: &[u8]) -> Answer {
-        let size = u64::try_from(stat.st_size).unwrap_or(0);
-        let validator = Validator::new(stat, self.now);
+    fn file(
+        &self,
+        request: &Request<'_, '_>,
+        file: Opened,
+        mut stat: Stat,
+        path: &[u8],
+    ) -> Result<Answer, Status> {
+        let found = Content::of(file.as_fd(), &mut stat).map_err(refused)?;
+        let validator = match &found {
+            Content::Measured(_) => Validator::new(&stat, self.now),
+            Content::Read(bytes) => Validator::of(bytes),
+            Content::Unmeasured(_) => Validator::none(),
+        };
         let mut head = Head::default();
-        head.field("ETag", &validator.tag);
+        if let Some(tag) = &validator.tag {
+            head.field("ETag", tag);
+        }
         if let Some(modified) = validator.last_modified() {
             head.field("Last-Modified", &modified);
         }
         match validator.check(request) {
-            Some(Status(304)) => return self.begin(Status(304), head, Some(request)),
-            Some(status) => return self.status(status, Some(request)),
+            Some(Status(304)) => return Ok(self.begin(Status(304), head, Some(request))),
+            Some(status) => return Ok(self.status(status, Some(request))),
             None => {}
         }
-        head.field("Accept-Ranges", "bytes");
         let kind = kind(path);
+        let (size, part): (_, &dyn Fn(Range<u64>) -> Part) = match &found {
+            Content::Measured(size) => (*size, &Part::File),
+            Content::Read(bytes) => (bytes.len() as u64, &|range| {
+                Part::Own(bytes[range.start as usize..range.end as usize].into(), 0)
+            }),
+            Content::Unmeasured(_) => return Ok(self.unmeasured(request, file, found, head, &kind)),
+        };
+        head.field("Accept-Ranges", "bytes");
         let (status, parts) = match self.ranges(request, size, &validator) {
             Ranges::None => {
                 head.field("Content-Range", &format!("bytes */{size}"));
-                return self.text(Status(416), head, Some(request));
+                return Ok(self.text(Status(416), head, Some(request)));
             }
             Ranges::Whole => {
                 head.field("Content-Type", &kind);
-                let whole = (size > 0).then_some(Part::File(0..size));
+                let whole = (size > 0).then(|| part(0..size));
                 (Status(200), Vec::from_iter(whole))
             }
             Ranges::Some(ranges) => match &ranges[..] {
                 [range] => {
                     head.field("Content-Type", &kind);
                     head.field("Content-Range", &content_range(range, size));
-                    (Status(206), vec![Part::File(range.clone())])
+                    (Status(206), vec![part(range.clone())])
                 }
                 ranges => {
                     let boundary = format!("{:016x}", RandomState::new().hash_one(self.now));
                     let field = format!("multipart/byteranges; boundary={boundary}");
                     head.field("Content-Type", &field);
-                    (Status(206), multipart(ranges, size, &kind, &boundary))
+                    let parts = multipart(ranges, size, &kind, &boundary, part);
+                    (Status(206), parts)
                 }
             },
         };
-        head.length = Some(parts.iter().map(Part::len).sum());
+        head.body = Body::Length(parts.iter().map(Part::len).sum());
         let mut answer = self.begin(status, head, Some(request));
         if request.method == "GET" && !parts.is_empty() {
+            answer.parts.extend(parts);
+            answer.file = Some(file);
+        }
+        Ok(answer)
+    }
+
+    /// A file of which nobody knows how long it is before it has been read: there are no ranges of it.
+    fn unmeasured(
+        &self,
+        request: &Request<'_, '_>,
+        file: Opened,
+        found: Content,
+        mut head: Head,
+        kind: &str,
+    ) -> Answer {
+        let chunks = !request.is_old;
+        head.field("Content-Type", kind);
+        head.body = if chunks {
+            Body::Chunks
+        } else {
+            Body::Connection
+        };
+        let mut answer = self.begin(Status(200), head, Some(request));
+        if let (Content::Unmeasured(begin), "GET") = (found, request.method) {
+            let at = begin.len() as u64;
+            let begin = if chunks { chunk(begin) } else { begin };
+            let parts = [Part::Own(begin, 0), Part::Rest { at, chunks }];
             answer.parts.extend(parts);
             answer.file = Some(file);
         }
@@ -347,8 +449,17 @@ impl Part {
         match self {
             Self::Own(bytes, _) => bytes.len() as u64,
             Self::File(range) => range.end - range.start,
+            Self::Rest { .. } => 0, // not known; no length is announced for it
         }
     }
+}
+
+/// As a chunk of a body (RFC 9112 §7.1); without bytes it is the last.
+fn chunk(bytes: Vec<u8>) -> Vec<u8> {
+    let mut chunk = format!("{:x}\r\n", bytes.len()).into_bytes();
+    chunk.extend(bytes);
+    chunk.extend(b"\r\n");
+    chunk
 }
 
 fn content_range(range: &Range<u64>, size: u64) -> String {
@@ -356,7 +467,13 @@ fn content_range(range: &Range<u64>, size: u64) -> String {
 }
 
 /// Several ranges as parts of one body (RFC 9110 §14.6).
-fn multipart(ranges: &[Range<u64>], size: u64, kind: &str, boundary: &str) -> Vec<Part> {
+fn multipart(
+    ranges: &[Range<u64>],
+    size: u64,
+    kind: &str,
+    boundary: &str,
+    part: &dyn Fn(Range<u64>) -> Part,
+) -> Vec<Part> {
     let mut parts = Vec::new();
     for range in ranges {
         let head = format!(
@@ -364,7 +481,7 @@ fn multipart(ranges: &[Range<u64>], size: u64, kind: &str, boundary: &str) -> Ve
             content_range(range, size)
         );
         parts.push(Part::Own(head.into_bytes(), 0));
-        parts.push(Part::File(range.clone()));
+        parts.push(part(range.clone()));
     }
     parts.push(Part::Own(format!("\r\n--{boundary}--\r\n").into_bytes(), 0));
     parts
@@ -389,6 +506,8 @@ fn refused(error: Errno) -> Status {
             Status(404)
         }
         Errno::ACCESS | Errno::PERM | Errno::NXIO => Status(403),
+        // One that waits for something to read: there may be something later.
+        Errno::AGAIN => Status(503),
         Errno::MFILE | Errno::NFILE | Errno::NOMEM => {
             static SAID: Once = Once::new();
             SAID.call_once(|| {
@@ -400,7 +519,7 @@ fn refused(error: Errno) -> Status {
             Status(503)
         }
         error => {
-            tracing::warn!("cannot open a file: {error}");
+            tracing::warn!("cannot open or read a file: {error}");
             Status(500)
         }
     }

@@ -1,5 +1,6 @@
 //! Is what the client has still what the file is? (RFC 9110 §8.8, §13)
 
+use std::hash::{DefaultHasher, Hasher};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use httpdate::{fmt_http_date, parse_http_date};
@@ -14,10 +15,15 @@ const LAST: u64 = 253_402_300_799;
 /// What tells one state of a file from another.
 #[derive(Debug)]
 pub struct Validator {
-    /// From inode, size and time of change: `"1f-400-18a5d2c0f00"`; with `W/` where it is weak.
-    pub tag: String,
-    /// When the file was changed, to the second. Not there for a time before 1970.
-    pub modified: Option<SystemTime>,
+    /// From inode, size and time of change: `"1f-400-18a5d2c0f00"`; with `W/` where it is weak. Nothing where
+    /// nobody knows what the file holds before it is sent.
+    pub tag: Option<String>,
+    /// When the file was changed, to the second, and never later than now (§8.8.2.1). Not there for a time
+    /// before 1970.
+    modified: Option<SystemTime>,
+    /// Is that the file's own time? One still to come is told as now, which is another time at each request:
+    /// a client that has it has seen nothing of the file.
+    is_own: bool,
     /// Changed less than a second ago: a change may follow that neither time nor size show.
     is_weak: bool,
 }
@@ -25,20 +31,39 @@ pub struct Validator {
 impl Validator {
     /// Of the file that `stat` describes, as seen at `now`.
     pub fn new(stat: &Stat, now: SystemTime) -> Self {
-        let seconds = u64::try_from(stat.st_mtime)
-            .ok()
-            .filter(|time| *time <= LAST);
-        let modified = seconds.map(|seconds| UNIX_EPOCH + Duration::from_secs(seconds));
-        let age = modified.and_then(|time| now.duration_since(time).ok());
+        let seconds = u64::try_from(stat.st_mtime).ok();
+        let own = seconds.map(|seconds| UNIX_EPOCH + Duration::from_secs(seconds.min(LAST)));
+        let age = own.and_then(|time| now.duration_since(time).ok());
         // In the seconds the clock reads now or before: a time of 12:00:00.9 is seen as 12:00:00.
         let is_weak = age.is_none_or(|age| age < Duration::from_secs(2));
         let weak = if is_weak { "W/" } else { "" };
         let (inode, size) = (stat.st_ino, stat.st_size);
         let time = i128::from(stat.st_mtime) * 1_000_000_000 + i128::from(stat.st_mtime_nsec);
         Self {
-            tag: format!("{weak}\"{inode:x}-{size:x}-{time:x}\""),
-            modified,
+            tag: Some(format!("{weak}\"{inode:x}-{size:x}-{time:x}\"")),
+            modified: own.map(|time| time.min(now)),
+            is_own: age.is_some(),
             is_weak,
+        }
+    }
+
+    /// Of these bytes, which are all there is of a file whose size and times say nothing.
+    pub fn of(bytes: &[u8]) -> Self {
+        let mut hasher = DefaultHasher::new();
+        hasher.write(bytes);
+        Self {
+            tag: Some(format!("\"{:x}-{:016x}\"", bytes.len(), hasher.finish())),
+            ..Self::none()
+        }
+    }
+
+    /// Of a file of which nothing is known.
+    pub fn none() -> Self {
+        Self {
+            tag: None,
+            modified: None,
+            is_own: false,
+            is_weak: false,
         }
     }
 
@@ -68,7 +93,7 @@ impl Validator {
                 .any(|list| self.is_listed(list, false))
         } else {
             let since = self.compare(request.one("if-modified-since"));
-            since.is_some_and(|(modified, date)| modified <= date)
+            self.is_own && since.is_some_and(|(modified, date)| modified <= date)
         };
         same.then_some(Status(304))
     }
@@ -76,7 +101,7 @@ impl Validator {
     /// May ranges of it complete what the client has? `value` is that of an If-Range field (§13.1.5).
     pub fn may_complete(&self, value: &str) -> bool {
         if value.contains('"') {
-            return !self.is_weak && value == self.tag;
+            return !self.is_weak && self.tag.as_deref() == Some(value);
         }
         let same = self.compare(Some(value));
         !self.is_weak && same.is_some_and(|(modified, date)| modified == date)
@@ -91,11 +116,14 @@ impl Validator {
         if list.trim() == "*" {
             return true;
         }
+        let Some(own) = self.tag.as_deref() else {
+            return false;
+        };
         let opaque = |tag: &str| tag.strip_prefix("W/").unwrap_or(tag).to_owned();
         // Our tags have no comma in them, so nothing of ours is cut in two.
         list.split(',').map(str::trim).any(|tag| match strong {
-            true => !self.is_weak && tag == self.tag,
-            false => opaque(tag) == opaque(&self.tag),
+            true => !self.is_weak && tag == own,
+            false => opaque(tag) == opaque(own),
         })
     }
 }

@@ -6,8 +6,10 @@
 //! each [`Way`], so that what differs between two runs is the way and nothing else.
 
 mod answer;
+mod budget;
 mod condition;
 mod connection;
+mod content;
 mod limits;
 mod listing;
 mod method;

@@ -3,7 +3,55 @@
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, percent_encode};
 
+use super::request::is_host;
 use super::status::Status;
+
+/// The form of a target, and what is left of it to look up (RFC 9112 §3.2).
+///
+/// Every target is one of these or refused, whatever the method: there is no other way from the bytes of a
+/// request to a name.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Target<'a> {
+    /// `/films/a.mkv?t=3`, or the same behind `http://host` or `https://host`: a server must take both. Whose
+    /// host that is does not matter, since all names here are of one folder. There is no TLS here: what comes
+    /// for https has been through a gateway that has it.
+    Path(&'a str),
+    /// `*`: the server itself, which `OPTIONS` may ask; or a host alone, which means the same to it.
+    Server,
+}
+
+impl<'a> Target<'a> {
+    /// Tells the form of `target`. `asks_server` where the method is `OPTIONS`.
+    ///
+    /// # Errors
+    /// 400 where it has none: a host alone, another scheme, a host that can be none, user and password, a
+    /// fragment.
+    pub fn parse(target: &'a str, asks_server: bool) -> Result<Self, Status> {
+        let bad = Status(400);
+        if target.contains('#') {
+            return Err(bad); // a fragment is the client's own business, and in no form of a target
+        }
+        if target == "*" && asks_server {
+            return Ok(Self::Server);
+        }
+        if target.starts_with('/') {
+            return Ok(Self::Path(target));
+        }
+        let (scheme, rest) = target.split_once("://").ok_or(bad)?;
+        let is_ours = ["http", "https"]
+            .iter()
+            .any(|ours| scheme.eq_ignore_ascii_case(ours));
+        let (host, path) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
+        // None of the two schemes has a resource without a host (RFC 9110 §4.2).
+        if !is_ours || host.is_empty() || host.starts_with(':') || !is_host(host) {
+            return Err(bad);
+        }
+        match path {
+            "" if asks_server => Ok(Self::Server),
+            path => Ok(Self::Path(path)),
+        }
+    }
+}
 
 /// What must be escaped in the path of a URL; the slash stays.
 const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC
@@ -32,19 +80,16 @@ impl<'a> Name<'a> {
     /// comes out of an escape.
     pub fn parse(target: &'a str) -> Result<Self, Status> {
         let bad = Status(400);
-        // Without a path behind it, a host stands for its root (RFC 9110 §4.2.3).
-        let (target, empty) = match target.split_once("://") {
-            Some((scheme, rest)) if scheme.eq_ignore_ascii_case("http") => {
-                (&rest[rest.find(['/', '?']).unwrap_or(rest.len())..], "/")
-            }
-            _ => (target, ""),
+        let Target::Path(target) = Target::parse(target, false)? else {
+            return Err(bad);
         };
         let (path, query) = match target.split_once('?') {
             Some((path, query)) => (path, Some(query)),
             None => (target, None),
         };
-        let path = if path.is_empty() { empty } else { path };
-        if !path.starts_with('/') || has_bad_escape(path) {
+        // Without a path behind it, a host stands for its root (RFC 9110 §4.2.3).
+        let path = if path.is_empty() { "/" } else { path };
+        if has_bad_escape(path) {
             return Err(bad);
         }
         let mut name = Vec::with_capacity(path.len());
@@ -122,6 +167,12 @@ mod tests {
             ("HTTP://host:1/a", Ok("a")),
             ("http://host?x/s", Ok("./")),
             ("http://host/a?x/s", Ok("a")),
+            ("https://host/a", Ok("a")),
+            ("hTTpS://[::1]:443/a?b", Ok("a")),
+            ("https://host", Ok("./")),
+            ("http://host/a?b=http://c/d", Ok("a")),
+            ("/a?b=http://c/d", Ok("a")),
+            ("/http://host/a", Ok("http:/host/a")),
             ("/a%2eb", Ok("a.b")),
             ("/a\\..\\b", Ok("a\\..\\b")),
             ("/...", Ok("...")),
@@ -138,6 +189,17 @@ mod tests {
             ("", Err(400)),
             ("host:80", Err(400)),
             ("file:///etc/passwd", Err(400)),
+            ("ftp://host/a", Err(400)),
+            ("http:///a", Err(400)),
+            ("https://", Err(400)),
+            ("http://:80/a", Err(400)),
+            ("http://user@host/a", Err(400)),
+            ("http://host:b/a", Err(400)),
+            ("http:/a", Err(400)),
+            ("://host/a", Err(400)),
+            ("/a#b", Err(400)),
+            ("http://host#b", Err(400)),
+            ("?a", Err(400)),
         ] {
             assert_eq!(path(target), name.map(str::to_owned), "{target}");
         }
@@ -151,18 +213,33 @@ mod tests {
         assert_eq!(of("/\\evil.example"), "/%5Cevil.example/");
     }
 
+    #[test]
+    fn the_server_itself_is_asked_by_options_alone() {
+        for target in ["*", "http://host", "HTTPS://host:1"] {
+            assert_eq!(Target::parse(target, true), Ok(Target::Server), "{target}");
+        }
+        assert_eq!(Target::parse("/*", true), Ok(Target::Path("/*")));
+        assert_eq!(Target::parse("http://h/", true), Ok(Target::Path("/")));
+        for target in ["*", "**", "host", ""] {
+            assert_eq!(Target::parse(target, false), Err(Status(400)), "{target}");
+        }
+    }
+
     proptest! {
         #[test]
-        fn no_target_leads_up_or_to_an_absolute_name(target in "/([a%2ef0/.\\\\?]|%2e|%2f|\\.\\./){0,20}") {
+        fn no_target_leads_up_or_to_an_absolute_name(
+            target in "(|https?://[a-z:@]{0,3}|\\*|x)/?([a%2ef0/.\\\\?#*]|%2e|%2f|\\.\\./|://){0,20}"
+        ) {
             if let Ok(name) = Name::parse(&target) {
                 prop_assert!(!name.path.starts_with(b"/"));
                 prop_assert!(name.path.split(|byte| *byte == b'/').all(|part| part != b".." && !part.is_empty()));
+                prop_assert!(!name.path.contains(&0));
             }
         }
 
         #[test]
         fn no_text_makes_it_panic(target in "\\PC{0,40}") {
-            let _ = Name::parse(&target);
+            let _ = (Name::parse(&target), Target::parse(&target, true));
         }
 
         #[test]

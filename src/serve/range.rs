@@ -8,9 +8,10 @@ const MOST: usize = 16;
 /// What a Range field comes to for a file.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Ranges {
-    /// The whole file: the field is not understood, or asks for more than the file.
+    /// The whole file: the field is not understood, asks for more than the file, or for the last bytes of one
+    /// that has none.
     Whole,
-    /// None of its ranges is in the file.
+    /// None of its ranges can be satisfied.
     None,
     /// These, at least one, none of them empty.
     Some(Vec<Range<u64>>),
@@ -25,7 +26,7 @@ pub fn parse(value: &str, size: u64) -> Ranges {
         return Ranges::Whole;
     }
     let mut ranges = Vec::new();
-    let mut asked = 0;
+    let (mut asked, mut satisfied) = (0, 0);
     for item in list.split(',').map(|item| item.trim_matches([' ', '\t'])) {
         if item.is_empty() {
             continue; // a list may have empty elements (§5.6.1)
@@ -33,33 +34,57 @@ pub fn parse(value: &str, size: u64) -> Ranges {
         asked += 1;
         match one(item, size) {
             _ if asked > MOST => return Ranges::Whole,
-            None => return Ranges::Whole,
-            Some(range) if range.is_empty() => {}
-            Some(range) => ranges.push(range),
+            Spec::Bad => return Ranges::Whole,
+            Spec::Unsatisfied => {}
+            Spec::Satisfied(range) => {
+                satisfied += 1;
+                // No Content-Range names no bytes.
+                ranges.extend(Some(range).filter(|range| !range.is_empty()));
+            }
         }
     }
     let bytes = ranges
         .iter()
         .try_fold(0u64, |sum, range| sum.checked_add(range.end - range.start));
-    match (asked, ranges.len()) {
-        (0, _) => Ranges::Whole,
-        (_, 0) => Ranges::None,
+    match (asked, satisfied, ranges.len()) {
+        (0, ..) => Ranges::Whole,
+        (_, 0, _) => Ranges::None,
+        (.., 0) => Ranges::Whole,
         // Whoever asks for the same bytes over and over gets them once.
         _ if bytes.is_none_or(|bytes| bytes > size) => Ranges::Whole,
         _ => Ranges::Some(ranges),
     }
 }
 
-/// `3-7`, `3-` or `-7`, cut to the file; empty where it is not in it.
-fn one(text: &str, size: u64) -> Option<Range<u64>> {
-    let (first, last) = text.split_once('-')?;
-    match (first, last) {
-        ("", suffix) => Some(size - number(suffix)?.min(size)..size),
-        (first, "") => Some(number(first)?.min(size)..size),
-        (first, last) => {
-            let (first, last) = (number(first)?, number(last)?);
-            (first <= last).then(|| first.min(size)..last.saturating_add(1).min(size))
+/// One range of the field, held against the file.
+enum Spec {
+    /// Not a range.
+    Bad,
+    /// Satisfied by these bytes (§14.1.2): its first position is in the file, or it is a suffix of a length
+    /// other than 0. Of a file without bytes the suffix is empty, and satisfied all the same.
+    Satisfied(Range<u64>),
+    /// Well formed, and satisfied by nothing.
+    Unsatisfied,
+}
+
+/// `3-7`, `3-` or `-7`, cut to the file.
+fn one(text: &str, size: u64) -> Spec {
+    let Some((first, last)) = text.split_once('-') else {
+        return Spec::Bad;
+    };
+    match (number(first), number(last)) {
+        (None, Some(0)) if first.is_empty() => Spec::Unsatisfied,
+        (None, Some(suffix)) if first.is_empty() => {
+            Spec::Satisfied(size.saturating_sub(suffix)..size)
         }
+        (Some(first), None) if last.is_empty() && first < size => Spec::Satisfied(first..size),
+        (Some(_), None) if last.is_empty() => Spec::Unsatisfied,
+        (Some(first), Some(last)) if last < first => Spec::Bad,
+        (Some(first), Some(last)) if first < size => {
+            Spec::Satisfied(first..last.saturating_add(1).min(size))
+        }
+        (Some(_), Some(_)) => Spec::Unsatisfied,
+        _ => Spec::Bad,
     }
 }
 
@@ -108,10 +133,81 @@ mod tests {
             assert_eq!(parse(value, 10), ranges, "{value}");
         }
         assert_eq!(parse("bytes=0-,0-,0-", i64::MAX as u64), Ranges::Whole);
-        assert_eq!(parse("bytes=0-", 0), Ranges::None);
-        assert_eq!(parse("bytes=-1", 0), Ranges::None);
         let many = format!("bytes={}", "0-0,".repeat(MOST + 1));
         assert_eq!(parse(&many, 1 << 20), Ranges::Whole);
+    }
+
+    #[test]
+    fn what_is_satisfied_is_what_the_rfc_says_and_not_what_is_left_of_it() {
+        const LARGEST: u64 = 1 << 63;
+        let some = |first, past| Ranges::Some(std::iter::once(first..past).collect());
+        for (value, of_0, of_1, of_the_largest) in [
+            (
+                "bytes=-5",
+                Ranges::Whole,
+                some(0, 1),
+                some(LARGEST - 5, LARGEST),
+            ),
+            (
+                "bytes=-1",
+                Ranges::Whole,
+                some(0, 1),
+                some(LARGEST - 1, LARGEST),
+            ),
+            (
+                "bytes=-99999999999999999999",
+                Ranges::Whole,
+                some(0, 1),
+                some(0, LARGEST),
+            ),
+            ("bytes=-0", Ranges::None, Ranges::None, Ranges::None),
+            (
+                "bytes=-0,-5",
+                Ranges::Whole,
+                some(0, 1),
+                some(LARGEST - 5, LARGEST),
+            ),
+            ("bytes=0-", Ranges::None, some(0, 1), some(0, LARGEST)),
+            ("bytes=0-0", Ranges::None, some(0, 1), some(0, 1)),
+            ("bytes=0-,-5", Ranges::Whole, Ranges::Whole, Ranges::Whole),
+            ("bytes=1-", Ranges::None, Ranges::None, some(1, LARGEST)),
+            (
+                "bytes=9223372036854775807-",
+                Ranges::None,
+                Ranges::None,
+                some(LARGEST - 1, LARGEST),
+            ),
+            (
+                "bytes=9223372036854775808-",
+                Ranges::None,
+                Ranges::None,
+                Ranges::None,
+            ),
+            (
+                "bytes=18446744073709551615-",
+                Ranges::None,
+                Ranges::None,
+                Ranges::None,
+            ),
+            (
+                "bytes=99999999999999999999-",
+                Ranges::None,
+                Ranges::None,
+                Ranges::None,
+            ),
+            (
+                "bytes=0-18446744073709551615",
+                Ranges::None,
+                some(0, 1),
+                some(0, LARGEST),
+            ),
+            ("bytes=1-0", Ranges::Whole, Ranges::Whole, Ranges::Whole),
+            ("bytes=--5", Ranges::Whole, Ranges::Whole, Ranges::Whole),
+        ] {
+            assert_eq!(parse(value, 0), of_0, "{value} of 0");
+            assert_eq!(parse(value, 1), of_1, "{value} of 1");
+            assert_eq!(parse(value, LARGEST), of_the_largest, "{value} of 2^63");
+        }
     }
 
     proptest! {

@@ -81,7 +81,7 @@ pub fn begin(bytes: &[u8]) -> usize {
 }
 
 /// Is it a host, perhaps with a port (RFC 9112 §3.2, RFC 3986 §3.2.2)? It may be empty.
-fn is_host(text: &str) -> bool {
+pub fn is_host(text: &str) -> bool {
     let (host, port) = match text.rsplit_once(':') {
         Some((host, port)) if !port.contains(']') => (host, port),
         _ => (text, ""),

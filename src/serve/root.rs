@@ -8,12 +8,11 @@
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
-use rustix::fs::{Mode, OFlags, ResolveFlags, open, openat, openat2};
+use rustix::fs::{Mode, OFlags, ResolveFlags, Stat, fstat, open, openat, openat2};
 use rustix::io::Errno;
 
+use super::budget::{Budget, Taken};
 use crate::{Error, Result};
 
 /// For reading; a FIFO does not keep us waiting, a terminal does not become ours. (Who waits to write
@@ -23,30 +22,31 @@ const READ: OFlags = OFlags::RDONLY
     .union(OFlags::NONBLOCK)
     .union(OFlags::NOCTTY);
 
+/// To look at what a name is, without opening that.
+const LOOK: OFlags = OFlags::PATH.union(OFlags::CLOEXEC);
+/// Bytes of listings that may wait to be taken by their peers, all together.
+const LISTINGS: usize = 64 << 20;
+
 /// The folder.
 pub struct Root {
     folder: OwnedFd,
     /// Does the kernel look names up beneath it?
     beneath: bool,
     /// How many more files may be open.
-    places: Arc<AtomicUsize>,
+    places: Budget,
+    /// Bytes that further listings may have.
+    pub listings: Budget,
 }
 
 /// A file of it, and its place among those that may be open.
 pub struct Opened {
     file: OwnedFd,
-    places: Arc<AtomicUsize>,
+    _place: Taken,
 }
 
 impl AsFd for Opened {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.file.as_fd()
-    }
-}
-
-impl Drop for Opened {
-    fn drop(&mut self) {
-        self.places.fetch_add(1, Ordering::Relaxed);
     }
 }
 
@@ -62,13 +62,14 @@ impl Root {
         };
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let folder = open(path, flags, Mode::empty()).map_err(failed)?;
-        let beneath = beneath(folder.as_fd(), b".");
+        let beneath = beneath(folder.as_fd(), b".", READ);
         if let Err(error) = &beneath {
             tracing::warn!("openat2: {error}: symbolic links are not followed");
         }
         Ok(Self {
             beneath: beneath.is_ok(),
-            places: Arc::new(files.into()),
+            places: Budget::new(files),
+            listings: Budget::new(LISTINGS),
             folder,
         })
     }
@@ -78,31 +79,37 @@ impl Root {
     /// # Errors
     /// `XDEV` or `LOOP` where it leads out, `MFILE` where too many are open; those of openat2(2) else.
     pub fn file(&self, path: &[u8]) -> rustix::io::Result<Opened> {
-        let places = Arc::clone(&self.places);
-        let one_less = |places: usize| places.checked_sub(1);
-        places
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_less)
-            .map_err(|_| Errno::MFILE)?;
+        let place = self.places.take(1).ok_or(Errno::MFILE)?;
+        let file = self.open(path, READ)?;
+        Ok(Opened {
+            file,
+            _place: place,
+        })
+    }
+
+    /// What `path` is, followed as [`Root::file`] would follow it, but not opened. (A symbolic link where that
+    /// follows none.)
+    ///
+    /// # Errors
+    /// As there.
+    pub fn stat(&self, path: &[u8]) -> rustix::io::Result<Stat> {
+        fstat(self.open(path, LOOK)?)
+    }
+
+    fn open(&self, path: &[u8], flags: OFlags) -> rustix::io::Result<OwnedFd> {
         let folder = self.folder.as_fd();
-        let opened = match self.beneath {
-            true => beneath(folder, path),
-            false => walk(folder, path),
-        };
-        match opened {
-            Ok(file) => Ok(Opened { file, places }),
-            Err(error) => {
-                places.fetch_add(1, Ordering::Relaxed);
-                Err(error)
-            }
+        match self.beneath {
+            true => beneath(folder, path, flags),
+            false => walk(folder, path, flags),
         }
     }
 }
 
-fn beneath(folder: BorrowedFd<'_>, path: &[u8]) -> rustix::io::Result<OwnedFd> {
+fn beneath(folder: BorrowedFd<'_>, path: &[u8], flags: OFlags) -> rustix::io::Result<OwnedFd> {
     let how = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
     let mut tries = 0;
     loop {
-        match openat2(folder, path, READ, Mode::empty(), how) {
+        match openat2(folder, path, flags, Mode::empty(), how) {
             // Something was renamed meanwhile, and the kernel cannot tell whether it led out.
             Err(Errno::AGAIN) if tries < 10 => tries += 1,
             Err(Errno::INTR) => {}
@@ -111,14 +118,14 @@ fn beneath(folder: BorrowedFd<'_>, path: &[u8]) -> rustix::io::Result<OwnedFd> {
     }
 }
 
-fn walk(folder: BorrowedFd<'_>, path: &[u8]) -> rustix::io::Result<OwnedFd> {
+fn walk(folder: BorrowedFd<'_>, path: &[u8], last: OFlags) -> rustix::io::Result<OwnedFd> {
     let mut folders: Option<OwnedFd> = None;
     let mut parts = path.split(|byte| *byte == b'/').peekable();
     while let Some(part) = parts.next() {
         let here = folders.as_ref().map_or(folder, AsFd::as_fd);
         let flags = match parts.peek() {
             Some(_) => OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC,
-            None => READ,
+            None => last,
         };
         let opened = openat(here, part, flags | OFlags::NOFOLLOW, Mode::empty())?;
         if parts.peek().is_none() {

@@ -10,6 +10,7 @@ import hashlib
 import html.parser
 import http.client
 import os
+import random
 import resource
 import signal
 import socket
@@ -546,12 +547,271 @@ def many_idle(pid, count):
     assert ask("/small")[0] == 200
 
 
-def long_listing(count):
-    """A listing is no longer than 256 KiB, and says how many names it left out."""
+def whole_listing(folder):
+    """A folder of many names is listed whole, on one page, in order."""
     status, _, body = ask("/")
-    assert status == 200 and len(body) < (256 << 10) + 1000, (status, len(body))
-    shown = body.count(b"<li>")
-    assert shown > 100 and f"and {int(count) - shown} more".encode() in body, (shown, body[-100:])
+    assert status == 200
+    links = Links(body.decode()).links
+    assert links == ["./" + name for name in sorted(os.listdir(folder))], (len(links), links[:3])
+
+
+def paged_listing(folder):
+    """A page has 8 MiB at most, says so, and leads to the next: together they are all names, once, in order."""
+    found, url, pages = [], "/", 0
+    while url:
+        status, _, body = ask(url)
+        assert status == 200 and len(body) < (8 << 20) + 1000, (status, len(body))
+        page = Links(body.decode())
+        links = [urllib.parse.urljoin(url, link) for link in page.links]
+        found += [urllib.parse.unquote(link) for link in links if "?" not in link and link != "/"]
+        following = [link for link in links if "?" in link]
+        assert not following or b"8 MiB" in body
+        url = following[0] if following else None
+        pages += 1
+        assert pages < 10
+    assert pages > 1
+    assert found == ["/" + name for name in sorted(os.listdir(folder))], (len(found), pages)
+
+
+def listed_is_served(*left_out):
+    """Each link of a listing leads to something; what is refused is not there, and what is there has size and date."""
+    status, _, body = ask("/sub/")
+    assert status == 200
+    links = Links(body.decode()).links
+    assert links[0] == "../", links
+    for link in links:
+        path = urllib.parse.urljoin("/sub/", link)
+        assert ask(path)[0] == 200, path
+    names = {urllib.parse.unquote_to_bytes(link).removeprefix(b"./").removesuffix(b"/") for link in links[1:]}
+    there = set(os.listdir(os.fsencode(left_out[0])))
+    assert names == there - {os.fsencode(name) for name in left_out[1:]}, names
+    assert b"12345 bytes, 13 Sep 2020 12:26" in body, body
+    assert b"../" not in ask("/")[2]  # above the root there is nothing
+
+
+def short_ranges(folder):
+    """Every form of a range on files of 0 and 1 bytes, and on the longest that there may be (RFC 9110 §14.1.2)."""
+    for name, forms in [
+        # A suffix that is not empty can be satisfied, but nothing names 0 bytes of 0: the whole is sent.
+        ("0", {"-5": 200, "-1": 200, "-0": 416, "0-": 416, "0-0": 416, "5-9": 416, "0-,-5": 200, "-0,0-": 416, "5-4": 200}),
+        ("1", {"-5": b"0-0", "-1": b"0-0", "-0": 416, "0-": b"0-0", "0-0": b"0-0", "1-": 416, "0-99999999999999999999": b"0-0",
+               "0-9,5-": b"0-0", "-0,0-0": b"0-0"}),
+        ("longest", {"-5": b"9223372036854775802-9223372036854775806", "9223372036854775806-": b"9223372036854775806-9223372036854775806",
+                     "9223372036854775807-": 416, "0-0": b"0-0", "9223372036854775806-99999999999999999999": b"9223372036854775806-9223372036854775806",
+                     "9223372036854770000-9223372036854775000": b"9223372036854770000-9223372036854775000",
+                     "18446744073709551616-": 416, "-0": 416}),
+    ]:  # fmt: skip
+        path = os.path.join(folder, name)
+        if not os.path.exists(path):
+            continue  # a filesystem that has no file of that length
+        size = os.path.getsize(path)
+        for form, expect in forms.items():
+            answer = raw(get("/" + name, f"Range: bytes={form}\r\nConnection: close\r\n"))
+            head, body = answer.split(b"\r\n\r\n", 1)
+            head = dict(line.split(b": ", 1) for line in head.split(b"\r\n")[1:])
+            status = status_of(answer)
+            if isinstance(expect, bytes):
+                first, last = map(int, expect.split(b"-"))
+                assert (status, head[b"Content-Range"]) == (206, b"bytes %s/%d" % (expect, size)), (name, form, status, head)
+                assert len(body) == last - first + 1 == int(head[b"Content-Length"]), (name, form, len(body))
+                with open(path, "rb") as file:
+                    assert os.pread(file.fileno(), len(body), first) == body, (name, form)
+            else:
+                assert status == expect, (name, form, status)
+                assert (head.get(b"Content-Range") == b"bytes */%d" % size) == (expect == 416), (name, form, head)
+                if expect == 200:
+                    assert (int(head[b"Content-Length"]), body) == (size, b""), (name, form)
+        assert ask("/" + name, "HEAD")[1]["Content-Length"] == str(size)
+
+
+def future(name, path):
+    """A time of change that is still to come is told as now (RFC 9110 §8.8.2.1), and proves nothing."""
+    size = os.path.getsize(path)
+    for later in (1_000_000, 300_000_000_000):
+        os.utime(path, (0, time.time() + later))
+        status, headers, _ = ask("/" + name)
+        assert status == 200 and headers["Last-Modified"] == headers["Date"], headers
+        date, tag = headers["Last-Modified"], headers["ETag"]
+        assert tag.startswith("W/"), tag
+        coming = email.utils.formatdate(time.time() + 1_000_000, usegmt=True)
+        earlier = email.utils.formatdate(time.time() - 10, usegmt=True)
+        for expect, fields in [
+            (200, {"If_Modified_Since": earlier}),
+            (200, {"If_Modified_Since": coming}),
+            (200, {"If_Modified_Since": date}),
+            (412, {"If_Unmodified_Since": earlier}),
+            (200, {"Range": "bytes=1-2", "If_Range": date}),
+            (200, {"Range": "bytes=1-2", "If_Range": coming}),
+            (200, {"Range": "bytes=1-2", "If_Range": tag}),
+            (304, {"If_None_Match": tag}),
+            (206, {"Range": "bytes=1-2"}),
+        ]:
+            status, headers, body = ask("/" + name, **fields)
+            assert status == expect, (status, fields)
+            if "Last-Modified" in headers:
+                told = email.utils.parsedate_to_datetime(headers["Last-Modified"])
+                assert told <= email.utils.parsedate_to_datetime(headers["Date"]), headers
+            assert len(body) == {200: size, 206: 2}.get(status, len(body))
+    os.utime(path, (0, -1))  # no date of HTTP's, but no error either
+    assert ask("/" + name)[0] == 200
+
+
+def content_of(path):
+    with open(path, "rb", 0) as file:
+        return b"".join(iter(lambda: file.read(65536), b""))
+
+
+def made_up_lengths(folder, *names):
+    """A file whose length its filesystem makes up is sent as a read finds it, with a length that is right."""
+    for name in names:
+        before = content_of(os.path.join(folder, name))
+        status, headers, body = ask("/" + name)
+        after = content_of(os.path.join(folder, name))
+        assert status == 200 and len(body) > 0, (name, status, headers)
+        assert before != after or body == before, (name, body[:80], before[:80])
+        assert headers["Content-Length"] == str(len(body)) or headers["Transfer-Encoding"] == "chunked", headers
+        status, again, nothing = ask("/" + name, "HEAD")
+        assert (status, nothing) == (200, b""), name
+        assert (again["Content-Length"] is None) == (headers["Content-Length"] is None), (headers, again)
+        if before != after or headers["Content-Length"] is None:
+            continue
+        assert again["Content-Length"] == headers["Content-Length"]
+        status, part, body = ask("/" + name, Range="bytes=1-3,-2")
+        assert status == (206 if len(before) >= 5 else 200), (name, status)
+        status, part, body = ask("/" + name, Range="bytes=-2")
+        assert (status, body) == (206, before[-2:]), (name, status, body)
+        status, part, body = ask("/" + name, Range=f"bytes={len(before)}-")
+        assert (status, part["Content-Range"]) == (416, f"bytes */{len(before)}"), name
+        if headers["ETag"]:
+            assert ask("/" + name, If_None_Match=headers["ETag"])[0] == 304
+            assert ask("/" + name, If_Match='"no"')[0] == 412
+
+
+def read_in_chunks(name, path):
+    """One too long to be measured first comes in chunks; over HTTP/1.0, until the end of the connection."""
+    content = content_of(path)
+    answer = raw(get("/" + name, "Connection: close\r\nRange: bytes=0-5\r\n"))
+    head, rest = answer.split(b"\r\n\r\n", 1)
+    assert status_of(answer) == 200 and b"Transfer-Encoding: chunked" in head and b"Content-Length" not in head, head
+    body, largest = b"", 0
+    while True:
+        line, rest = rest.split(b"\r\n", 1)
+        size = int(line, 16)
+        largest = max(largest, size)
+        body += rest[:size]
+        assert rest[size : size + 2] == b"\r\n"
+        rest = rest[size + 2 :]
+        if size == 0:
+            break
+    assert rest == b"" and body == content, (len(body), len(content), rest[:20])
+    answer = raw(get("/" + name, "Connection: keep-alive\r\n", version="1.0"))
+    head, body = answer.split(b"\r\n\r\n", 1)
+    assert b"chunked" not in head and b"Connection: close" in head and body == content, head
+    with connect() as sock:  # the connection goes on after the chunks
+        for _ in range(2):
+            sock.sendall(get("/" + name))
+            assert one_answer(sock) == (200, content)
+
+
+def zeros(name, size):
+    """A file that is one hole."""
+    status, headers, body = ask("/" + name)
+    assert (status, headers["Content-Length"], body) == (200, size, bytes(int(size))), (status, headers, len(body))
+    status, headers, body = ask("/" + name, Range="bytes=4097-8191,-1")
+    assert status == 206 and body.count(0) == 4096, status
+
+
+def refused_by_the_kernel(name):
+    """A file that cannot be read is an error with a status, not the beginning of an answer."""
+    for method in "GET", "HEAD":
+        status = ask("/" + name, method)[0]
+        assert status in (403, 500, 503), (name, status)
+
+
+def fifos_and_sockets(*names):
+    """What is no file is refused at once; with a writer waiting, and on a connection that goes on."""
+    for name in names:
+        begin = time.monotonic()
+        with connect() as sock:
+            for _ in range(3):
+                sock.sendall(get("/" + name))
+                assert one_answer(sock)[0] == 403
+            sock.sendall(get("/small"))
+            assert one_answer(sock)[0] == 200
+        assert time.monotonic() - begin < 10
+
+
+def targets(name, path):
+    """Every form of a target (RFC 9112 §3.2)."""
+    content = open(path, "rb").read()
+    for method, target, expect in [
+        ("GET", f"/{name}", 200),
+        ("GET", f"http://x/{name}", 200),
+        ("GET", f"https://x/{name}", 200),
+        ("GET", f"HTTPS://x/{name}", 200),
+        ("GET", f"hTTp://other.example:8080/{name}?a=b", 200),
+        ("GET", f"https://[2001:db8::1]:443/{name}", 200),
+        ("GET", f"https://x//{name}", 200),
+        ("GET", f"https://x/./{name}?http://y/", 200),
+        ("GET", f"https://x/%{ord(name[0]):02x}{name[1:]}", 200),
+        ("HEAD", f"https://x/{name}", 200),
+        ("GET", "https://x", 200),
+        ("GET", "https://x?q", 200),
+        ("GET", "https://x/none", 404),
+        ("GET", "https://x/../secret", 400),
+        ("GET", f"https:///{name}", 400),
+        ("GET", f"http://:80/{name}", 400),
+        ("GET", f"http://user@x/{name}", 400),
+        ("GET", f"http://x:y/{name}", 400),
+        ("GET", f"ftp://x/{name}", 400),
+        ("GET", f"https:/x/{name}", 400),
+        ("GET", f"https:{name}", 400),
+        ("GET", f"/{name}#part", 400),
+        ("GET", f"https://x/{name}#part", 400),
+        ("GET", name, 400),
+        ("GET", "x:80", 400),
+        ("GET", "*", 400),
+        ("HEAD", "*", 400),
+        ("OPTIONS", "*", 200),
+        ("OPTIONS", "https://x", 200),
+        ("OPTIONS", f"/{name}", 405),
+        ("CONNECT", "x:80", 405),
+        ("DELETE", "*", 405),
+        ("BREW", "*", 501),
+    ]:
+        answer = raw(get(target, "Connection: close\r\n").replace(b"GET", method.encode(), 1))
+        assert status_of(answer) == expect, (method, target, answer[:60])
+        assert answer.count(b"HTTP/1.1") == 1
+        head, body = answer.split(b"\r\n\r\n", 1)
+        if method == "GET" and expect == 200 and name in target:
+            assert body == content, target
+        if (method, expect) == ("OPTIONS", 200):
+            assert b"Allow: GET, HEAD, OPTIONS" in head and b"Content-Length: 0" in head and body == b"", answer
+    # Host must be there and right in any case, and is not what counts (§3.2.2).
+    assert status_of(raw(f"GET https://x/{name} HTTP/1.1\r\n\r\n".encode())) == 400
+    assert status_of(raw(f"GET https://x/{name} HTTP/1.1\r\nHost: y\r\nConnection: close\r\n\r\n".encode())) == 200
+
+
+def random_targets(secret, seed):
+    """No target ends the server, leads out, or is answered with anything but a status."""
+    rng = random.Random(int(seed))
+    pieces = ["/", "//", ".", "..", "%", "%2e", "%2E%2e", "%2f", "%5c", "\\", "%00", "%zz", "?", "#", ":", "@", "*", "http://", "HTTPS://", "x",
+              "[::1]", "small", "secret", "sub", "a b", "\t", "\xff", "\xc3\xbc", "%ff", "%c0%ae", "\r", "\n", "\x00", ";", "&", "=", "~", "proc", "x" * 300]  # fmt: skip
+    statuses = {}
+    for _ in range(600):
+        method = rng.choice(["GET", "GET", "GET", "HEAD", "OPTIONS", "POST"])
+        target = "".join(rng.choice(pieces) for _ in range(rng.randrange(1, 9)))
+        request = f"{method} {target} HTTP/1.{rng.randrange(2)}\r\nHost: x\r\nConnection: close\r\n\r\n".encode("latin-1")
+        answer = raw(request, half_close=True)
+        if answer:
+            status = status_of(answer)
+            assert status in (200, 301, 400, 403, 404, 405, 414, 501, 505), (request, answer[:60])
+            statuses[status] = statuses.get(status, 0) + 1
+        else:
+            assert b"\n" in request.split(b" HTTP/1.")[0] or b"\r" in request, request
+        assert secret.encode() not in answer and b"root:" not in answer, request
+    assert {200, 400, 404} <= set(statuses), statuses
+    assert ask("/small")[0] == 200
 
 
 def no_file_left(path, count, times=1):
@@ -568,6 +828,7 @@ def no_file_left(path, count, times=1):
     for sock, _ in held:
         sock.close()
     wait_until(lambda: ask("/small")[0] == 200)
+    wait_until(lambda: ask(path)[0] == 200)
 
 
 def finishing(name, path, pid):

@@ -5,6 +5,7 @@
 
 #[path = "../common/mod.rs"]
 mod common;
+mod files;
 
 use std::ffi::OsStr;
 use std::fs::{self, File};
@@ -83,11 +84,16 @@ impl Server {
 
     /// Started by another program, such as strace.
     fn under(by: &[String], site: &Site, method: &str, options: &[&str]) -> Self {
+        Self::of(by, &site.path(), method, options)
+    }
+
+    /// Of any folder.
+    fn of(by: &[String], folder: &Path, method: &str, options: &[&str]) -> Self {
         let mut line: Vec<_> = by.iter().map(String::as_str).collect();
         line.extend([env!("CARGO_BIN_EXE_pinwire"), "serve"]);
         let mut child = Command::new(line[0])
             .args(&line[1..])
-            .arg(site.path())
+            .arg(folder)
             .args(["--method", method, "--port", "0", "--json"])
             .args(options)
             .stdout(Stdio::piped())
@@ -699,12 +705,17 @@ fn listings_that_nobody_takes_are_bounded_in_size_and_number() {
     let site = Site::new();
     // Each letter of a name has three in its link.
     let name = "*".repeat(240);
-    for number in 0..3000 {
-        fs::write(site.path().join(format!("{name}{number}")), "").unwrap();
-    }
-    let server = Server::under(&with_limit("200"), &site, "sendfile", &["--workers", "1"]);
-    server.shows("long_listing", &["3001"]);
-    server.shows("no_file_left", &["/", "60", "30"]);
+    let fill = |from, to| {
+        for number in from..to {
+            File::create(site.path().join(format!("{name}{number}"))).unwrap();
+        }
+    };
+    let server = Server::new(&site, "sendfile", &["--workers", "1"]);
+    // Four megabytes each, and 64 MiB for all of them: few fit.
+    fill(0, 4000);
+    server.shows("no_file_left", &["/", "25"]);
+    fill(4000, 9000);
+    server.shows("paged_listing", &[text(&site.path())]);
 }
 
 #[test]

@@ -8,6 +8,7 @@
 use std::io;
 use std::os::fd::BorrowedFd;
 
+use super::otherwise::{Otherwise, is_unknown};
 use super::ring::{BLOCK, BLOCKS, Ring};
 use super::{Method, Piece, of_the_file};
 use crate::{Error, Result};
@@ -15,6 +16,7 @@ use crate::{Error, Result};
 /// See the module.
 pub struct IoUring {
     ring: Ring,
+    otherwise: Otherwise,
 }
 
 impl Method for IoUring {
@@ -37,7 +39,10 @@ impl Method for IoUring {
                 _ => "--method sendfile".to_owned(),
             },
         })?;
-        Ok(Self { ring })
+        Ok(Self {
+            ring,
+            otherwise: Otherwise::default(),
+        })
     }
 
     fn move_some(
@@ -62,6 +67,10 @@ impl Method for IoUring {
                 // A read that came short has cut its send off: the file ends in this block. What there
                 // is of it could go, but the answer cannot be finished.
                 (false, Ok(read), Err(_)) if read < block.len => broken = Some(Ok(())),
+                (false, Err(why), _) if moved == 0 && is_unknown(why) => {
+                    let why = why.into();
+                    return self.otherwise.move_some("io_uring", &why, piece, socket);
+                }
                 (false, Err(error), _) => broken = Some(Err(of_the_file(error))),
                 (false, _, Err(error)) => broken = Some(Err(error.into())),
                 // Where the kernel took the chain in two parts (out of memory), the second did not know.

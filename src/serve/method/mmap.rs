@@ -14,6 +14,7 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 use memmap2::MmapOptions;
 use rustix::io::Errno;
 
+use super::otherwise::Otherwise;
 use super::send_mapped::send_mapped;
 use super::{Method, Piece, flags, of_the_file};
 use crate::Result;
@@ -22,13 +23,17 @@ use crate::Result;
 const WINDOW: u64 = 1 << 20;
 
 /// See the module.
-pub struct Mmap;
+pub struct Mmap {
+    otherwise: Otherwise,
+}
 
 impl Method for Mmap {
     type Kept = ();
 
     fn new() -> Result<Self> {
-        Ok(Self)
+        Ok(Self {
+            otherwise: Otherwise::default(),
+        })
     }
 
     fn move_some(
@@ -48,7 +53,11 @@ impl Method for Mmap {
             .offset(piece.at)
             .len((piece.len - 1).min(WINDOW) as usize)
             .populate() // one fault for all its pages, not one each
-            .map_raw_read_only(piece.file.as_raw_fd())?;
+            .map_raw_read_only(piece.file.as_raw_fd());
+        let window = match window {
+            Ok(window) => window,
+            Err(why) => return self.otherwise.move_some("mmap", &why, piece, socket),
+        };
         match send_mapped(socket, &window, flags(true)) {
             Err(error) if error.raw_os_error() == Some(Errno::FAULT.raw_os_error()) => Ok(0),
             sent => sent,

@@ -5,6 +5,7 @@
 
 mod io_uring;
 mod mmap;
+mod otherwise;
 mod read;
 mod ring;
 mod send_mapped;
@@ -112,7 +113,7 @@ impl std::ops::AddAssign for ZeroCopyCounts {
 
 /// An error of the file's side. Some filesystems have one that is not ready (`EAGAIN`), which must not be
 /// taken for a full socket: nobody would wake us.
-fn of_the_file(error: Errno) -> io::Error {
+pub fn of_the_file(error: Errno) -> io::Error {
     match error {
         Errno::AGAIN => io::Error::other("the file is not ready to be read"),
         error => error.into(),

@@ -7,17 +7,22 @@
 use std::io;
 use std::os::fd::BorrowedFd;
 
+use super::otherwise::{Otherwise, is_unknown};
 use super::{Method, Piece};
 use crate::Result;
 
 /// See the module.
-pub struct Sendfile;
+pub struct Sendfile {
+    otherwise: Otherwise,
+}
 
 impl Method for Sendfile {
     type Kept = ();
 
     fn new() -> Result<Self> {
-        Ok(Self)
+        Ok(Self {
+            otherwise: Otherwise::default(),
+        })
     }
 
     fn move_some(
@@ -28,7 +33,12 @@ impl Method for Sendfile {
     ) -> io::Result<usize> {
         let mut at = piece.at;
         let len = usize::try_from(piece.len).unwrap_or(usize::MAX);
-        let sent = rustix::fs::sendfile(socket, piece.file, Some(&mut at), len)?;
-        Ok(sent)
+        match rustix::fs::sendfile(socket, piece.file, Some(&mut at), len) {
+            Err(why) if is_unknown(why) => {
+                let why = why.into();
+                self.otherwise.move_some("sendfile", &why, piece, socket)
+            }
+            sent => Ok(sent?),
+        }
     }
 }

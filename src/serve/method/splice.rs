@@ -14,6 +14,7 @@ use rustix::pipe::{
     PipeFlags, SpliceFlags, fcntl_getpipe_size, fcntl_setpipe_size, pipe_with, splice,
 };
 
+use super::otherwise::{Otherwise, is_unknown};
 use super::{Method, Piece, of_the_file};
 use crate::{Error, Result};
 
@@ -25,6 +26,7 @@ pub struct Splice {
     /// Empty. Not there where it could not be emptied: what it holds would go to the next peer.
     pipe: Option<Pipe>,
     nowhere: File,
+    otherwise: Otherwise,
 }
 
 struct Pipe {
@@ -71,6 +73,7 @@ impl Method for Splice {
         Ok(Self {
             pipe: Some(pipe),
             nowhere,
+            otherwise: Otherwise::default(),
         })
     }
 
@@ -88,8 +91,16 @@ impl Method for Splice {
         let mut at = piece.at;
         let len = piece.len.min(pipe.capacity) as usize;
         let nonblock = SpliceFlags::NONBLOCK;
-        let filled = splice(piece.file, Some(&mut at), &pipe.into, None, len, nonblock)
-            .map_err(of_the_file)?;
+        let filled = match splice(piece.file, Some(&mut at), &pipe.into, None, len, nonblock) {
+            Ok(filled) => filled,
+            // The pipe is empty still.
+            Err(why) if is_unknown(why) => {
+                self.pipe = Some(pipe);
+                let why = why.into();
+                return self.otherwise.move_some("splice", &why, piece, socket);
+            }
+            Err(error) => return Err(of_the_file(error)),
+        };
         let mut flags = nonblock;
         flags.set(SpliceFlags::MORE, piece.more || (filled as u64) < piece.len);
         let mut sent = 0;
