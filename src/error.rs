@@ -153,13 +153,22 @@ pub enum Error {
 
     /// The device wrote something that cannot be true.
     #[error(
-        "{device}: the device wrote what cannot be true: {what}\n  it was stopped, and nothing it says is used; reset it before using it again"
+        "{device}: the device wrote what cannot be true: {what}\n  it was stopped, and nothing it says is used; start it again before using it (Nic::restart)"
     )]
     DeviceLied {
         /// Which device.
         device: String,
         /// What it wrote and what would have been right.
         what: String,
+    },
+
+    /// The device is stopped, and nothing may be asked of its rings.
+    #[error(
+        "{device} is stopped: nothing goes into its rings or comes out of them\n  start it again first (Nic::restart)"
+    )]
+    Stopped {
+        /// Which device.
+        device: String,
     },
 
     /// The device has given up.

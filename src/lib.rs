@@ -13,6 +13,7 @@
 //! | [`barrier`] | what orders our accesses against a device's |
 //! | [`dma`] | memory that a device can reach, and who owns it |
 //! | [`backend`] | how a function is reached: VFIO, QEMU's device models, a fake |
+//! | [`ring_state`] | whether a ring may be worked on |
 //! | [`device`] | which card, in words |
 //! | [`irq`] | interrupts as eventfds |
 //! | `user_file` | files that users name, opened without waiting for anybody |
@@ -46,6 +47,7 @@ pub mod nic;
 #[cfg(feature = "ladder")]
 pub mod pagecache;
 pub mod pci;
+pub mod ring_state;
 #[cfg(feature = "serve")]
 pub mod serve;
 #[cfg(any(feature = "net", feature = "serve"))]

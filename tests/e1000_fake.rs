@@ -347,6 +347,8 @@ fn a_device_that_neither_sends_nor_stops_keeps_the_addresses_that_it_was_given()
         "it stopped: the buffer is freed"
     );
     assert_eq!(next(), free);
+    lock(&b.model).lie = Lie::None;
+    b.card.restart().unwrap();
     lock(&b.model).lie = Lie::ResetNeverEnds;
     lock(&b.model).eager = false;
     assert!(b.card.limit(60, 4, 100).is_err());

@@ -133,6 +133,23 @@ impl<R: Kind> Bench<R> {
         used.map(|used| (used.token, used.written))
     }
 
+    /// It is stopped with `tokens` in it, some of them used: none comes out and nothing goes in, until a
+    /// reset gives them back, after which it works.
+    fn is_stopped(&mut self, tokens: &[u64]) {
+        self.ring.stop();
+        for _ in 0..3 {
+            assert!(matches!(self.ring.pop(), Err(Error::Stopped { .. })));
+            let each = self.ring.pop_each(9, |_| panic!("something came"));
+            assert!(matches!(each, Err(Error::Stopped { .. })));
+            assert!(self.ring.is_ready() && self.ring.arm());
+            self.takes_nothing();
+        }
+        let _ = (self.ring.marks(), self.ring.slots(|_, _| None));
+        assert_eq!(self.ring.in_flight(), tokens.len());
+        assert_eq!(self.ring.reset(), tokens);
+        self.works_as_at_first();
+    }
+
     /// The next pop is an error that says `text`, and so is every one after it; nothing the device
     /// says opens the ring again, and a reset gives back `tokens`, after which it works.
     fn is_shut(&mut self, text: &str, tokens: &[u64]) {
@@ -146,9 +163,14 @@ impl<R: Kind> Bench<R> {
             let each = self.ring.pop_each(9, |_| panic!("something came"));
             assert!(matches!(each, Err(Error::DeviceLied { .. })));
             assert!(self.ring.is_ready() && self.ring.arm());
+            self.takes_nothing();
         }
         let _ = (self.ring.marks(), self.ring.slots(|_, _| None));
         assert_eq!(self.ring.reset(), tokens);
+        self.works_as_at_first();
+    }
+
+    fn works_as_at_first(&mut self) {
         assert_eq!(self.ring.in_flight(), 0);
         assert_eq!(self.ring.room(), self.ring.size());
         assert!(!self.ring.is_ready());
@@ -160,6 +182,17 @@ impl<R: Kind> Bench<R> {
             self.queue.agreed(),
         );
         self.goes_round(1000);
+    }
+
+    /// Nothing goes in, and the device is told of nothing.
+    fn takes_nothing(&mut self) {
+        assert_eq!(self.ring.room(), 0);
+        for count in [1, 2] {
+            assert_eq!(self.ring.push(&pieces(77, count), 0, 77), Err(77));
+        }
+        let chains = (0..3).map(|token| (pieces(token, 1)[0], token));
+        assert_eq!(self.ring.push_each(true, chains), 0);
+        assert_eq!(self.ring.publish(), None);
     }
 
     /// One chain there and back.
@@ -392,6 +425,22 @@ both! {
         }
     }
 
+    fn a_ring_that_is_stopped_gives_and_takes_nothing<R>() {
+        for agreed in [PLAIN, IN_ORDER, INDIRECT] {
+            let mut b = bench::<R>(8, agreed);
+            b.push(0, 4);
+            b.ring.publish();
+            for _ in 0..3 {
+                let chain = b.take();
+                b.give(&chain, 1);
+            }
+            assert_eq!(b.pop(), Some((0, 1)));
+            // Two are used, one is with the device, one was never shown to it.
+            b.push(4, 1);
+            b.is_stopped(&[1, 2, 3, 4]);
+        }
+    }
+
     fn what_came_before_a_lie_is_given<R>() {
         for agreed in [PLAIN, IN_ORDER] {
             let mut b = bench::<R>(8, agreed);
@@ -405,7 +454,7 @@ both! {
             let each = b.ring.pop_each(9, |used| got.push((used.token, used.written)));
             assert!(each.is_err());
             assert_eq!(got, [(0, 1), (1, 2)]);
-            b.is_shut("it lied before", &[2, 3]);
+            b.is_shut("which it has not", &[2, 3]);
         }
     }
 

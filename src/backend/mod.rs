@@ -27,7 +27,7 @@ use crate::pci::config::{self, Config};
 /// Dropping the backend gives the function back: interrupts off, bus mastering off, mappings gone.
 pub trait Backend: Config + Send {
     /// A mapped BAR.
-    type Bar: Mmio;
+    type Bar: Mmio + 'static;
 
     /// What people call it: `0000:00:03.0`, `qtest:e1000`.
     fn name(&self) -> &str;

@@ -208,7 +208,7 @@ impl Explainer {
 
         let words = Words::of(&self.rings);
         self.step(words.doorbell);
-        nic.doorbell();
+        nic.doorbell()?;
         self.registers(nic);
 
         self.step(words.sent);

@@ -4,24 +4,24 @@
 //! in a ring cannot be touched, because it was moved there:
 //!
 //! ```
-//! # use pinwire::{backend::FakeBar, dma::DmaBuf, nic::e1000::Tx};
-//! fn write_then_push(mut tx: Tx<FakeBar>, mut buf: DmaBuf) {
+//! # use pinwire::{backend::FakeBar, dma::DmaBuf, nic::e1000::TxRing};
+//! fn write_then_push(mut tx: TxRing<FakeBar>, mut buf: DmaBuf) {
 //!     buf.fill(b"in time");
 //!     tx.push(buf.into()).unwrap();
 //! }
 //! ```
 //!
 //! ```compile_fail,E0382
-//! # use pinwire::{backend::FakeBar, dma::DmaBuf, nic::e1000::Tx};
-//! fn push_then_write(mut tx: Tx<FakeBar>, mut buf: DmaBuf) {
+//! # use pinwire::{backend::FakeBar, dma::DmaBuf, nic::e1000::TxRing};
+//! fn push_then_write(mut tx: TxRing<FakeBar>, mut buf: DmaBuf) {
 //!     tx.push(buf.into()).unwrap();
 //!     buf.fill(b"too late"); // the NIC has it
 //! }
 //! ```
 //!
 //! ```compile_fail,E0382
-//! # use pinwire::{backend::FakeBar, dma::Frame, nic::e1000::Tx};
-//! fn push_twice(mut tx: Tx<FakeBar>, frame: Frame) {
+//! # use pinwire::{backend::FakeBar, dma::Frame, nic::e1000::TxRing};
+//! fn push_twice(mut tx: TxRing<FakeBar>, frame: Frame) {
 //!     tx.push(frame).unwrap();
 //!     tx.push(frame).unwrap(); // the NIC has it already
 //! }
@@ -35,6 +35,30 @@
 //!     let tx = card.tx();
 //!     drop(card);
 //!     tx.doorbell(); // there is no ring any more
+//! }
+//! ```
+//!
+//! ... nor take it away to another card, which would free it while the first still works on it: what a
+//! card gives out is a handle, and no place that holds a ring.
+//!
+//! ```compile_fail,E0308
+//! # use pinwire::{backend::Fake, nic::e1000::E1000};
+//! fn swap_the_rings(one: &mut E1000<Fake>, other: &mut E1000<Fake>) {
+//!     std::mem::swap(one.tx(), other.tx());
+//! }
+//! ```
+//!
+//! ```compile_fail,E0308
+//! # use pinwire::{backend::Fake, nic::e1000::E1000};
+//! fn swap_the_receive_rings(one: &mut E1000<Fake>, other: &mut E1000<Fake>) {
+//!     std::mem::swap(one.rx(), other.rx());
+//! }
+//! ```
+//!
+//! ```compile_fail,E0308
+//! # use pinwire::{backend::Fake, nic::e1000e::E1000e};
+//! fn swap_the_rings_of_a_pair(one: &mut E1000e<Fake>, other: &mut E1000e<Fake>) {
+//!     std::mem::swap(one.tx(0), other.tx(1));
 //! }
 //! ```
 //!

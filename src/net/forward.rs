@@ -344,7 +344,7 @@ impl Way {
             let refused = self.held.remove(0);
             self.passed.bytes -= refused.len() as u64;
         }
-        to.doorbell();
+        to.doorbell()?;
         let handed = before - dropped - self.held.len();
         self.passed.frames += handed as u64;
         Ok(handed)

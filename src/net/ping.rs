@@ -155,7 +155,7 @@ impl Ping {
 
         nic.post(&mut self.out)?;
         let at = Instant::now();
-        nic.doorbell();
+        nic.doorbell()?;
         while !self.out.is_empty() {
             nic.reap(&mut self.gone)?;
             self.gone.clear();

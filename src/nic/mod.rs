@@ -459,8 +459,11 @@ pub trait Nic: Send {
     }
 
     /// [`QueuePair::doorbell`] of the first pair.
-    fn doorbell(&mut self) {
-        self.pair_mut(0).doorbell();
+    ///
+    /// # Errors
+    /// As there.
+    fn doorbell(&mut self) -> Result<()> {
+        self.pair_mut(0).doorbell()
     }
 
     /// [`QueuePair::send`] of the first pair.
@@ -478,7 +481,7 @@ pub trait Nic: Send {
     fn reap(&mut self, done: &mut Vec<Frame>) -> Result<usize> {
         self.check_leaving()?;
         let reaped = self.pair_mut(0).reap(done);
-        if reaped.is_err() {
+        if let Err(Error::DeviceLied { .. }) = reaped {
             self.stop()?;
         }
         reaped
@@ -496,7 +499,7 @@ pub trait Nic: Send {
     fn recv(&mut self, into: &mut Vec<Received>, most: usize) -> Result<usize> {
         self.check_leaving()?;
         let received = self.pair_mut(0).recv(into, most);
-        if received.is_err() {
+        if let Err(Error::DeviceLied { .. }) = received {
             self.stop()?;
         }
         received
@@ -585,7 +588,8 @@ pub trait Nic: Send {
     fn limit(&mut self, len: usize, batch: usize, frames: u64) -> Result<Duration>;
 
     /// Stops the card and waits until it has: no interrupt, no DMA. What dropping does, with its
-    /// error.
+    /// error. From here on its pairs answer [`Error::Stopped`], until [`Nic::restart`]; stopping it once
+    /// more does nothing.
     ///
     /// # Errors
     /// [`Error::Timeout`] where it did not stop.

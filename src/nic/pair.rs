@@ -50,12 +50,15 @@ pub trait QueuePair: Send + AsFd {
     ///
     /// # Errors
     /// A frame that cannot be sent ([`Error::FrameLength`], [`Error::NotOffered`]): it stays at the
-    /// front, those before it went.
+    /// front, those before it went. As [`QueuePair::check_running`].
     fn post(&mut self, frames: &mut Vec<Frame>) -> Result<usize>;
 
     /// Hands everything that was posted to the card: one register write, or none where the card
     /// does not want to be told.
-    fn doorbell(&mut self);
+    ///
+    /// # Errors
+    /// As [`QueuePair::check_running`].
+    fn doorbell(&mut self) -> Result<()>;
 
     /// [`QueuePair::post`], then [`QueuePair::doorbell`].
     ///
@@ -63,14 +66,14 @@ pub trait QueuePair: Send + AsFd {
     /// As [`QueuePair::post`].
     fn send(&mut self, frames: &mut Vec<Frame>) -> Result<usize> {
         let posted = self.post(frames);
-        self.doorbell();
+        self.doorbell()?;
         posted
     }
 
     /// Appends to `done` the frames that the card is through with. Gives how many.
     ///
     /// # Errors
-    /// [`Error::DeviceLied`].
+    /// As [`QueuePair::check_running`].
     fn reap(&mut self, done: &mut Vec<Frame>) -> Result<usize>;
 
     /// Frames posted and not yet given back by [`QueuePair::reap`].
@@ -80,17 +83,26 @@ pub trait QueuePair: Send + AsFd {
     /// Gives how many.
     ///
     /// # Errors
-    /// [`Error::DeviceLied`].
+    /// As [`QueuePair::check_running`].
     fn recv(&mut self, into: &mut Vec<Received>, most: usize) -> Result<usize>;
 
-    /// Is there something to receive, or to reap? Looks at memory only.
+    /// Do its rings run? What every other method asks first, but for [`QueuePair::disarm`]: where they
+    /// do not, all give this error, no frame goes in or comes out, and no register of the card is
+    /// touched, until [`Nic::restart`](super::Nic::restart). A card that broke the protocol on a pair is
+    /// stopped on that pair, or where it cannot be, as a whole.
+    ///
+    /// # Errors
+    /// [`Error::DeviceLied`] where the card broke the protocol; [`Error::Stopped`] where it was stopped.
+    fn check_running(&self) -> Result<()>;
+
+    /// Is there something to receive, or to reap, or an error to be told? Looks at memory only.
     fn is_ready(&self) -> bool;
 
     /// Asks for an interrupt when there is something to do. `true`: there is already, which may have
     /// come before the card was asked, so do not sleep on it.
     ///
     /// # Errors
-    /// [`Error::NotOffered`] where the card has no interrupt.
+    /// [`Error::NotOffered`] where the card has no interrupt; as [`QueuePair::check_running`].
     fn arm(&mut self) -> Result<bool>;
 
     /// Asks for no more interrupts, and forgets those that came.
@@ -116,6 +128,7 @@ pub trait QueuePair: Send + AsFd {
     /// who polls and has no interrupt to be told by: see [`Nic::check_leaving`](super::Nic::check_leaving).
     fn wait(&mut self, timeout: Duration) -> Result<bool> {
         self.irq().map_or(Ok(()), Irq::check_departure)?;
+        self.check_running()?;
         let begin = Instant::now();
         if look(begin, self.waiting().spin(timeout), || self.is_ready()) {
             return Ok(true);
@@ -130,6 +143,8 @@ pub trait QueuePair: Send + AsFd {
             irq.wait(timeout.saturating_sub(begin.elapsed()))
         };
         self.disarm()?;
+        // It may have been stopped from another pair meanwhile.
+        self.check_running()?;
         came
     }
 }
@@ -142,6 +157,7 @@ pub trait QueuePair: Send + AsFd {
 pub fn wait_any(pairs: &mut [&mut dyn QueuePair], timeout: Duration) -> Result<bool> {
     let mut irqs = pairs.iter().filter_map(|pair| pair.irq());
     irqs.try_for_each(Irq::check_departure)?;
+    pairs.iter().try_for_each(|pair| pair.check_running())?;
     let begin = Instant::now();
     let spins = pairs.iter().map(|pair| pair.waiting().spin(timeout));
     let spin = spins.max().unwrap_or(Duration::ZERO);
@@ -161,9 +177,10 @@ pub fn wait_any(pairs: &mut [&mut dyn QueuePair], timeout: Duration) -> Result<b
         }
         other => other,
     };
-    for pair in pairs {
+    for pair in pairs.iter_mut() {
         pair.disarm()?;
     }
+    pairs.iter().try_for_each(|pair| pair.check_running())?;
     came
 }
 

@@ -9,6 +9,7 @@ use std::cell::Cell;
 
 use super::ring::{EMPTY, OnDrop, Piece, RingConfig};
 use crate::error::Error;
+use crate::ring_state::RingState;
 
 /// The chains of one queue.
 pub(super) struct Chains<T> {
@@ -29,10 +30,11 @@ pub(super) struct Chains<T> {
     used: u64,
     /// With IN_ORDER: what the device wrote into the last of those.
     used_len: u32,
-    device: String,
     index: u16,
-    /// The device lied: nothing more is taken from it.
-    shut: bool,
+    state: RingState,
+    /// Descriptors that are free while the ring does not run. They are no room: so a push is refused
+    /// by the look at the room that it makes anyhow, at no cost of its own.
+    withheld: usize,
 }
 
 struct Slot<T> {
@@ -128,8 +130,6 @@ pub(super) enum Lie {
     Ahead(u16),
     /// With IN_ORDER, it used a chain beyond where it says it is.
     Order(u32),
-    /// It lied before.
-    Before,
 }
 
 impl<T> Chains<T> {
@@ -151,9 +151,9 @@ impl<T> Chains<T> {
             oldest: 0,
             used: 0,
             used_len: 0,
-            device: config.device.clone(),
             index: config.index,
-            shut: false,
+            state: RingState::new(&config.device, || {}),
+            withheld: 0,
         };
         chains.begin();
         chains
@@ -171,13 +171,36 @@ impl<T> Chains<T> {
         }
         (self.first_free, self.oldest, self.room) = (0, 0, size);
         (self.pushed, self.published, self.popped, self.used) = (0, 0, 0, 0);
-        self.shut = false;
+        self.withheld = 0;
+        self.state.start();
     }
 
-    /// Descriptors that are free.
+    /// Descriptors that can be filled: none where the ring does not run.
     #[inline]
     pub(super) fn room(&self) -> usize {
         self.room
+    }
+
+    /// Descriptors that are of no chain.
+    pub(super) fn free(&self) -> usize {
+        self.room + self.withheld
+    }
+
+    /// The state that the ring shares with those that stop with it.
+    #[inline]
+    pub(super) fn state(&self) -> &RingState {
+        &self.state
+    }
+
+    pub(super) fn share(&mut self, state: &RingState) {
+        self.state = state.clone();
+    }
+
+    /// Nothing more is pushed until [`Chains::reset`], and nothing used is taken back.
+    pub(super) fn close(&mut self) {
+        self.withheld += std::mem::take(&mut self.room);
+        // What was used before stays with the ring, too.
+        self.used = self.popped;
     }
 
     /// Chains pushed and not taken back.
@@ -403,18 +426,10 @@ impl<T> Chains<T> {
         tokens.into_iter().map(|(_, token)| token).collect()
     }
 
-    /// Did the device lie?
-    #[inline]
-    pub(super) fn is_shut(&self) -> bool {
-        self.shut
-    }
-
-    /// The device lied: nothing more is taken from it.
+    /// The device lied: the ring is broken, and those that share its state.
     #[cold]
     pub(super) fn shut(&mut self, lie: Lie) -> Error {
         let (size, index) = (self.slots.len(), self.index);
-        // What was used before the lie came out stays with the ring, too.
-        self.used = self.popped;
         let what = match lie {
             Lie::Id(id) => format!("used id {id}, which it has not (a ring of {size})"),
             Lie::Unpublished(id) => format!("used id {id}, which was not made available yet"),
@@ -426,13 +441,9 @@ impl<T> Chains<T> {
                 format!("{ahead} chains used, of {} that it has", self.with_device())
             }
             Lie::Order(id) => format!("used id {id}, which is beyond its used index"),
-            Lie::Before => "it lied before".to_owned(),
         };
-        self.shut = true;
-        Error::DeviceLied {
-            device: self.device.clone(),
-            what: format!("queue {index}: {what}"),
-        }
+        self.close();
+        self.state.mark_broken(format!("queue {index}: {what}"))
     }
 
     /// The chain `id`, to be shown: its token, how many were pushed before it, and its descriptors.

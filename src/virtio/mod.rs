@@ -20,4 +20,4 @@ pub use event::{need_event, need_event_packed};
 pub use packed::Packed;
 pub use ring::{Areas, Piece, Ring, RingConfig, Used};
 pub use split::Split;
-pub use transport::{Doorbell, Isr, Status, Transport};
+pub use transport::{Doorbell, Halt, Isr, Status, Transport};

@@ -22,6 +22,7 @@ use crate::barrier::{dma_mb, dma_rmb, dma_wmb};
 use crate::dma::{DmaArray, DmaSpace, Iova};
 use crate::error::{Error, Result};
 use crate::nic::{Marks, Owner, PackedMarks, SlotView, poll_until};
+use crate::ring_state::RingState;
 
 /// The most descriptors that a ring may have, §2.8.
 const LARGEST: u16 = 0x8000;
@@ -221,9 +222,7 @@ impl<T: Send> Packed<T> {
 
     #[inline(never)] // once a batch
     fn nothing(&mut self) -> Result<Option<Used<T>>> {
-        if self.chains.is_shut() {
-            return Err(self.lied(Lie::Before));
-        }
+        self.chains.state().check()?;
         Ok(None)
     }
 
@@ -257,7 +256,7 @@ impl<T: Send> Packed<T> {
 
     /// How many descriptors from `next_used` on are used, as the device says.
     fn done(&self) -> usize {
-        let with_device = self.descs.len() - self.chains.room() - usize::from(self.unpublished);
+        let with_device = self.descs.len() - self.chains.free() - usize::from(self.unpublished);
         let mut from = self.chains.used().max(self.chains.popped());
         let mut done = self.descriptors_of(self.chains.popped(), from);
         let (mut at, mut expected) = (usize::from(self.next_used), self.used_flags);
@@ -431,7 +430,7 @@ impl<T: Send> Ring<T> for Packed<T> {
 
     #[inline]
     fn publish(&mut self) -> Option<u32> {
-        if self.unpublished == 0 || self.chains.is_shut() {
+        if self.unpublished == 0 || !self.chains.state().is_running() {
             return None;
         }
         // All of the batch before the word that makes its first descriptor available: else the
@@ -482,6 +481,7 @@ impl<T: Send> Ring<T> for Packed<T> {
 
     #[inline]
     fn pop_each(&mut self, most: usize, mut take: impl FnMut(Used<T>)) -> Result<usize> {
+        self.chains.state().check()?;
         if self.in_order {
             return pop_one_by_one(self, most, take);
         }
@@ -519,7 +519,6 @@ impl<T: Send> Ring<T> for Packed<T> {
         );
         drop(put_down);
         match end {
-            Ok(()) if count == 0 && self.chains.is_shut() => Err(self.lied(Lie::Before)),
             Ok(()) => Ok(count),
             Err(lie) => Err(self.lied(lie)),
         }
@@ -527,7 +526,7 @@ impl<T: Send> Ring<T> for Packed<T> {
 
     #[inline]
     fn is_ready(&self) -> bool {
-        self.look().is_some() || self.chains.has_used() || self.chains.is_shut()
+        self.look().is_some() || self.chains.has_used() || !self.chains.state().is_running()
     }
 
     fn arm(&mut self) -> bool {
@@ -544,6 +543,21 @@ impl<T: Send> Ring<T> for Packed<T> {
 
     fn disarm(&mut self) {
         self.disarm_device();
+    }
+
+    fn state(&self) -> &RingState {
+        self.chains.state()
+    }
+
+    fn share(&mut self, state: &RingState) {
+        self.chains.share(state);
+    }
+
+    fn stop(&mut self) {
+        self.chains.close();
+        // So that the next pop finds nothing, and asks why.
+        self.used_flags = NONE;
+        self.chains.state().stop();
     }
 
     fn reset(&mut self) -> Vec<T> {
@@ -629,7 +643,7 @@ impl<T: Send> Ring<T> for Packed<T> {
 
     fn slots(&self, buffer: impl Fn(&T, Iova) -> Option<(Iova, usize, usize)>) -> Vec<SlotView> {
         let size = self.descs.len();
-        let (filled, done) = (size - self.chains.room(), self.done());
+        let (filled, done) = (size - self.chains.free(), self.done());
         let with_device = filled - usize::from(self.unpublished);
         let slots = (0..size).map(|index| {
             let words = self.descs[index].words();

@@ -7,6 +7,7 @@ use std::time::Duration;
 use crate::dma::{DmaSpace, Iova};
 use crate::error::Result;
 use crate::nic::{Marks, SlotView};
+use crate::ring_state::RingState;
 
 /// One stretch of memory of a chain.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -62,7 +63,8 @@ pub struct Used<T> {
 /// A token of type `T` stands for whatever must not be touched while the device has the chain: the
 /// ring owns it in between.
 pub trait Ring<T>: Send + Sized {
-    /// An empty queue in memory of `dma`, which wants no interrupts ([`Ring::arm`]).
+    /// An empty queue in memory of `dma`, which wants no interrupts ([`Ring::arm`]). It runs, and shares
+    /// its state with no other.
     ///
     /// # Errors
     /// No memory, or a size that cannot be.
@@ -92,7 +94,7 @@ pub trait Ring<T>: Send + Sized {
     /// [`Ring::publish`].
     ///
     /// # Errors
-    /// The token again where there is no room.
+    /// The token again where there is no room: a ring that is stopped or broken has none.
     ///
     /// # Panics
     /// Where there is no piece, or none that is not empty.
@@ -109,7 +111,8 @@ pub trait Ring<T>: Send + Sized {
     fn push_each(&mut self, is_writable: bool, chains: impl Iterator<Item = (Piece, T)>) -> usize;
 
     /// Shows the device all that was pushed. What to write to its notification register, where it
-    /// wants to be told (§2.9, §4.1.5.2); `None`: do not, or nothing was pushed, or the device lied.
+    /// wants to be told (§2.9, §4.1.5.2); `None`: do not, or nothing was pushed, or the ring is stopped
+    /// or broken.
     fn publish(&mut self) -> Option<u32>;
 
     /// What to write to the notification register to tell the device once more of all that was
@@ -119,8 +122,9 @@ pub trait Ring<T>: Send + Sized {
     /// The oldest chain that the device has used and the driver has not taken back.
     ///
     /// # Errors
-    /// [`Error::DeviceLied`](crate::Error::DeviceLied): nothing more comes back from this queue
-    /// then, but by [`Ring::reset`].
+    /// [`Error::DeviceLied`](crate::Error::DeviceLied): the ring is broken, and those that share its
+    /// state. Nothing more comes back from it then, but by [`Ring::reset`].
+    /// [`Error::Stopped`](crate::Error::Stopped).
     fn pop(&mut self) -> Result<Option<Used<T>>>;
 
     /// As [`Ring::pop`], up to `most` times. Gives how many went to `take`. Where `take` panics, what it
@@ -140,8 +144,17 @@ pub trait Ring<T>: Send + Sized {
     /// Wants no interrupts (the device may still send some).
     fn disarm(&mut self);
 
+    /// The state that it shares with the rings that stop with it.
+    fn state(&self) -> &RingState;
+
+    /// Shares `state` with other rings from here on.
+    fn share(&mut self, state: &RingState);
+
+    /// The device is stopped: nothing goes in or comes out until [`Ring::reset`].
+    fn stop(&mut self);
+
     /// The device does not know the queue any more: gives back all tokens, in the order of their
-    /// pushing, and is empty as at first.
+    /// pushing, and is empty and runs, as at first.
     fn reset(&mut self) -> Vec<T>;
 
     /// The device did not stop: the ring's own memory is undone by [`DmaSpace::quarantine`] when the ring

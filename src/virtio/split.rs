@@ -23,6 +23,7 @@ use crate::barrier::{dma_mb, dma_rmb, dma_wmb};
 use crate::dma::{DmaArray, DmaSpace, Iova};
 use crate::error::{Error, Result};
 use crate::nic::{Marks, Owner, SlotView, SplitMarks, poll_until};
+use crate::ring_state::RingState;
 
 /// The most descriptors that a ring may have, §2.7.
 const LARGEST: u16 = 0x8000;
@@ -231,9 +232,7 @@ impl<T: Send> Split<T> {
     /// Looks how far the device is; `false`: no further than what was taken back.
     #[inline(never)] // once a batch
     fn look(&mut self) -> Result<bool> {
-        if self.chains.is_shut() {
-            return Err(self.lied(Lie::Before));
-        }
+        self.chains.state().check()?;
         let idx = self.used.idx();
         let ahead = idx.wrapping_sub(self.taken);
         if ahead == 0 {
@@ -269,7 +268,7 @@ impl<T: Send> Split<T> {
 
     #[cold]
     fn lied(&mut self, lie: Lie) -> Error {
-        // So that the next pop looks, and finds the ring shut.
+        // So that the next pop looks, and finds the ring broken.
         self.seen = self.taken;
         self.chains.shut(lie)
     }
@@ -379,7 +378,7 @@ impl<T: Send> Ring<T> for Split<T> {
     #[inline]
     fn publish(&mut self) -> Option<u32> {
         let (old, new) = (self.chains.published() as u16, self.chains.pushed() as u16);
-        if old == new || self.chains.is_shut() {
+        if old == new || !self.chains.state().is_running() {
             return None;
         }
         self.chains.publish();
@@ -411,6 +410,7 @@ impl<T: Send> Ring<T> for Split<T> {
 
     #[inline]
     fn pop_each(&mut self, most: usize, mut take: impl FnMut(Used<T>)) -> Result<usize> {
+        self.chains.state().check()?;
         if self.in_order {
             return pop_one_by_one(self, most, take);
         }
@@ -446,7 +446,7 @@ impl<T: Send> Ring<T> for Split<T> {
 
     #[inline]
     fn is_ready(&self) -> bool {
-        self.taken != self.used.idx() || self.chains.is_shut()
+        self.taken != self.used.idx() || !self.chains.state().is_running()
     }
 
     fn arm(&mut self) -> bool {
@@ -468,6 +468,21 @@ impl<T: Send> Ring<T> for Split<T> {
         } else {
             self.avail.set_flags(Avail::NO_INTERRUPT);
         }
+    }
+
+    fn state(&self) -> &RingState {
+        self.chains.state()
+    }
+
+    fn share(&mut self, state: &RingState) {
+        self.chains.share(state);
+    }
+
+    fn stop(&mut self) {
+        self.chains.close();
+        // So that the next pop looks.
+        self.seen = self.taken;
+        self.chains.state().stop();
     }
 
     fn reset(&mut self) -> Vec<T> {

@@ -42,6 +42,9 @@ pub trait Doorbell: Send {
 /// which lowers the line.
 pub type Isr = Box<dyn Fn() -> (bool, bool) + Send>;
 
+/// Stops the queues that it was made for, or where the device cannot stop single queues, all of it.
+pub type Halt = Box<dyn FnMut() + Send>;
+
 /// One device.
 pub trait Transport: Send {
     /// What rings a queue's doorbell.
@@ -131,6 +134,13 @@ pub trait Transport: Send {
     /// # Errors
     /// As [`Transport::reset`].
     fn reset_queue(&self, index: u16) -> Result<()>;
+
+    /// Can it reset one queue alone? Only once features were agreed on.
+    fn resets_queues(&self) -> bool;
+
+    /// What stops `queues` at once, from whichever thread, or all of the device where it does not
+    /// [reset queues](Transport::resets_queues): for a device that breaks the protocol.
+    fn halt(&self, queues: Vec<u16>) -> Halt;
 
     /// Changes of the configuration interrupt by MSI-X vector `vector`.
     ///

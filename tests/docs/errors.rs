@@ -114,6 +114,7 @@ pub fn samples() -> Vec<(&'static str, Error)> {
                 what: "9000 bytes in a buffer of 2048 (descriptor 3)".to_owned(),
             },
         ),
+        ("Stopped", Error::Stopped { device: device() }),
         ("NeedsReset", Error::NeedsReset { device: device() }),
         ("WasReset", Error::WasReset { device: device() }),
         (

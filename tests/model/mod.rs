@@ -123,6 +123,11 @@ impl Model {
         self.regs[offset / 4]
     }
 
+    /// Does it send or receive?
+    pub fn is_on(&self) -> bool {
+        (self.reg(RCTL) | self.reg(TCTL)) & 2 != 0
+    }
+
     fn base(&self, low: usize) -> u64 {
         u64::from(self.reg(low)) | u64::from(self.reg(low + 4)) << 32
     }

@@ -146,7 +146,7 @@ impl Args {
             )));
         }
         if self.stage != Stage::Posted {
-            nic.doorbell();
+            nic.doorbell()?;
         }
         if self.stage == Stage::Reaped {
             let deadline = Instant::now() + REAP;

@@ -15,13 +15,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use super::intel::VENDOR;
-pub use super::intel::tx::{MIN_FRAME, PushError, Tx};
-pub use rx::{BUFFER, Rx};
+pub use super::intel::tx::{MIN_FRAME, PushError, TxRing};
+pub use rx::{BUFFER, RxRing};
 
 use self::pair::Pair;
 use self::regs::*;
+use self::rx::Rx;
 use super::intel::stats::{Counters, OctetRegs, StatRegs};
-use super::intel::tx::{MAX_BUFFER, MAX_PAYLEN, TxRegs, TxSetup};
+use super::intel::tx::{MAX_BUFFER, MAX_PAYLEN, Tx, TxRegs, TxSetup};
 use super::intel::{self, filter, flush};
 use super::{
     Known, Link, Mac, Nic, NicConfig, QueuePair, RegisterView, RingView, Stats, Waiting,
@@ -33,6 +34,7 @@ use crate::error::{Error, Result};
 use crate::irq::{Irq, IrqKind};
 use crate::mmio::{Mmio, Place, RegInfo};
 use crate::pci::config::Command;
+use crate::ring_state::RingState;
 
 /// Longest packet that the device takes, in bytes, §3.3.3.
 pub const MAX_FRAME: usize = MAX_BUFFER;
@@ -105,8 +107,12 @@ pub struct E1000<B: Backend> {
     model: Model,
     mac: Mac,
     counters: Counters,
+    /// That of all its rings.
+    state: RingState,
     /// Was it started, and not stopped since?
     running: bool,
+    /// Was it reset, and not touched since?
+    is_reset: bool,
 }
 
 impl<B: Backend> E1000<B> {
@@ -147,12 +153,16 @@ impl<B: Backend> E1000<B> {
             cuts_ipv6: false,
             space: dma.id(),
         };
+        // The card has one transmitter and one receiver, which stop together.
+        let halted = bar.clone();
+        let state = RingState::new(name, move || quiet(&halted));
         let pair = Pair {
-            rx: Rx::new(&bar, name, dma, config.rx_ring, config.vlan_offload)?,
-            tx: Tx::new(&bar, name, dma, tx_setup)?,
+            rx: Rx::new(&bar, &state, dma, config.rx_ring, config.vlan_offload)?,
+            tx: Tx::new(&bar, name, dma, &state, tx_setup)?,
             irq,
             waiting: config.waiting,
             bar: bar.clone(),
+            state: state.clone(),
         };
         // From here on dropping the card stops it, whatever fails.
         let mut card = Self {
@@ -164,7 +174,9 @@ impl<B: Backend> E1000<B> {
             model,
             mac,
             counters: Counters::default(),
+            state,
             running: false,
+            is_reset: false,
         };
         card.run()?;
         card.counters.read(&card.bar, &STATISTICS);
@@ -176,6 +188,7 @@ impl<B: Backend> E1000<B> {
     fn run(&mut self) -> Result<()> {
         self.backend
             .command(Command::BUS_MASTER, Command::INTX_DISABLE)?;
+        self.state.start();
         self.start_receive();
         self.start_transmit();
         self.throttle_interrupts();
@@ -237,13 +250,28 @@ impl<B: Backend> E1000<B> {
     }
 
     /// The transmit ring, for programs that want no batch between themselves and it.
-    pub fn tx(&mut self) -> &mut Tx<B::Bar> {
-        &mut self.pair.tx
+    pub fn tx(&mut self) -> TxRing<'_, B::Bar> {
+        TxRing::new(&mut self.pair.tx)
     }
 
     /// The receive ring, likewise.
-    pub fn rx(&mut self) -> &mut Rx<B::Bar> {
-        &mut self.pair.rx
+    pub fn rx(&mut self) -> RxRing<'_, B::Bar> {
+        RxRing::new(&mut self.pair.rx)
+    }
+
+    /// Stops the rings, then resets the device.
+    fn halt(&mut self) -> Result<()> {
+        self.running = false;
+        self.state.stop();
+        // A reset clears them.
+        self.counters.read(&self.bar, &STATISTICS);
+        let quieted = reset(&self.bar, self.backend.name());
+        let off = self.backend.command(Command::empty(), Command::BUS_MASTER);
+        // A device that is gone reads as one that never ends its reset.
+        self.backend.check_present()?;
+        quieted.and(off)?;
+        self.is_reset = true;
+        Ok(())
     }
 
     /// The mapped BAR 0.
@@ -391,6 +419,7 @@ impl<B: Backend> Nic for E1000<B> {
     }
 
     fn set_promiscuous(&mut self, on: bool) -> Result<()> {
+        self.state.check()?;
         self.bar.update(RCTL, |rctl| rctl.with_upe(on).with_mpe(on));
         flush(&self.bar);
         Ok(())
@@ -398,6 +427,7 @@ impl<B: Backend> Nic for E1000<B> {
 
     /// §13.5.1
     fn set_multicast(&mut self, groups: &[Mac]) -> Result<()> {
+        self.state.check()?;
         filter::write(&self.bar, &MTA, filter::multicast(groups));
         flush(&self.bar);
         Ok(())
@@ -406,6 +436,7 @@ impl<B: Backend> Nic for E1000<B> {
     /// §13.5.4
     fn set_vlans(&mut self, vlans: Option<&[u16]>) -> Result<()> {
         let table = filter::vlans(vlans.unwrap_or_default())?;
+        self.state.check()?;
         filter::write(&self.bar, &VFTA, table);
         self.bar.update(RCTL, |rctl| rctl.with_vfe(vlans.is_some()));
         flush(&self.bar);
@@ -435,6 +466,9 @@ impl<B: Backend> Nic for E1000<B> {
             Ok(took) => return Ok(took),
             Err(failed) => failed,
         };
+        if !matches!(error, Error::Timeout { .. }) {
+            return Err(error);
+        }
         // The device must not be reading the buffer when it is freed; where it does not stop, it
         // never is.
         if let Err(error) = self.stop() {
@@ -445,18 +479,15 @@ impl<B: Backend> Nic for E1000<B> {
     }
 
     fn stop(&mut self) -> Result<()> {
-        self.running = false;
-        // A reset clears them.
-        self.counters.read(&self.bar, &STATISTICS);
-        let quieted = reset(&self.bar, self.backend.name());
-        let off = self.backend.command(Command::empty(), Command::BUS_MASTER);
-        // A device that is gone reads as one that never ends its reset.
-        self.backend.check_present()?;
-        quieted.and(off)
+        match self.is_reset {
+            true => Ok(()),
+            false => self.halt(),
+        }
     }
 
     fn restart(&mut self) -> Result<Vec<Frame>> {
-        self.stop()?;
+        self.halt()?;
+        self.is_reset = false;
         configure(&self.bar, &self.config);
         let in_flight = self.pair.tx.restart();
         self.pair.rx.restart();

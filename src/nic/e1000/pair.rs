@@ -3,13 +3,14 @@
 use std::os::fd::{AsFd, BorrowedFd};
 
 use super::regs::{ICR, IMC, IMS, Interrupts};
-use super::{Rx, Tx, quiet};
+use super::{Rx, Tx};
 use crate::dma::{Frame, Pool};
 use crate::error::Result;
 use crate::irq::Irq;
 use crate::mmio::Mmio;
 use crate::nic::pair::no_interrupt;
 use crate::nic::{QueuePair, Received, Waiting};
+use crate::ring_state::RingState;
 
 pub(super) struct Pair<M> {
     pub tx: Tx<M>,
@@ -17,6 +18,8 @@ pub(super) struct Pair<M> {
     pub irq: Irq,
     pub waiting: Waiting,
     pub bar: M,
+    /// That of all rings of the card.
+    pub state: RingState,
 }
 
 impl<M> AsFd for Pair<M> {
@@ -30,12 +33,12 @@ impl<M: Mmio> QueuePair for Pair<M> {
         self.tx.post(frames)
     }
 
-    fn doorbell(&mut self) {
-        self.tx.doorbell();
+    fn doorbell(&mut self) -> Result<()> {
+        self.tx.doorbell()
     }
 
     fn reap(&mut self, done: &mut Vec<Frame>) -> Result<usize> {
-        Ok(self.tx.reap(done))
+        self.tx.reap(done)
     }
 
     fn in_flight(&self) -> usize {
@@ -43,16 +46,17 @@ impl<M: Mmio> QueuePair for Pair<M> {
     }
 
     fn recv(&mut self, into: &mut Vec<Received>, most: usize) -> Result<usize> {
-        let taken = self.rx.take(into, most);
-        match &taken {
-            Ok(_) => self.rx.lend(),
-            Err(_) => quiet(&self.bar),
-        }
-        taken
+        let taken = self.rx.take(into, most)?;
+        self.rx.lend();
+        Ok(taken)
+    }
+
+    fn check_running(&self) -> Result<()> {
+        self.state.check()
     }
 
     fn is_ready(&self) -> bool {
-        self.rx.is_ready() || self.tx.is_ready()
+        self.rx.is_ready() || self.tx.is_ready() || !self.state.is_running()
     }
 
     /// A cause that came before it was asked for is still in ICR, so the line rises as soon as IMS has
@@ -61,6 +65,7 @@ impl<M: Mmio> QueuePair for Pair<M> {
         if self.waiting == Waiting::Poll {
             return Err(no_interrupt("this card"));
         }
+        self.state.check()?;
         // Buffers that came home since the last look: without any nothing can come in.
         self.rx.lend();
         let causes = Interrupts::new()
@@ -74,9 +79,12 @@ impl<M: Mmio> QueuePair for Pair<M> {
     }
 
     fn disarm(&mut self) -> Result<()> {
-        self.bar.set(IMC, Interrupts::from(u32::MAX));
-        // Reading ICR clears the causes, which lowers the line; only then may it be unmasked.
-        let _ = self.bar.get(ICR);
+        // A device that is stopped is asked nothing, and holds no line up.
+        if self.state.is_running() {
+            self.bar.set(IMC, Interrupts::from(u32::MAX));
+            // Reading ICR clears the causes, which lowers the line; only then may it be unmasked.
+            let _ = self.bar.get(ICR);
+        }
         self.irq.clear();
         self.irq.unmask()
     }

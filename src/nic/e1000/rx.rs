@@ -14,13 +14,50 @@ use crate::error::Result;
 use crate::mmio::Mmio;
 use crate::nic::intel::join::{Join, LONGEST, checksum};
 use crate::nic::{Marks, Owner, Received, RingView, SlotView};
+use crate::ring_state::RingState;
 
 /// Bytes of a receive buffer, as RCTL.BSIZE tells the device.
 pub const BUFFER: usize = 2048;
 
+/// A card's receive ring, for programs that want no batch between themselves and it: borrowed, as
+/// [`TxRing`](super::TxRing) is.
+pub struct RxRing<'a, M>(&'a mut Rx<M>);
+
+impl<'a, M: Mmio> RxRing<'a, M> {
+    pub(super) fn new(ring: &'a mut Rx<M>) -> Self {
+        Self(ring)
+    }
+
+    /// Lends the device every buffer that the pool has, up to a full ring: one register write.
+    ///
+    /// # Errors
+    /// Where the ring is stopped, or the device broke the protocol.
+    #[inline]
+    pub fn lend(&mut self) -> Result<()> {
+        self.0.state.check()?;
+        self.0.lend();
+        Ok(())
+    }
+
+    /// Appends to `into` the frames that are whole, at most `most`; gives how many. Lends nothing.
+    ///
+    /// # Errors
+    /// As [`RxRing::lend`].
+    #[inline]
+    pub fn take(&mut self, into: &mut Vec<Received>, most: usize) -> Result<usize> {
+        self.0.take(into, most)
+    }
+
+    /// The pool that its buffers come from.
+    pub fn pool(&self) -> &Pool {
+        self.0.pool()
+    }
+}
+
 /// The receive ring; it owns every buffer that the device may write.
-pub struct Rx<M> {
+pub(super) struct Rx<M> {
     bar: M,
+    state: RingState,
     descs: DmaArray<RxDesc>,
     lent: Box<[Option<DmaBuf>]>,
     mask: usize,
@@ -38,7 +75,7 @@ impl<M: Mmio> Rx<M> {
     /// told of it: §14.4. The receiver must be off; [`Rx::lend`] is for when it is on.
     pub(super) fn new(
         bar: &M,
-        device: &str,
+        state: &RingState,
         dma: &Arc<dyn DmaSpace>,
         len: usize,
         vlan: bool,
@@ -48,13 +85,14 @@ impl<M: Mmio> Rx<M> {
         let pool = Pool::new(dma, 2 * len, BUFFER)?;
         let ring = Self {
             bar: bar.clone(),
+            state: state.clone(),
             descs,
             lent: (0..len).map(|_| None).collect(),
             mask: len - 1,
             head: 0,
             tail: 0,
             pool,
-            join: Join::new(device, LONGEST / BUFFER + 1),
+            join: Join::new(state, LONGEST / BUFFER + 1),
             vlan,
         };
         ring.tell_device();
@@ -79,9 +117,12 @@ impl<M: Mmio> Rx<M> {
         self.tell_device();
     }
 
-    /// Lends the device every buffer that the pool has, up to a full ring: one register write.
+    /// Lends the device every buffer that the pool has, up to a full ring that runs: one register write.
     #[inline]
-    pub fn lend(&mut self) {
+    pub(super) fn lend(&mut self) {
+        if !self.state.is_running() {
+            return;
+        }
         let before = self.tail;
         loop {
             let next = (self.tail + 1) & self.mask;
@@ -109,9 +150,10 @@ impl<M: Mmio> Rx<M> {
     ///
     /// # Errors
     /// [`DeviceLied`](crate::Error::DeviceLied) for a length beyond the buffer or a frame that does not
-    /// end.
+    /// end: the ring is broken then, and those that share its state. [`Stopped`](crate::Error::Stopped).
     #[inline]
-    pub fn take(&mut self, into: &mut Vec<Received>, most: usize) -> Result<usize> {
+    pub(super) fn take(&mut self, into: &mut Vec<Received>, most: usize) -> Result<usize> {
+        self.state.check()?;
         let mut count = 0;
         while count < most && self.head != self.tail {
             let index = self.head;
@@ -148,7 +190,7 @@ impl<M: Mmio> Rx<M> {
     }
 
     /// The pool that its buffers come from.
-    pub fn pool(&self) -> &Pool {
+    pub(super) fn pool(&self) -> &Pool {
         &self.pool
     }
 

@@ -17,16 +17,18 @@ mod split;
 use std::sync::Arc;
 use std::time::Duration;
 
-pub use super::intel::tx::{MIN_FRAME, PushError, Tx};
-pub use rx::{BUFFER, Rx};
-pub use split::{HEADER, SplitRing};
+pub use super::intel::tx::{MIN_FRAME, PushError, TxRing};
+pub use rx::BUFFER;
+pub use split::HEADER;
 
 use self::desc::RxStatus;
 use self::pair::{Causes, Pair, Ring};
 use self::regs::*;
+use self::rx::Rx;
+use self::split::SplitRing;
 use super::intel::join::{Join, checksum};
 use super::intel::stats::{Counters, OctetRegs, StatRegs};
-use super::intel::tx::{TxRegs, TxSetup};
+use super::intel::tx::{Tx, TxRegs, TxSetup};
 use super::intel::{self, VENDOR, filter, flush};
 use super::{
     Known, Link, Mac, Nic, NicConfig, QueuePair, RSS_KEY, Received, RegisterView, RingView, Stats,
@@ -38,6 +40,7 @@ use crate::error::{Error, Result};
 use crate::irq::{Irq, IrqKind};
 use crate::mmio::{Mmio, Place, ReadWrite, Reg, RegInfo};
 use crate::pci::config::Command;
+use crate::ring_state::RingState;
 
 /// Longest packet, in bytes: 9 KiB, so that several fit into the 20 KB of either packet buffer.
 pub const MAX_FRAME: usize = 9216;
@@ -160,8 +163,12 @@ pub struct E1000e<B: Backend> {
     signal: Signal,
     mac: Mac,
     counters: Counters,
+    /// That of all its rings.
+    state: RingState,
     /// Was it started, and not stopped since?
     running: bool,
+    /// Was it reset, and not touched since?
+    is_reset: bool,
 }
 
 impl<B: Backend> E1000e<B> {
@@ -192,15 +199,19 @@ impl<B: Backend> E1000e<B> {
         configure(&bar, config);
 
         let (signal, irqs) = interrupts(&backend, config)?;
+        // The receiver and the transmitter are everybody's: both pairs stop together.
+        let halted = bar.clone();
+        let state = RingState::new(backend.name(), move || quiet(&halted));
         let mut pairs = Vec::with_capacity(config.queues);
         for (index, (irq, causes)) in irqs.into_iter().enumerate() {
             pairs.push(Pair {
-                tx: transmit_ring(&backend, &bar, config, index)?,
-                rx: receive_ring(&backend, &bar, config, index)?,
+                tx: transmit_ring(&backend, &bar, &state, config, index)?,
+                rx: receive_ring(&backend, &bar, &state, config, index)?,
                 irq,
                 causes,
                 waiting: config.waiting,
                 bar: bar.clone(),
+                state: state.clone(),
             });
         }
         // From here on dropping the card stops it, whatever fails.
@@ -213,7 +224,9 @@ impl<B: Backend> E1000e<B> {
             signal,
             mac,
             counters: Counters::default(),
+            state,
             running: false,
+            is_reset: false,
         };
         card.run()?;
         card.counters.read(&card.bar, &STATISTICS);
@@ -229,6 +242,7 @@ impl<B: Backend> E1000e<B> {
         };
         self.backend.command(Command::BUS_MASTER, off)?;
         self.route_interrupts();
+        self.state.start();
         self.start_receive();
         self.start_transmit();
         self.running = true;
@@ -389,8 +403,23 @@ impl<B: Backend> E1000e<B> {
     ///
     /// # Panics
     /// Where there is none.
-    pub fn tx(&mut self, pair: usize) -> &mut Tx<B::Bar> {
-        &mut self.pairs[pair].tx
+    pub fn tx(&mut self, pair: usize) -> TxRing<'_, B::Bar> {
+        TxRing::new(&mut self.pairs[pair].tx)
+    }
+
+    /// Stops the rings, then resets the device.
+    fn halt(&mut self) -> Result<()> {
+        self.running = false;
+        self.state.stop();
+        // A reset clears them.
+        self.counters.read(&self.bar, &STATISTICS);
+        let quieted = reset(&self.bar, self.backend.name());
+        let off = self.backend.command(Command::empty(), Command::BUS_MASTER);
+        // A device that is gone reads as one that never ends its reset.
+        self.backend.check_present()?;
+        quieted.and(off)?;
+        self.is_reset = true;
+        Ok(())
     }
 
     /// The mapped BAR 0.
@@ -435,6 +464,7 @@ fn interrupts(backend: &impl Backend, config: &NicConfig) -> Result<(Signal, Vec
 fn transmit_ring<B: Backend>(
     backend: &B,
     bar: &B::Bar,
+    state: &RingState,
     config: &NicConfig,
     pair: usize,
 ) -> Result<Tx<B::Bar>> {
@@ -454,20 +484,21 @@ fn transmit_ring<B: Backend>(
         cuts_ipv6: true,
         space: backend.dma().id(),
     };
-    Tx::new(bar, backend.name(), backend.dma(), setup)
+    Tx::new(bar, backend.name(), backend.dma(), state, setup)
 }
 
 fn receive_ring<B: Backend>(
     backend: &B,
     bar: &B::Bar,
+    state: &RingState,
     config: &NicConfig,
     pair: usize,
 ) -> Result<Ring<B::Bar>> {
-    let (name, dma) = (backend.name(), backend.dma());
+    let dma = backend.dma();
     let setup = RxSetup::new(pair, config);
     Ok(match config.split_headers {
-        true => Ring::Split(SplitRing::new(bar, name, dma, setup, config.max_frame)?),
-        false => Ring::Extended(Rx::new(bar, name, dma, setup)?),
+        true => Ring::Split(SplitRing::new(bar, state, dma, setup, config.max_frame)?),
+        false => Ring::Extended(Rx::new(bar, state, dma, setup)?),
     })
 }
 
@@ -627,12 +658,14 @@ impl<B: Backend> Nic for E1000e<B> {
     }
 
     fn set_promiscuous(&mut self, on: bool) -> Result<()> {
+        self.state.check()?;
         self.bar.update(RCTL, |rctl| rctl.with_upe(on).with_mpe(on));
         flush(&self.bar);
         Ok(())
     }
 
     fn set_multicast(&mut self, groups: &[Mac]) -> Result<()> {
+        self.state.check()?;
         filter::write(&self.bar, &MTA, filter::multicast(groups));
         flush(&self.bar);
         Ok(())
@@ -640,6 +673,7 @@ impl<B: Backend> Nic for E1000e<B> {
 
     fn set_vlans(&mut self, vlans: Option<&[u16]>) -> Result<()> {
         let table = filter::vlans(vlans.unwrap_or_default())?;
+        self.state.check()?;
         filter::write(&self.bar, &VFTA, table);
         self.bar.update(RCTL, |rctl| rctl.with_vfe(vlans.is_some()));
         flush(&self.bar);
@@ -671,6 +705,9 @@ impl<B: Backend> Nic for E1000e<B> {
             Ok(took) => return Ok(took),
             Err(failed) => failed,
         };
+        if !matches!(error, Error::Timeout { .. }) {
+            return Err(error);
+        }
         // The device must not be reading the buffer when it is freed; where it does not stop, it
         // never is.
         if let Err(error) = self.stop() {
@@ -681,18 +718,15 @@ impl<B: Backend> Nic for E1000e<B> {
     }
 
     fn stop(&mut self) -> Result<()> {
-        self.running = false;
-        // A reset clears them.
-        self.counters.read(&self.bar, &STATISTICS);
-        let quieted = reset(&self.bar, self.backend.name());
-        let off = self.backend.command(Command::empty(), Command::BUS_MASTER);
-        // A device that is gone reads as one that never ends its reset.
-        self.backend.check_present()?;
-        quieted.and(off)
+        match self.is_reset {
+            true => Ok(()),
+            false => self.halt(),
+        }
     }
 
     fn restart(&mut self) -> Result<Vec<Frame>> {
-        self.stop()?;
+        self.halt()?;
+        self.is_reset = false;
         configure(&self.bar, &self.config);
         let mut in_flight = Vec::new();
         for pair in &mut self.pairs {

@@ -8,7 +8,7 @@
 use std::os::fd::{AsFd, BorrowedFd};
 
 use super::regs::{ICR_CLEAR, IMC, IMS, Interrupts};
-use super::{Rx, SplitRing, Tx, quiet};
+use super::{Rx, SplitRing, Tx};
 use crate::dma::{Frame, Pool};
 use crate::error::Result;
 use crate::irq::Irq;
@@ -16,6 +16,7 @@ use crate::mmio::Mmio;
 use crate::nic::intel::flush;
 use crate::nic::pair::no_interrupt;
 use crate::nic::{QueuePair, Received, RingView, Waiting};
+use crate::ring_state::RingState;
 
 /// The receive ring, of one of two kinds.
 pub(super) enum Ring<M> {
@@ -117,6 +118,8 @@ pub(super) struct Pair<M> {
     pub causes: Causes,
     pub waiting: Waiting,
     pub bar: M,
+    /// That of all rings of the card.
+    pub state: RingState,
 }
 
 impl<M> AsFd for Pair<M> {
@@ -130,12 +133,12 @@ impl<M: Mmio> QueuePair for Pair<M> {
         self.tx.post(frames)
     }
 
-    fn doorbell(&mut self) {
-        self.tx.doorbell();
+    fn doorbell(&mut self) -> Result<()> {
+        self.tx.doorbell()
     }
 
     fn reap(&mut self, done: &mut Vec<Frame>) -> Result<usize> {
-        Ok(self.tx.reap(done))
+        self.tx.reap(done)
     }
 
     fn in_flight(&self) -> usize {
@@ -143,16 +146,17 @@ impl<M: Mmio> QueuePair for Pair<M> {
     }
 
     fn recv(&mut self, into: &mut Vec<Received>, most: usize) -> Result<usize> {
-        let taken = either!(&mut self.rx, ring => ring.take(into, most));
-        match &taken {
-            Ok(_) => self.rx.lend(),
-            Err(_) => quiet(&self.bar),
-        }
-        taken
+        let taken = either!(&mut self.rx, ring => ring.take(into, most))?;
+        self.rx.lend();
+        Ok(taken)
+    }
+
+    fn check_running(&self) -> Result<()> {
+        self.state.check()
     }
 
     fn is_ready(&self) -> bool {
-        self.rx.is_ready() || self.tx.is_ready()
+        self.rx.is_ready() || self.tx.is_ready() || !self.state.is_running()
     }
 
     /// A cause that came before it was asked for is still in ICR, so the card interrupts as soon as IMS
@@ -161,6 +165,7 @@ impl<M: Mmio> QueuePair for Pair<M> {
         if self.waiting == Waiting::Poll {
             return Err(no_interrupt("this card"));
         }
+        self.state.check()?;
         // Buffers that came home since the last look: without any nothing can come in.
         self.rx.lend();
         let mut causes = self.causes.receive.into_bits();
@@ -172,13 +177,17 @@ impl<M: Mmio> QueuePair for Pair<M> {
     }
 
     fn disarm(&mut self) -> Result<()> {
-        let all = self.causes.all();
-        self.bar.set(IMC, all);
-        // Not by reading ICR, which would clear the other pair's causes, too.
-        self.bar.set(ICR_CLEAR, all);
-        // It has arrived before the next look at the ring: else it may clear the cause of a frame that
-        // came after the look, and nobody is woken. And a line is down only then, to be unmasked.
-        flush(&self.bar);
+        // A device that is stopped is asked nothing, and holds no line up.
+        if self.state.is_running() {
+            let all = self.causes.all();
+            self.bar.set(IMC, all);
+            // Not by reading ICR, which would clear the other pair's causes, too.
+            self.bar.set(ICR_CLEAR, all);
+            // It has arrived before the next look at the ring: else it may clear the cause of a frame
+            // that came after the look, and nobody is woken. And a line is down only then, to be
+            // unmasked.
+            flush(&self.bar);
+        }
         self.irq.clear();
         self.irq.unmask()
     }

@@ -14,13 +14,15 @@ use crate::error::Result;
 use crate::mmio::Mmio;
 use crate::nic::intel::join::{Join, LONGEST};
 use crate::nic::{Marks, Owner, Received, RingView, SlotView};
+use crate::ring_state::RingState;
 
 /// Bytes of a receive buffer, as RCTL.BSIZE tells the device.
 pub const BUFFER: usize = 2048;
 
 /// The receive ring; it owns every buffer that the device may write.
-pub struct Rx<M> {
+pub(super) struct Rx<M> {
     bar: M,
+    state: RingState,
     setup: RxSetup,
     descs: DmaArray<ExtendedRx>,
     lent: Box<[Option<DmaBuf>]>,
@@ -38,13 +40,14 @@ impl<M: Mmio> Rx<M> {
     /// for when it is on.
     pub(super) fn new(
         bar: &M,
-        device: &str,
+        state: &RingState,
         dma: &Arc<dyn DmaSpace>,
         setup: RxSetup,
     ) -> Result<Self> {
         let len = setup.len;
         let ring = Self {
             bar: bar.clone(),
+            state: state.clone(),
             setup,
             descs: DmaArray::alloc(dma, len)?,
             lent: (0..len).map(|_| None).collect(),
@@ -53,7 +56,7 @@ impl<M: Mmio> Rx<M> {
             tail: 0,
             // As many again as the ring holds, so that the caller may keep some.
             pool: Pool::new(dma, 2 * len, BUFFER)?,
-            join: Join::new(device, LONGEST / BUFFER + 1),
+            join: Join::new(state, LONGEST / BUFFER + 1),
         };
         ring.tell_device();
         Ok(ring)
@@ -72,9 +75,12 @@ impl<M: Mmio> Rx<M> {
         self.tell_device();
     }
 
-    /// Lends the device every buffer that the pool has, up to a full ring: one register write.
+    /// Lends the device every buffer that the pool has, up to a full ring that runs: one register write.
     #[inline]
-    pub fn lend(&mut self) {
+    pub(super) fn lend(&mut self) {
+        if !self.state.is_running() {
+            return;
+        }
         let before = self.tail;
         loop {
             let next = (self.tail + 1) & self.mask;
@@ -102,9 +108,10 @@ impl<M: Mmio> Rx<M> {
     ///
     /// # Errors
     /// [`DeviceLied`](crate::Error::DeviceLied) for a length beyond the buffer or a frame that does not
-    /// end.
+    /// end: the ring is broken then, and those that share its state. [`Stopped`](crate::Error::Stopped).
     #[inline]
-    pub fn take(&mut self, into: &mut Vec<Received>, most: usize) -> Result<usize> {
+    pub(super) fn take(&mut self, into: &mut Vec<Received>, most: usize) -> Result<usize> {
+        self.state.check()?;
         let mut count = 0;
         while count < most && self.head != self.tail {
             let index = self.head;
@@ -125,7 +132,7 @@ impl<M: Mmio> Rx<M> {
     }
 
     /// The pool that its buffers come from.
-    pub fn pool(&self) -> &Pool {
+    pub(super) fn pool(&self) -> &Pool {
         &self.pool
     }
 

@@ -16,6 +16,7 @@ use crate::error::Result;
 use crate::mmio::Mmio;
 use crate::nic::intel::join::{Join, LONGEST};
 use crate::nic::{Marks, Owner, Received, RingView, SlotView};
+use crate::ring_state::RingState;
 
 /// Bytes of a buffer for headers.
 pub const HEADER: usize = 256;
@@ -29,8 +30,9 @@ const LONG: usize = 4096;
 const MOST: usize = 3;
 
 /// The receive ring; it owns every buffer that the device may write.
-pub struct SplitRing<M> {
+pub(super) struct SplitRing<M> {
     bar: M,
+    state: RingState,
     setup: RxSetup,
     descs: DmaArray<SplitRx>,
     lent: Box<[Option<Lent>]>,
@@ -76,7 +78,7 @@ impl<M: Mmio> SplitRing<M> {
     /// receiver must be off; [`SplitRing::lend`] is for when it is on.
     pub(super) fn new(
         bar: &M,
-        device: &str,
+        state: &RingState,
         dma: &Arc<dyn DmaSpace>,
         setup: RxSetup,
         max_frame: usize,
@@ -86,6 +88,7 @@ impl<M: Mmio> SplitRing<M> {
         let most = (LONGEST / (HEADER + count * bytes) + 1) * (1 + count);
         let ring = Self {
             bar: bar.clone(),
+            state: state.clone(),
             setup,
             descs: DmaArray::alloc(dma, len)?,
             lent: (0..len).map(|_| None).collect(),
@@ -96,7 +99,7 @@ impl<M: Mmio> SplitRing<M> {
             headers: Pool::new(dma, 2 * len, HEADER)?,
             pool: Pool::new(dma, 2 * len * count, bytes)?,
             count,
-            join: Join::new(device, most),
+            join: Join::new(state, most),
         };
         ring.tell_device();
         Ok(ring)
@@ -126,9 +129,12 @@ impl<M: Mmio> SplitRing<M> {
         Some(Lent { header, rest })
     }
 
-    /// Lends the device every buffer that the pools have, up to a full ring: one register write.
+    /// Lends the device every buffer that the pools have, up to a full ring that runs: one register write.
     #[inline]
-    pub fn lend(&mut self) {
+    pub(super) fn lend(&mut self) {
+        if !self.state.is_running() {
+            return;
+        }
         let before = self.tail;
         loop {
             let next = (self.tail + 1) & self.mask;
@@ -159,9 +165,10 @@ impl<M: Mmio> SplitRing<M> {
     ///
     /// # Errors
     /// [`DeviceLied`](crate::Error::DeviceLied) for a length beyond its buffer or a frame that does not
-    /// end.
+    /// end: the ring is broken then, and those that share its state. [`Stopped`](crate::Error::Stopped).
     #[inline]
-    pub fn take(&mut self, into: &mut Vec<Received>, most: usize) -> Result<usize> {
+    pub(super) fn take(&mut self, into: &mut Vec<Received>, most: usize) -> Result<usize> {
+        self.state.check()?;
         let mut count = 0;
         while count < most && self.head != self.tail {
             let index = self.head;
@@ -188,7 +195,7 @@ impl<M: Mmio> SplitRing<M> {
     }
 
     /// The pool that the buffers for payload come from.
-    pub fn pool(&self) -> &Pool {
+    pub(super) fn pool(&self) -> &Pool {
         &self.pool
     }
 

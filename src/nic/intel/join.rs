@@ -3,6 +3,7 @@
 use crate::dma::{DmaBuf, Frame};
 use crate::error::{Error, Result};
 use crate::nic::Checksum;
+use crate::ring_state::RingState;
 
 /// Longest frame that the devices take in, with CRC: RCTL.LPE, §13.4.22 of the 8254x manual, §10.2.5 of
 /// the 82574's datasheet.
@@ -10,7 +11,7 @@ pub(in crate::nic) const LONGEST: usize = 16_384;
 
 /// The frame whose end has not come.
 pub(in crate::nic) struct Join {
-    device: String,
+    state: RingState,
     partial: Option<Frame>,
     /// How many buffers it has, and how many the longest has.
     pieces: usize,
@@ -19,9 +20,9 @@ pub(in crate::nic) struct Join {
 
 impl Join {
     /// For frames of at most `most` buffers.
-    pub fn new(device: &str, most: usize) -> Self {
+    pub fn new(state: &RingState, most: usize) -> Self {
         Self {
-            device: device.to_owned(),
+            state: state.clone(),
             partial: None,
             pieces: 0,
             most,
@@ -36,7 +37,8 @@ impl Join {
     /// Puts `buf`, of which the device says that it holds `length` bytes, behind what came before.
     ///
     /// # Errors
-    /// [`Error::DeviceLied`] for a length beyond the buffer, or a frame that does not end.
+    /// [`Error::DeviceLied`] for a length beyond the buffer, or a frame that does not end; the ring is
+    /// broken then.
     #[inline]
     pub fn add(&mut self, mut buf: DmaBuf, length: u16, index: usize) -> Result<()> {
         let length = usize::from(length);
@@ -79,10 +81,7 @@ impl Join {
 
     #[cold]
     fn lied(&self, what: String) -> Error {
-        Error::DeviceLied {
-            device: self.device.clone(),
-            what,
-        }
+        self.state.mark_broken(what)
     }
 }
 

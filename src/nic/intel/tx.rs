@@ -17,6 +17,7 @@ use crate::error::{Error, Result};
 use crate::mmio::{Mmio, ReadWrite, Reg};
 use crate::nic::sums::{clear_ipv4, sum_pseudo};
 use crate::nic::{Marks, NO_IPV6_CHECKSUM, Owner, RingView, SlotView, foreign_memory, poll_until};
+use crate::ring_state::RingState;
 
 /// Shortest packet that the device takes, in bytes before padding, §3.3.3.
 pub const MIN_FRAME: usize = 17;
@@ -69,14 +70,69 @@ pub(in crate::nic) struct TxSetup {
 pub enum PushError {
     /// The ring has no room: ring the doorbell, reap, try again.
     Full(Frame),
-    /// The device cannot send such a frame.
+    /// The device cannot send such a frame, or is stopped.
     Refused(Frame, Error),
 }
 
+/// A card's transmit ring, for programs that want no batch between themselves and it.
+///
+/// It is borrowed, and cannot be reached but through this: so it stays with the card that works on it,
+/// and goes when that is stopped. Swapping two of these swaps who is spoken to, and no ring.
+pub struct TxRing<'a, M>(&'a mut Tx<M>);
+
+impl<'a, M: Mmio> TxRing<'a, M> {
+    pub(in crate::nic) fn new(ring: &'a mut Tx<M>) -> Self {
+        Self(ring)
+    }
+
+    /// Moves `frame` into the ring. The device does not look before [`TxRing::doorbell`].
+    ///
+    /// # Errors
+    /// The frame again, where the ring is full or stopped, or the device cannot send it.
+    #[inline]
+    pub fn push(&mut self, frame: Frame) -> Result<(), PushError> {
+        if let Err(error) = self.0.state.check() {
+            return Err(PushError::Refused(frame, error));
+        }
+        self.0.push(frame)
+    }
+
+    /// Hands everything that was pushed to the device: one register write.
+    ///
+    /// # Errors
+    /// Where the ring is stopped, or the device broke the protocol.
+    #[inline]
+    pub fn doorbell(&mut self) -> Result<()> {
+        self.0.doorbell()
+    }
+
+    /// Appends to `done` the frames that the device is through with; gives how many.
+    ///
+    /// # Errors
+    /// As [`TxRing::doorbell`].
+    #[inline]
+    pub fn reap(&mut self, done: &mut Vec<Frame>) -> Result<usize> {
+        self.0.reap(done)
+    }
+
+    /// Descriptors that can be filled: one stays empty, since head == tail means an empty ring.
+    #[inline]
+    pub fn room(&self) -> usize {
+        self.0.room()
+    }
+
+    /// Frames pushed and not yet reaped.
+    #[inline]
+    pub fn in_flight(&self) -> usize {
+        self.0.in_flight()
+    }
+}
+
 /// The transmit ring; it owns every frame that was pushed and not yet reaped.
-pub struct Tx<M> {
+pub(in crate::nic) struct Tx<M> {
     bar: M,
     device: String,
+    state: RingState,
     descs: DmaArray<TxDesc>,
     /// A frame sits at its last descriptor.
     frames: Box<[Option<Frame>]>,
@@ -101,6 +157,7 @@ impl<M: Mmio> Tx<M> {
         bar: &M,
         device: &str,
         dma: &Arc<dyn DmaSpace>,
+        state: &RingState,
         setup: TxSetup,
     ) -> Result<Self> {
         assert!(setup.max_frame <= MAX_BUFFER && setup.max_payload <= MAX_PAYLEN);
@@ -108,6 +165,7 @@ impl<M: Mmio> Tx<M> {
         let ring = Self {
             bar: bar.clone(),
             device: device.to_owned(),
+            state: state.clone(),
             descs: DmaArray::alloc(dma, len)?,
             frames: (0..len).map(|_| None).collect(),
             mask: len - 1,
@@ -155,24 +213,21 @@ impl<M: Mmio> Tx<M> {
         oldest.is_some_and(|&last| self.descs[last].done())
     }
 
-    /// Descriptors that can be filled: one stays empty, since head == tail means an empty ring.
+    /// As [`TxRing::room`].
     #[inline]
-    pub fn room(&self) -> usize {
+    pub(in crate::nic) fn room(&self) -> usize {
         (self.head.wrapping_sub(self.tail).wrapping_sub(1)) & self.mask
     }
 
     /// Frames pushed and not yet reaped.
     #[inline]
-    pub fn in_flight(&self) -> usize {
+    pub(in crate::nic) fn in_flight(&self) -> usize {
         self.in_flight
     }
 
-    /// Moves `frame` into the ring. The device does not look before [`Tx::doorbell`].
-    ///
-    /// # Errors
-    /// The frame again, where the ring is full or the device cannot send it.
+    /// As [`TxRing::push`], into a ring that runs.
     #[inline]
-    pub fn push(&mut self, frame: Frame) -> Result<(), PushError> {
+    fn push(&mut self, frame: Frame) -> Result<(), PushError> {
         match plain(&frame, &self.setup) {
             Some(_) if self.room() == 0 => Err(PushError::Full(frame)),
             Some((iova, word)) => {
@@ -227,6 +282,7 @@ impl<M: Mmio> Tx<M> {
 
     /// What [`QueuePair::post`](crate::nic::QueuePair::post) asks for.
     pub(in crate::nic) fn post(&mut self, frames: &mut Vec<Frame>) -> Result<usize> {
+        self.state.check()?;
         let mut sent = self.push_plain(frames);
         if frames.is_empty() {
             return Ok(sent);
@@ -452,11 +508,12 @@ impl<M: Mmio> Tx<M> {
         self.tail = (self.tail + 1) & self.mask;
     }
 
-    /// Hands everything that was pushed to the device: one register write.
+    /// As [`TxRing::doorbell`].
     #[inline]
-    pub fn doorbell(&mut self) {
+    pub(in crate::nic) fn doorbell(&mut self) -> Result<()> {
+        self.state.check()?;
         if self.tail == self.rung {
-            return;
+            return Ok(());
         }
         let last = self.tail.wrapping_sub(1) & self.mask;
         self.descs[last].report();
@@ -465,11 +522,13 @@ impl<M: Mmio> Tx<M> {
         // Descriptors before the tail: else the device fetches what is not yet written.
         dma_wmb();
         self.bar.set(self.setup.regs.tdt, self.tail as u32);
+        Ok(())
     }
 
-    /// Appends to `done` the frames that the device is through with; gives how many.
+    /// As [`TxRing::reap`].
     #[inline]
-    pub fn reap(&mut self, done: &mut Vec<Frame>) -> usize {
+    pub(in crate::nic) fn reap(&mut self, done: &mut Vec<Frame>) -> Result<usize> {
+        self.state.check()?;
         let before = self.in_flight;
         // A frame a descriptor, all along: no slot is empty.
         let plain = before == self.distance(self.tail);
@@ -486,7 +545,7 @@ impl<M: Mmio> Tx<M> {
             self.take_back(self.head..until, plain, done);
             self.head = until & self.mask;
         }
-        before - self.in_flight
+        Ok(before - self.in_flight)
     }
 
     /// The frames of these slots go to `done`; `plain` promises that each has one, so that `done`
@@ -546,6 +605,7 @@ impl<M: Mmio> Tx<M> {
         batch: usize,
         frames: u64,
     ) -> Result<()> {
+        self.state.check()?;
         if self.in_flight > 0 || !batch.is_power_of_two() || batch > self.descs.len() / 2 {
             return Err(Error::Usage(format!(
                 "a batch of {batch} does not go with a ring of {}: \
@@ -562,11 +622,10 @@ impl<M: Mmio> Tx<M> {
             self.descs[self.tail].post(segment.iova().0, word.into());
             self.tail = (self.tail + 1) & self.mask;
         }
-        self.doorbell();
+        self.doorbell()?;
         let mut none = Vec::new();
         if !poll_until(STUCK, || {
-            self.reap(&mut none);
-            self.reports.is_empty()
+            self.reap(&mut none).is_err() || self.reports.is_empty()
         }) {
             return Err(self.stuck());
         }

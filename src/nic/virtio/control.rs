@@ -56,6 +56,9 @@ pub(super) trait Control<D>: Send {
     /// [`Error::NotOffered`] where the device says no, [`Error::Timeout`] where nothing.
     fn commands(&mut self, command: Command, all: &[Vec<u8>]) -> Result<()>;
 
+    /// The device is stopped: it is asked nothing until [`Control::reset`].
+    fn stop(&mut self);
+
     /// The device was reset.
     fn reset(&mut self);
 
@@ -159,6 +162,7 @@ impl<R: Ring<usize>, D: Doorbell> Control<D> for Queue<R, D> {
     }
 
     fn commands(&mut self, command: Command, all: &[Vec<u8>]) -> Result<()> {
+        self.ring.state().check()?;
         if self.ring.in_flight() > 0 {
             return Err(self.timeout());
         }
@@ -178,6 +182,10 @@ impl<R: Ring<usize>, D: Doorbell> Control<D> for Queue<R, D> {
             self.batch(command, some, stride)?;
         }
         Ok(())
+    }
+
+    fn stop(&mut self) {
+        self.ring.stop();
     }
 
     fn reset(&mut self) {

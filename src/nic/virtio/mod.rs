@@ -34,6 +34,7 @@ use crate::dma::{DmaBuf, DmaSpace, Frame, OffloadFlags, Pool};
 use crate::error::{Error, Result};
 use crate::irq::{Irq, IrqKind};
 use crate::mmio::{Place, RegInfo};
+use crate::ring_state::RingState;
 use crate::virtio::features::{EVENT_IDX, IN_ORDER, INDIRECT_DESC, NOTIFICATION_DATA, RING_PACKED};
 use crate::virtio::{Areas, Packed, Ring, RingConfig, Split, Status, Transport, pci};
 
@@ -79,8 +80,12 @@ pub struct VirtioNet<T: Transport> {
     msix: bool,
     /// The VLANs that come in; `None` where the device has not said that it did what was asked.
     vlans: Box<[Option<bool>]>,
+    /// Those of its rings, each once.
+    states: Vec<RingState>,
     /// Was it started, and not stopped since?
     running: bool,
+    /// Was it reset, and not touched since?
+    is_reset: bool,
 }
 
 impl<T: Transport + 'static> VirtioNet<T> {
@@ -142,7 +147,9 @@ impl<T: Transport + 'static> VirtioNet<T> {
             max_frame: device.mtu.map_or(MAX_FRAME, |mtu| mtu + MIN_FRAME),
             msix: false,
             vlans: vec![Some(false); VLANS].into(),
+            states: Vec::new(),
             running: false,
+            is_reset: false,
             transport,
         };
         let irqs = card.interrupts()?;
@@ -225,6 +232,18 @@ impl<T: Transport + 'static> VirtioNet<T> {
         R::new(self.transport.dma(), &config)
     }
 
+    /// A state for `queues`: one of their own, where the device can stop them alone, or everybody's.
+    fn state(&mut self, queues: Vec<u16>) -> RingState {
+        if !self.transport.resets_queues()
+            && let Some(all) = self.states.first()
+        {
+            return all.clone();
+        }
+        let state = RingState::new(self.transport.name(), self.transport.halt(queues));
+        self.states.push(state.clone());
+        state
+    }
+
     /// Makes the queues and tells the device of them. It does not work on them before DRIVER_OK.
     fn make_queues<RX, TX, C>(&mut self, irqs: Vec<Irq>) -> Result<()>
     where
@@ -236,8 +255,11 @@ impl<T: Transport + 'static> VirtioNet<T> {
         let name = self.transport.name().to_owned();
         for (index, irq) in irqs.into_iter().enumerate() {
             let (first, vector) = (2 * index as u16, self.vector(index));
-            let rx: RX = self.ring(first, self.config.rx_ring, "rx_ring")?;
-            let tx: TX = self.ring(first + 1, self.config.tx_ring, "tx_ring")?;
+            let mut rx: RX = self.ring(first, self.config.rx_ring, "rx_ring")?;
+            let mut tx: TX = self.ring(first + 1, self.config.tx_ring, "tx_ring")?;
+            let state = self.state(vec![first, first + 1]);
+            rx.share(&state);
+            tx.share(&state);
             let [rx_bell, tx_bell] = self.enable(
                 first,
                 [
@@ -248,18 +270,20 @@ impl<T: Transport + 'static> VirtioNet<T> {
             )?;
             let buffer = self.rx_buffer();
             self.pairs.push(Box::new(Pair {
-                rx: Rx::new(rx, rx_bell, &name, &dma, buffer, self.taken)?,
+                rx: Rx::new(rx, rx_bell, &dma, buffer, self.taken)?,
                 tx: Tx::new(tx, tx_bell, &name, &dma, self.taken, self.max_frame)?,
                 irq,
                 waiting: self.config.waiting,
                 isr: (!self.msix && self.config.waiting != Waiting::Poll)
                     .then(|| self.transport.isr()),
+                state,
             }));
         }
         if self.taken & f::CTRL_VQ != 0 {
             let (index, size) = control_queue(&self.transport, &self.device, self.taken)
                 .map_err(|why| self.transport.refused(&format!("be asked: {why}")))?;
-            let ring: C = self.ring(index, size.into(), "control queue")?;
+            let mut ring: C = self.ring(index, size.into(), "control queue")?;
+            ring.share(&self.state(vec![index]));
             let bell = self
                 .transport
                 .enable_queue(index, size, ring.areas(), None)?;
@@ -302,6 +326,9 @@ impl<T: Transport + 'static> VirtioNet<T> {
         self.transport.set_status(
             Status::ACKNOWLEDGE | Status::DRIVER | Status::FEATURES_OK | Status::DRIVER_OK,
         );
+        for state in &self.states {
+            state.start();
+        }
         self.filter()?;
         self.spread()?;
         // Not before: until it is told, a device lets in all.
@@ -576,6 +603,7 @@ impl<T: Transport + 'static> Nic for VirtioNet<T> {
     /// Where the device asks for it, tells the network where the card is. It is not asked whether it
     /// does while there is work: to read its configuration takes longer than a frame.
     fn tend(&mut self) -> Result<()> {
+        self.pairs[0].check_running()?;
         if self.taken & f::GUEST_ANNOUNCE != 0 && !self.pairs[0].is_ready() {
             self.announce()?;
         }
@@ -705,7 +733,7 @@ impl<T: Transport + 'static> Nic for VirtioNet<T> {
         let mut frame = Frame::from(buf);
         let measured = self.pairs[0].limit(&mut frame, batch, frames, STUCK);
         let took = begin.elapsed();
-        if let Err(error) = measured {
+        if let Err(error @ Error::Timeout { .. }) = measured {
             // The device must not be reading the buffer when it is freed; where it does not stop, it
             // never is.
             if let Err(error) = self.stop() {
@@ -714,20 +742,19 @@ impl<T: Transport + 'static> Nic for VirtioNet<T> {
             }
             return Err(error);
         }
+        measured?;
         Ok(took)
     }
 
     fn stop(&mut self) -> Result<()> {
-        self.running = false;
-        let reset = self.transport.reset();
-        let off = self.transport.bus_master(false);
-        // A device that is gone reads as one that never ends its reset.
-        self.transport.check_present()?;
-        reset.and(off)
+        match self.is_reset {
+            true => Ok(()),
+            false => self.halt(),
+        }
     }
 
     fn restart(&mut self) -> Result<Vec<Frame>> {
-        self.stop()?;
+        self.halt()?;
         let begun = self.begin_again();
         if begun.is_err() {
             self.stop()?;
@@ -737,8 +764,27 @@ impl<T: Transport + 'static> Nic for VirtioNet<T> {
 }
 
 impl<T: Transport + 'static> VirtioNet<T> {
+    /// Stops the rings, then resets the device.
+    fn halt(&mut self) -> Result<()> {
+        self.running = false;
+        for pair in &mut self.pairs {
+            pair.stop();
+        }
+        if let Some(control) = &mut self.control {
+            control.stop();
+        }
+        let reset = self.transport.reset();
+        let off = self.transport.bus_master(false);
+        // A device that is gone reads as one that never ends its reset.
+        self.transport.check_present()?;
+        reset.and(off)?;
+        self.is_reset = true;
+        Ok(())
+    }
+
     /// What [`Nic::restart`] does to a card that is stopped.
     fn begin_again(&mut self) -> Result<Vec<Frame>> {
+        self.is_reset = false;
         let mut in_flight = Vec::new();
         for pair in &mut self.pairs {
             in_flight.append(&mut pair.reset());

@@ -13,6 +13,7 @@ use crate::error::Result;
 use crate::irq::Irq;
 use crate::nic::pair::no_interrupt;
 use crate::nic::{Mac, QueuePair, Received, RingView, Stats, Waiting};
+use crate::ring_state::RingState;
 use crate::virtio::{Areas, Doorbell, Isr, Ring};
 
 /// What the card does with a pair, beside what everybody does.
@@ -28,6 +29,9 @@ pub(super) trait NetPair<D>: QueuePair {
 
     /// Tells the network where the card of that address is; `false` where there is no room now.
     fn announce(&mut self, mac: Mac) -> bool;
+
+    /// The device is stopped: nothing goes in or comes out until [`NetPair::reset`].
+    fn stop(&mut self);
 
     /// The device was reset: gives back what was in flight.
     fn reset(&mut self) -> Vec<Frame>;
@@ -64,6 +68,8 @@ pub(super) struct Pair<RX, TX, D> {
     pub waiting: Waiting,
     /// Without MSI-X: asks the device why it interrupts, which lowers the line.
     pub isr: Option<Isr>,
+    /// That of both rings.
+    pub state: RingState,
 }
 
 impl<RX, TX, D> AsFd for Pair<RX, TX, D> {
@@ -77,8 +83,8 @@ impl<RX: Ring<DmaBuf>, TX: Ring<Sent>, D: Doorbell> QueuePair for Pair<RX, TX, D
         self.tx.post(frames)
     }
 
-    fn doorbell(&mut self) {
-        self.tx.doorbell();
+    fn doorbell(&mut self) -> Result<()> {
+        self.tx.doorbell()
     }
 
     fn reap(&mut self, done: &mut Vec<Frame>) -> Result<usize> {
@@ -95,6 +101,10 @@ impl<RX: Ring<DmaBuf>, TX: Ring<Sent>, D: Doorbell> QueuePair for Pair<RX, TX, D
         Ok(taken)
     }
 
+    fn check_running(&self) -> Result<()> {
+        self.state.check()
+    }
+
     fn is_ready(&self) -> bool {
         self.rx.is_ready() || self.tx.is_ready()
     }
@@ -104,6 +114,7 @@ impl<RX: Ring<DmaBuf>, TX: Ring<Sent>, D: Doorbell> QueuePair for Pair<RX, TX, D
         if self.waiting == Waiting::Poll {
             return Err(no_interrupt("this card"));
         }
+        self.state.check()?;
         // Buffers that came home since the last look: without any nothing can come in.
         self.rx.lend();
         let came = self.rx.arm();
@@ -113,7 +124,8 @@ impl<RX: Ring<DmaBuf>, TX: Ring<Sent>, D: Doorbell> QueuePair for Pair<RX, TX, D
     fn disarm(&mut self) -> Result<()> {
         self.rx.disarm();
         self.tx.disarm();
-        if let Some(isr) = &self.isr {
+        // A device that is stopped is asked nothing, and holds no line up.
+        if let Some(isr) = self.isr.as_ref().filter(|_| self.state.is_running()) {
             let _ = isr();
         }
         self.irq.clear();
@@ -153,6 +165,11 @@ impl<RX: Ring<DmaBuf>, TX: Ring<Sent>, D: Doorbell> NetPair<D> for Pair<RX, TX, 
 
     fn announce(&mut self, mac: Mac) -> bool {
         self.tx.announce(mac)
+    }
+
+    fn stop(&mut self) {
+        self.rx.stop();
+        self.tx.stop();
     }
 
     fn reset(&mut self) -> Vec<Frame> {

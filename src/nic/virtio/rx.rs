@@ -21,7 +21,6 @@ pub const BUFFER: usize = 2048;
 pub(super) struct Rx<R, D> {
     ring: R,
     doorbell: D,
-    device: String,
     pool: Pool,
     /// Features.
     taken: u64,
@@ -35,7 +34,6 @@ impl<R: Ring<DmaBuf>, D: Doorbell> Rx<R, D> {
     pub(super) fn new(
         ring: R,
         doorbell: D,
-        device: &str,
         dma: &Arc<dyn DmaSpace>,
         capacity: usize,
         taken: u64,
@@ -45,7 +43,6 @@ impl<R: Ring<DmaBuf>, D: Doorbell> Rx<R, D> {
             pool: Pool::new(dma, 2 * ring.size(), capacity)?,
             ring,
             doorbell,
-            device: device.to_owned(),
             taken,
             frames: 0,
             bytes: 0,
@@ -53,9 +50,12 @@ impl<R: Ring<DmaBuf>, D: Doorbell> Rx<R, D> {
         })
     }
 
-    /// Lends the device every buffer that the pool has, up to a full ring.
+    /// Lends the device every buffer that the pool has, up to a full ring that runs.
     #[inline]
     pub(super) fn lend(&mut self) {
+        if !self.ring.state().is_running() {
+            return;
+        }
         let (pool, len) = (&self.pool, (self.pool.capacity() + HEADER) as u32);
         let fresh = std::iter::from_fn(|| pool.take()).map(|buf| {
             let iova = Iova(buf.iova().0 - HEADER as u64);
@@ -113,11 +113,15 @@ impl<R: Ring<DmaBuf>, D: Doorbell> Rx<R, D> {
     }
 
     #[cold]
-    fn lied(&self, what: String) -> Error {
-        Error::DeviceLied {
-            device: self.device.clone(),
-            what,
-        }
+    fn lied(&mut self, what: String) -> Error {
+        let error = self.ring.state().mark_broken(what);
+        self.ring.stop();
+        error
+    }
+
+    /// The device is stopped: nothing goes in or comes out until [`Rx::reset`].
+    pub(super) fn stop(&mut self) {
+        self.ring.stop();
     }
 
     /// Has something come in?

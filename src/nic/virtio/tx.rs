@@ -92,6 +92,7 @@ impl<R: Ring<Sent>, D: Doorbell> Tx<R, D> {
     /// go wrong with a frame does so while it is in the batch still: what moves it into the ring cannot
     /// fail.
     pub(super) fn post(&mut self, frames: &mut Vec<Frame>) -> Result<usize> {
+        self.ring.state().check()?;
         let mut posted = self.post_plain(frames);
         if frames.is_empty() || self.ring.room() == 0 {
             return Ok(posted);
@@ -207,9 +208,7 @@ impl<R: Ring<Sent>, D: Doorbell> Tx<R, D> {
             frame: None,
             header: Some(buf),
         };
-        let pushed = self.ring.push(&[piece], 1, sent).is_ok();
-        self.doorbell();
-        pushed
+        self.ring.push(&[piece], 1, sent).is_ok() && self.doorbell().is_ok()
     }
 
     /// What the device wants done to the headers of a frame that it shall work on; [`Tx::check`] saw
@@ -328,10 +327,17 @@ impl<R: Ring<Sent>, D: Doorbell> Tx<R, D> {
 
     /// Shows the device everything that was pushed, and tells it where it wants to be told.
     #[inline]
-    pub(super) fn doorbell(&mut self) {
+    pub(super) fn doorbell(&mut self) -> Result<()> {
+        self.ring.state().check()?;
         if let Some(value) = self.ring.publish() {
             self.doorbell.ring(value);
         }
+        Ok(())
+    }
+
+    /// The device is stopped: nothing goes in or comes out until [`Tx::reset`].
+    pub(super) fn stop(&mut self) {
+        self.ring.stop();
     }
 
     /// Appends to `done` the frames that the device is through with; gives how many.
@@ -430,6 +436,7 @@ impl<R: Ring<Sent>, D: Doorbell> Tx<R, D> {
         frames: u64,
         stuck: Duration,
     ) -> Result<()> {
+        self.ring.state().check()?;
         let size = self.ring.size();
         if self.in_flight() > 0 || !batch.is_power_of_two() || batch > size / 2 {
             return Err(Error::Usage(format!(

@@ -8,7 +8,7 @@ mod caps;
 pub mod regs;
 
 use std::cell::Cell;
-use std::sync::{Arc, LazyLock};
+use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 use std::time::Duration;
 
 pub use caps::Window;
@@ -17,7 +17,7 @@ use caps::{Structure, find};
 use self::regs::*;
 use super::features::{NOTIFICATION_DATA, RING_RESET};
 use super::ring::Areas;
-use super::transport::{Doorbell, Isr, Status, Transport};
+use super::transport::{Doorbell, Halt, Isr, Status, Transport};
 use crate::backend::Backend;
 use crate::dma::DmaSpace;
 use crate::error::{Error, Result};
@@ -49,6 +49,8 @@ pub struct PciTransport<B: Backend> {
     vectors: usize,
     /// The features that the driver has taken.
     taken: Cell<u64>,
+    /// Of those that halt a queue one has QUEUE_SELECT at a time.
+    halting: Arc<Mutex<()>>,
     backend: B,
 }
 
@@ -87,6 +89,7 @@ impl<B: Backend + 'static> PciTransport<B> {
             device_type,
             vectors,
             taken: Cell::new(0),
+            halting: Arc::default(),
             backend,
         })
     }
@@ -218,6 +221,14 @@ impl<B: Backend> Structures<'_, B> {
             Err(error) => Err(error),
         }
     }
+}
+
+/// Resets queue `index` alone, §2.6.1; `false` where the device does not let go of it.
+fn reset_queue<M: Mmio>(common: &M, index: u16) -> bool {
+    common.set(QUEUE_SELECT, index.into());
+    common.set(QUEUE_RESET, 1);
+    let done = || common.get(QUEUE_RESET) == 0 && common.get(QUEUE_ENABLE) == 0;
+    poll_until(RESET_BOUND, done)
 }
 
 /// A queue's doorbell: where it is was worked out when the queue was enabled.
@@ -392,10 +403,7 @@ impl<B: Backend + 'static> Transport for PciTransport<B> {
         if self.taken.get() & RING_RESET == 0 {
             return Err(self.refused("reset one queue: it has not VIRTIO_F_RING_RESET"));
         }
-        self.common.set(QUEUE_SELECT, index.into());
-        self.common.set(QUEUE_RESET, 1);
-        let done = || self.common.get(QUEUE_RESET) == 0 && self.common.get(QUEUE_ENABLE) == 0;
-        if poll_until(RESET_BOUND, done) {
+        if reset_queue(&self.common, index) {
             return Ok(());
         }
         self.check_present()?;
@@ -404,6 +412,31 @@ impl<B: Backend + 'static> Transport for PciTransport<B> {
             what: "the end of a queue's reset (QUEUE_RESET)",
             bound: RESET_BOUND,
             remedy: "reset the whole device; it does not let go of the queue",
+        })
+    }
+
+    fn resets_queues(&self) -> bool {
+        self.taken.get() & RING_RESET != 0
+    }
+
+    fn halt(&self, queues: Vec<u16>) -> Halt {
+        let (common, name) = (self.common.clone(), self.name().to_owned());
+        let queues = if self.resets_queues() {
+            queues
+        } else {
+            Vec::new()
+        };
+        let halting = Arc::clone(&self.halting);
+        Box::new(move || {
+            let _selects = halting.lock().unwrap_or_else(PoisonError::into_inner);
+            let all_reset = || queues.iter().all(|index| reset_queue(&common, *index));
+            if !queues.is_empty() && all_reset() {
+                return;
+            }
+            common.set(DEVICE_STATUS, DeviceStatus::new());
+            if !poll_until(RESET_BOUND, || common.get(DEVICE_STATUS).into_bits() == 0) {
+                tracing::error!("{name} breaks the protocol, and does not end its reset");
+            }
         })
     }
 
