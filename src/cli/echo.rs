@@ -9,6 +9,7 @@ use pinwire::nic::{Nic, NicConfig};
 use pinwire::{DeviceSpec, Error};
 
 use super::args::{self, Wait};
+use super::figure::six;
 use super::output::{self, grouped};
 use super::{Outcome, interrupted};
 
@@ -126,7 +127,7 @@ impl Args {
                 "device": nic.name(),
                 "model": nic.model(),
                 "address": self.address.to_string(),
-                "seconds": took.as_secs_f64(),
+                "seconds": six(took.as_secs_f64()),
                 "arp": arp,
                 "icmp": icmp,
                 "udp": udp,
@@ -137,7 +138,7 @@ impl Args {
         }
         output::line(output::summary(&[
             ("device", format!("{}, {}", nic.name(), nic.model())),
-            ("seconds", format!("{:.3}", took.as_secs_f64())),
+            ("seconds", output::seconds(took.as_secs_f64())),
             ("ARP questions answered", grouped(arp)),
             ("pings answered", grouped(icmp)),
             ("UDP datagrams sent back", grouped(udp)),

@@ -11,6 +11,7 @@ use pinwire::{DeviceSpec, Error};
 use serde_json::{Value, json};
 
 use super::args::{self, Wait};
+use super::figure::six;
 use super::output::{self, grouped};
 use super::{INTERRUPTED, Outcome};
 
@@ -173,8 +174,8 @@ impl Args {
                 "a": a.json(),
                 "b": b.json(),
                 "frames": frames,
-                "seconds": seconds,
-                "packets_per_second": rate,
+                "seconds": six(seconds),
+                "packets_per_second": six(rate),
             }));
         }
         let mut rows = vec![

@@ -9,6 +9,7 @@ mod bench;
 mod bind;
 mod echo;
 mod explain;
+mod figure;
 mod forward;
 mod ladder;
 mod list;

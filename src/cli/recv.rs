@@ -14,6 +14,7 @@ use serde::Serialize;
 
 use super::args::{self, Wait};
 use super::explain::{self, Explainer};
+use super::figure::{decimals, six};
 use super::output::{self, Ticker, grouped};
 use super::{Failure, Outcome, interrupted};
 
@@ -202,7 +203,7 @@ impl Seen<'_> {
     fn json(&self) -> serde_json::Value {
         let (source, destination) = self.packet.macs();
         serde_json::json!({
-            "time": self.time.as_secs_f64(),
+            "time": decimals(self.time.as_secs_f64(), 6),
             "bytes": self.bytes.len(),
             "source": source.to_string(),
             "destination": destination.to_string(),
@@ -432,7 +433,7 @@ impl Run<'_> {
             model: self.nic.model(),
             frames: self.progress.frames(),
             bytes: self.progress.bytes(),
-            seconds: self.begin.elapsed().as_secs_f64(),
+            seconds: six(self.begin.elapsed().as_secs_f64()),
             filtered_out: self.other,
             ip_checksums: self.ip,
             l4_checksums: self.l4,

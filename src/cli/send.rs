@@ -16,6 +16,7 @@ use pinwire::{DeviceSpec, Error, user_file};
 use serde::Serialize;
 
 use super::explain::Explainer;
+use super::figure::six;
 use super::output::{self, Ticker, grouped};
 use super::syscalls::SyscallCounter;
 use super::{INTERRUPTED, Outcome};
@@ -327,9 +328,9 @@ impl<'a, S: Source> Run<'a, S> {
             model: self.nic.model(),
             frames,
             bytes,
-            seconds,
-            packets_per_second: per_second(frames),
-            megabits_per_second: per_second(bytes * 8) / 1e6,
+            seconds: six(seconds),
+            packets_per_second: six(per_second(frames)),
+            megabits_per_second: six(per_second(bytes * 8) / 1e6),
             header_bytes_by_cpu: by_cpu.headers,
             payload_bytes_copied_by_cpu: by_cpu.payload,
             payload_denied_to_cpu: self.args.prove,

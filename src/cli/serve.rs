@@ -8,6 +8,7 @@ use clap::ValueEnum;
 use pinwire::Error;
 use pinwire::serve::{Config, Counts, Patience, Server, Way};
 
+use super::figure::six;
 use super::output::{self, grouped};
 use super::{INTERRUPTED, Outcome, args};
 
@@ -160,7 +161,7 @@ impl Args {
                 "address": server.address().to_string(),
                 "method": self.name(),
                 "workers": server.workers(),
-                "seconds": took.as_secs_f64(),
+                "seconds": six(took.as_secs_f64()),
                 "connections": connections,
                 "most_at_once": most_at_once,
                 "requests": requests,
@@ -178,7 +179,7 @@ impl Args {
         }
         let mut rows = vec![
             ("method", self.name()),
-            ("seconds", format!("{:.3}", took.as_secs_f64())),
+            ("seconds", output::seconds(took.as_secs_f64())),
             ("connections", grouped(connections)),
             ("most at once", grouped(most_at_once)),
             ("requests", grouped(requests)),

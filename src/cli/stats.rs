@@ -8,6 +8,7 @@ use pinwire::{DeviceSpec, Error};
 use serde_json::{Value, json};
 
 use super::args;
+use super::figure::{decimals, six};
 use super::output::{self, grouped};
 use super::{Outcome, interrupted};
 
@@ -236,7 +237,7 @@ impl Tick {
         json!({
             "device": nic.name(),
             "model": nic.model(),
-            "time": now.unwrap_or_default().as_secs_f64(),
+            "time": decimals(now.unwrap_or_default().as_secs_f64(), 6),
             "link": { "up": self.link.up, "mbps": self.link.mbps, "full_duplex": self.link.full_duplex,
                       "changes": self.link_changes },
             "counted_by": self.stats.counted_by.to_string(),
@@ -246,10 +247,10 @@ impl Tick {
             "rx_missed": self.stats.rx_missed,
             "tx_frames": self.stats.tx_frames,
             "tx_bytes": self.stats.tx_bytes,
-            "rx_frames_per_second": rx_pps,
-            "rx_bits_per_second": rx_bps,
-            "tx_frames_per_second": tx_pps,
-            "tx_bits_per_second": tx_bps,
+            "rx_frames_per_second": six(rx_pps),
+            "rx_bits_per_second": six(rx_bps),
+            "tx_frames_per_second": six(tx_pps),
+            "tx_bits_per_second": six(tx_bps),
         })
     }
 }

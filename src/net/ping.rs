@@ -256,6 +256,15 @@ impl Ping {
         Ok(came)
     }
 
+    /// Requests that have no answer yet and may still get one in time: they are not lost.
+    pub fn pending(&self) -> usize {
+        let now = Instant::now();
+        let pending = |sent: &&Sent| {
+            !sent.answered && now.saturating_duration_since(sent.at) <= self.patience
+        };
+        self.sent.iter().filter(pending).count()
+    }
+
     /// The answer that this frame is, or completes.
     fn one(&mut self, frame: &[u8], now: Instant) -> Option<Answer> {
         let packet = SlicedPacket::from_ethernet(frame).ok()?;

@@ -3,7 +3,7 @@
 
 use serde_json::Value;
 
-use crate::{Wire, json, on_every_card_in_turn, pinwire};
+use crate::{Wire, interrupt_at, json, on_every_card_in_turn, pinwire};
 
 const SHORT: [&str; 6] = ["--seconds", "0.05", "--rounds", "2", "--size", "60,1514"];
 
@@ -50,7 +50,94 @@ fn check(results: &[Value], expected: &[(u64, &str)]) {
         let mbits = median * number(&row["size"]) * 8.0 / 1e3;
         assert!((number(&row["mbits"]) / mbits - 1.0).abs() < 1e-9, "{row}");
         assert!(row["frames"].as_u64() > Some(0), "{row}");
+        assert_eq!(row["rounds"], 2, "{row}");
+        let limit = |limit: &&Value| limit["what"] == "limit" && limit["size"] == row["size"];
+        if let Some(limit) = results.iter().find(limit) {
+            let quotient = median / number(&limit["kpps"]["median"]);
+            let share = number(&row["share_of_limit"]);
+            // Six digits of it.
+            assert!((share / quotient - 1.0).abs() < 1e-5, "{quotient}: {row}");
+        }
     }
+}
+
+#[test]
+fn of_limit_is_the_quotient_of_the_two_figures_in_the_table() {
+    on_every_card_in_turn(|card| {
+        let mut command = pinwire(["bench", &format!("qtest:{card}"), "tx"]);
+        let short = ["--seconds", "0.02", "--rounds", "4", "--size", "60,1514"];
+        let output = command.args(short).assert().success();
+        let table = String::from_utf8(output.get_output().stdout.clone()).unwrap();
+        let mut limit = f64::NAN;
+        let mut checked = 0;
+        for line in table.lines().skip(2).filter(|line| line.contains(" – ")) {
+            let words: Vec<&str> = line.split_whitespace().collect();
+            let Some(at) = words.iter().position(|word| ["limit", "tx"].contains(word)) else {
+                continue;
+            };
+            let number = |word: &str| -> f64 { word.parse().unwrap_or_else(|_| panic!("{line}")) };
+            let (kpps, share) = (number(words[at + 1]), number(words[words.len() - 1]));
+            if words[at] == "limit" {
+                limit = kpps;
+            }
+            // Two digits of it.
+            assert!((share - kpps / limit).abs() <= 0.005 + 1e-9, "{table}");
+            checked += 1;
+        }
+        assert_eq!(checked, 4, "{table}");
+    });
+}
+
+#[test]
+fn an_interruption_shows_the_rounds_that_were_finished() {
+    on_every_card_in_turn(|card| {
+        let wire = Wire::new();
+        let (here, there) = (wire.to, wire.socket.local_addr().unwrap().port());
+        drop(wire);
+        let device = format!("qtest:{card},net=udp:{here}:{there}");
+        let other = format!("qtest:{card},net=udp:{there}:{here}");
+        for what in [
+            &["tx"][..],
+            &["rx", "--from", &other],
+            &["rtt", "--through", &other],
+        ] {
+            let args = [
+                &["bench", &device],
+                what,
+                &[
+                    "--seconds",
+                    "0.01",
+                    "--rounds",
+                    "60000",
+                    "--size",
+                    "60,1514",
+                ],
+            ]
+            .concat();
+            let at = "2 rounds are finished";
+            let (code, table) = interrupt_at(&args, at);
+            assert_eq!(code, Some(130), "{what:?}: {table}");
+            assert!(
+                table.contains(" of 120000 rounds, which were finished"),
+                "{table}"
+            );
+            assert!(
+                !table.contains("1514") && table.contains("60   "),
+                "{table}"
+            );
+
+            let (code, text) = interrupt_at(&[&args[..], &["--json"]].concat(), at);
+            assert_eq!(code, Some(130), "{what:?}: {text}");
+            let report = json(text.as_bytes());
+            assert_eq!(report["interrupted"], true, "{report}");
+            assert!(report["rounds_finished"].as_u64() >= Some(2), "{report}");
+            assert_eq!(report["rounds_planned"], 120_000, "{report}");
+            assert!(
+                !report["results"].as_array().unwrap().is_empty(),
+                "{report}"
+            );
+        }
+    });
 }
 
 #[test]

@@ -19,6 +19,7 @@ mod send;
 mod show;
 mod stats;
 
+use std::io::{BufRead, BufReader, Read};
 use std::net::{Ipv4Addr, UdpSocket};
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -67,6 +68,35 @@ fn spawn<const N: usize>(args: [&str; N]) -> std::process::Child {
         .stdout(Stdio::piped())
         .stderr(Stdio::piped());
     piped.spawn().unwrap()
+}
+
+/// Runs `pinwire -v` with `args`, and interrupts it as Ctrl-C does when its standard error has had a line with
+/// `words`: how it ended, and its standard output.
+fn interrupt_at(args: &[&str], words: &str) -> (Option<i32>, String) {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_pinwire"));
+    let piped = command.args(args).arg("-v");
+    let piped = piped.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
+    let mut child = Running(piped.unwrap());
+    let mut said = BufReader::new(child.0.stderr.take().unwrap());
+    let mut stdout = child.0.stdout.take().unwrap();
+    let reader = thread::spawn(move || {
+        let mut text = String::new();
+        stdout.read_to_string(&mut text).map(|_| text)
+    });
+    let mut line = String::new();
+    while !line.contains(words) {
+        line.clear();
+        assert!(
+            said.read_line(&mut line).unwrap() > 0,
+            "{words:?} was never said"
+        );
+    }
+    // SAFETY: no memory is touched; the process is our child and not waited for yet.
+    assert_eq!(unsafe { libc::kill(child.0.id() as i32, libc::SIGINT) }, 0);
+    // What it says on its way out has room.
+    std::io::copy(&mut said, &mut std::io::sink()).unwrap();
+    let status = child.0.wait().unwrap();
+    (status.code(), reader.join().unwrap().unwrap())
 }
 
 /// Ends with the test, however that ends.

@@ -57,7 +57,8 @@ What is measured:
          the card --sink: as fast as it goes, and at 0.8 of that by the clock
 
 In a round all take turns, some milliseconds each, so that what disturbs the machine disturbs them \
-alike. A rate is the median of the rounds, and so is a share, which compares within a round.
+alike. A rate is the median of the rounds; \"of limit\", \"ours is\" and \"times polling\" are quotients of two \
+medians in the same column. Ctrl-C ends it, and shows what was measured until then.
 
 A size counts the bytes in memory, without the 4 of the frame check sequence that the card adds: 60 \
 is the shortest frame on the wire, 1514 the longest without jumbo frames. Mbit/s count the same bytes.
@@ -206,40 +207,90 @@ impl Args {
         let mut cards = DeviceSpec::open_all(&together, &config, None)?;
         let (nic, to) = cards.split_first_mut().expect("one card at least");
         let nic = nic.as_mut();
-        let (table, results) = match self.what {
-            What::Tx | What::Limit => both(&self.transmit(nic)?),
-            What::Rx => both(&self.receive(nic, &config)?),
+        let measured = match self.what {
+            What::Tx | What::Limit => {
+                let mut report = Report::of("tx");
+                let ended = self.transmit(nic, &mut report);
+                Measured::rates(ended, report)
+            }
+            What::Rx => {
+                let mut report = Report::of("rx");
+                let ended = self.receive(nic, &config, &mut report);
+                Measured::rates(ended, report)
+            }
+            What::Forward => {
+                let mut report = Report::of(FORWARD);
+                let ended = self.forward(nic, to[0].as_mut(), &config, &mut report);
+                Measured::rates(ended, report)
+            }
             What::Rtt => {
-                let report = self.round_trips(nic, &config)?;
-                (report.table(), report.json())
+                let mut report = TripReport::default();
+                let ended = self.round_trips(nic, &config, &mut report);
+                Measured {
+                    ended,
+                    finished: report.finished,
+                    is_empty: report.is_empty(),
+                    table: report.table(),
+                    results: report.json(),
+                }
             }
-            What::Forward => both(&self.forward(nic, to[0].as_mut(), &config)?),
         };
-        let text = match self.json {
-            true => {
-                let report = json!({
-                    "device": nic.name(),
-                    "model": nic.model(),
-                    "ring": self.ring,
-                    "batch": self.batch,
-                    "rounds": self.rounds,
-                    "seconds": self.seconds,
-                    "results": results,
-                });
-                report.to_string()
-            }
-            false => format!(
-                "{}, {}: ring {}, batch {}, medians of {} rounds of {} s\n{table}",
-                nic.name(),
-                nic.model(),
-                self.ring,
-                self.batch,
-                self.rounds,
-                self.seconds,
+        let text = self.text(nic, &measured);
+        let stopped = nic.stop();
+        if let Some(text) = text {
+            output::line(text)?;
+        }
+        measured.ended?;
+        Ok(stopped?)
+    }
+
+    /// What is shown of what was measured: whatever ended it, no finished round is thrown away.
+    fn text(&self, nic: &dyn Nic, measured: &Measured) -> Option<String> {
+        let interrupted = matches!(measured.ended, Err(Error::Interrupted));
+        if measured.ended.is_err() && !interrupted && measured.is_empty {
+            return None;
+        }
+        let planned = self.planned();
+        if self.json {
+            let report = json!({
+                "device": nic.name(),
+                "model": nic.model(),
+                "ring": self.ring,
+                "batch": self.batch,
+                "rounds": self.rounds,
+                "rounds_finished": measured.finished,
+                "rounds_planned": planned,
+                "interrupted": interrupted,
+                "seconds": self.seconds,
+                "results": measured.results,
+            });
+            return Some(report.to_string());
+        }
+        let rounds = match measured.ended {
+            Ok(()) => output::count(self.rounds.into(), "round"),
+            Err(_) => format!(
+                "{} of {planned} rounds, which were finished,",
+                measured.finished
             ),
         };
-        nic.stop()?;
-        output::line(text)
+        let (name, model) = (nic.name(), nic.model());
+        let (ring, batch, seconds) = (self.ring, self.batch, self.seconds);
+        let head = format!(
+            "{name}, {model}: ring {ring}, batch {batch}, medians of {rounds} of {seconds} s"
+        );
+        Some(match measured.is_empty {
+            true => head,
+            false => format!("{head}\n{}", measured.table),
+        })
+    }
+
+    /// Rounds of all sizes; forwarding is measured twice.
+    fn planned(&self) -> u64 {
+        let each = match self.what {
+            What::Forward => 2,
+            _ => 1,
+        };
+        self.size.len() as u64 * u64::from(self.rounds) * each
     }
 
     fn check(&self) -> Result<()> {
@@ -272,13 +323,9 @@ impl Args {
     }
 
     /// `limit`, and `tx` and the kernel beside it.
-    fn transmit(&self, nic: &mut dyn Nic) -> Result<Report> {
+    fn transmit(&self, nic: &mut dyn Nic, report: &mut Report) -> Result<()> {
         let up = |name: &String| Interface::up(name, self.force);
         let interface = self.kernel.as_ref().map(up).transpose()?;
-        let mut report = Report {
-            ours: "tx",
-            ..Report::default()
-        };
         let progress = self.progress();
         for size in self.sizes() {
             let frame = synthetic::frame(nic.mac(), NOBODY, size);
@@ -305,19 +352,13 @@ impl Args {
                     Contender::new("AF_PACKET TX_RING", move |frames| ring.run(frames)),
                 ]);
             }
-            report
-                .lines
-                .extend(self.measure(size, &mut contenders, &progress)?);
+            self.measure(size, &mut contenders, report, &progress)?;
         }
-        Ok(report)
+        Ok(())
     }
 
     /// `rx`; where a card sends, beside what the cards alone do.
-    fn receive(&self, nic: &mut dyn Nic, config: &NicConfig) -> Result<Report> {
-        let mut report = Report {
-            ours: "rx",
-            ..Report::default()
-        };
+    fn receive(&self, nic: &mut dyn Nic, config: &NicConfig, report: &mut Report) -> Result<()> {
         let batch = self.batch as u64;
         match self.from.as_ref().expect("required by the arguments") {
             From::Udp(address) => {
@@ -330,9 +371,7 @@ impl Args {
                     let mut contenders = [Contender::new("rx", |frames| {
                         rx.run(nic, &mut sender, frames, Timed::All)
                     })];
-                    report
-                        .lines
-                        .extend(self.measure(size, &mut contenders, &progress)?);
+                    self.measure(size, &mut contenders, report, &progress)?;
                 }
             }
             From::Card(spec) => {
@@ -372,14 +411,12 @@ impl Args {
                             run
                         }));
                     }
-                    report
-                        .lines
-                        .extend(self.measure(size, &mut contenders, &progress)?);
+                    self.measure(size, &mut contenders, report, &progress)?;
                 }
                 card.stop()?;
             }
         }
-        Ok(report)
+        Ok(())
     }
 
     /// The kernel's end of the wire, and frames for it.
@@ -398,31 +435,42 @@ impl Args {
     }
 
     /// `rtt`: polled, by interrupt, and the kernel's.
-    fn round_trips(&self, nic: &mut dyn Nic, config: &NicConfig) -> Result<TripReport> {
+    fn round_trips(
+        &self,
+        nic: &mut dyn Nic,
+        config: &NicConfig,
+        report: &mut TripReport,
+    ) -> Result<()> {
         let through = self.through.as_ref().expect("required by the arguments");
         let up = |name: &String| Interface::up(name, self.force);
         let interface = self.kernel.as_ref().map(up).transpose()?;
         let mut other = through.open(config, None)?;
-        let mut report = TripReport::default();
         let progress = self.progress();
         for size in self.sizes() {
             progress.set_message(format!("{size} bytes"));
             let to = other.mac();
             let frame = synthetic::frame(nic.mac(), to, size);
             let mut mirror = Mirror::new(other.as_mut());
-            let mut rows = vec![("poll", Vec::new(), 0), ("interrupt", Vec::new(), 0)];
+            let mut names = vec!["poll", "interrupt"];
             let mut kernel = match &interface {
                 Some(interface) => {
-                    rows.push(("AF_PACKET", Vec::new(), 0));
+                    names.push("AF_PACKET");
                     let frame = synthetic::frame(interface.mac()?, to, size);
                     Some(rtt::Kernel::new(interface.index, frame)?)
                 }
                 None => None,
             };
+            let first = report.rows.len();
+            report.rows.extend(names.into_iter().map(|what| Trips {
+                size,
+                what,
+                took: Vec::new(),
+                lost: 0,
+            }));
             for round in 0..self.rounds {
-                for (what, trips, lost) in &mut rows {
+                for row in &mut report.rows[first..] {
                     let mut ours;
-                    let caller: &mut dyn Caller = match *what {
+                    let caller: &mut dyn Caller = match row.what {
                         "AF_PACKET" => kernel.as_mut().expect("its row is there"),
                         "poll" => {
                             ours = Ours::new(nic, frame.clone(), Manner::Poll)?;
@@ -437,25 +485,24 @@ impl Args {
                         rtt::warm_up(caller, &mut mirror, LINK)?;
                     }
                     let at_least = Duration::from_secs_f64(self.seconds);
-                    *lost += rtt::run(caller, &mut mirror, at_least, trips)?;
+                    rtt::run(caller, &mut mirror, at_least, row)?;
                 }
+                report.finished += 1;
+                tracing::info!("{size} bytes: {} rounds are finished", report.finished);
                 progress.inc(1);
             }
-            report
-                .0
-                .extend(rows.into_iter().map(|(what, took, lost)| Trips {
-                    size,
-                    what,
-                    took,
-                    lost,
-                }));
         }
-        other.stop()?;
-        Ok(report)
+        other.stop()
     }
 
     /// `forward`: as fast as it goes, then at [`PART`] of that.
-    fn forward(&self, a: &mut dyn Nic, b: &mut dyn Nic, config: &NicConfig) -> Result<Report> {
+    fn forward(
+        &self,
+        a: &mut dyn Nic,
+        b: &mut dyn Nic,
+        config: &NicConfig,
+        report: &mut Report,
+    ) -> Result<()> {
         let From::Card(from) = self.from.as_ref().expect("required by the arguments") else {
             let why = "forward: --from must be a card, on the wire of the first one";
             return Err(Error::Usage(why.to_owned()));
@@ -467,10 +514,6 @@ impl Args {
         };
         let mut sender = from.open(&config, None)?;
         let mut sink = sink.open(&config, None)?;
-        let mut report = Report {
-            ours: FORWARD,
-            ..Report::default()
-        };
         let progress = self.progress();
         for size in self.sizes() {
             let frame = synthetic::frame(sender.mac(), sink.mac(), size);
@@ -485,50 +528,58 @@ impl Args {
                 came: Vec::with_capacity(256),
             };
             relay.warm_up(LINK)?;
-            let fastest = {
-                let mut fastest = [Contender::new(FORWARD, |frames| relay.run(frames))];
-                self.measure(size, &mut fastest, &progress)?
-            };
-            let rate = fastest[0].median() * PART;
-            report.lines.extend(fastest);
+            let fastest = report.lines.len();
+            {
+                let mut contenders = [Contender::new(FORWARD, |frames| relay.run(frames))];
+                self.measure(size, &mut contenders, report, &progress)?;
+            }
+            let rate = report.lines[fastest].median() * PART;
             let bound = Duration::from_secs_f64(self.seconds);
-            let paced = (0..self.rounds).map(|_| relay.run_paced(rate, bound));
             report.lines.push(Line {
                 size,
                 what: "forward at 0.8",
-                runs: paced.collect::<Result<_>>()?,
+                runs: Vec::new(),
             });
+            for _ in 0..self.rounds {
+                let run = relay.run_paced(rate, bound)?;
+                report.lines[fastest + 1].runs.push(run);
+                report.finished += 1;
+                progress.inc(1);
+            }
         }
         sender.stop()?;
-        sink.stop()?;
-        Ok(report)
+        sink.stop()
     }
 
-    /// All rounds.
+    /// All rounds; each that is finished is in the report, whatever becomes of the next.
     fn measure(
         &self,
         size: usize,
         contenders: &mut [Contender<'_>],
+        report: &mut Report,
         progress: &ProgressBar,
-    ) -> Result<Vec<Line>> {
+    ) -> Result<()> {
         progress.set_message(format!("{size} bytes"));
         let line = |contender: &Contender<'_>| Line {
             size,
             what: contender.name,
             runs: Vec::new(),
         };
-        let mut lines: Vec<Line> = contenders.iter().map(line).collect();
+        let first = report.lines.len();
+        report.lines.extend(contenders.iter().map(line));
         for contender in contenders.iter_mut() {
             contender.calibrate()?;
         }
         for _ in 0..self.rounds {
             let runs = measure::round(contenders, Duration::from_secs_f64(self.seconds))?;
-            for (line, run) in lines.iter_mut().zip(runs) {
+            for (line, run) in report.lines[first..].iter_mut().zip(runs) {
                 line.runs.push(run);
             }
+            report.finished += 1;
+            tracing::info!("{size} bytes: {} rounds are finished", report.finished);
             progress.inc(1);
         }
-        Ok(lines)
+        Ok(())
     }
 
     /// A bar on a terminal; it is drawn between rounds only, so that it does not disturb them.
@@ -536,17 +587,37 @@ impl Args {
         if !std::io::stderr().is_terminal() {
             return ProgressBar::hidden();
         }
-        let rounds = self.size.len() * usize::from(self.rounds);
         let style = ProgressStyle::with_template("{bar:30} {pos}/{len}  {msg}");
-        ProgressBar::new(rounds as u64)
+        ProgressBar::new(self.planned())
             .with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
             .with_finish(indicatif::ProgressFinish::AndClear)
     }
 }
 
-/// A report for people and for programs.
-fn both(report: &Report) -> (String, serde_json::Value) {
-    (report.table(), report.json())
+/// How a measurement ended, and what there is of it.
+struct Measured {
+    ended: Result<()>,
+    /// Rounds.
+    finished: u64,
+    is_empty: bool,
+    table: String,
+    results: serde_json::Value,
+}
+
+impl Measured {
+    fn rates(ended: Result<()>, report: Report) -> Self {
+        let report = Report {
+            cut_short: ended.is_err(),
+            ..report
+        };
+        Self {
+            finished: report.finished,
+            is_empty: report.is_empty(),
+            table: report.table(),
+            results: report.json(),
+            ended,
+        }
+    }
 }
 
 /// What the table calls it.

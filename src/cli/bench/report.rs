@@ -1,9 +1,12 @@
 //! What was measured, for people and for programs.
+//!
+//! A share is the quotient of two medians that stand in the same column, as they are shown there.
 
 use comfy_table::{Cell, CellAlignment, LineStyle, Row, Table, TableStyle};
 use serde_json::{Value, json};
 
 use super::measure::Run;
+use crate::cli::figure::{decimals, quotient, six};
 use crate::cli::spread::Spread;
 
 /// The row that the others are a share of.
@@ -28,6 +31,10 @@ pub struct Report {
     pub lines: Vec<Line>,
     /// What kernel rows are compared with.
     pub ours: &'static str,
+    /// Rounds that were finished, of all sizes.
+    pub finished: u64,
+    /// It ended early: lines may be of different numbers of rounds.
+    pub cut_short: bool,
 }
 
 impl Line {
@@ -46,14 +53,6 @@ impl Line {
         self.rate().median
     }
 
-    /// The median, round by round, of what this is of `other`.
-    fn compared_with(&self, other: &Self) -> Option<f64> {
-        let rounds = self.runs.iter().zip(&other.runs);
-        let ratios = rounds.map(|(run, other)| run.rate() / other.rate());
-        let median = Spread::of(ratios)?.median;
-        median.is_finite().then_some(median)
-    }
-
     fn frames(&self) -> u64 {
         self.runs.iter().map(|run| run.frames).sum()
     }
@@ -63,15 +62,42 @@ impl Line {
     }
 
     fn mbits(&self) -> f64 {
-        self.rate().median * self.size as f64 * 8.0 / 1e6
+        whole(self.median()) * self.size as f64 * 8.0 / 1e3
     }
 }
 
+/// What a figure is divided by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Shown {
+    /// As it is shown to people.
+    Table,
+    /// As programs get it.
+    Json,
+}
+
 impl Report {
+    /// One whose own rows are called `ours`.
+    pub fn of(ours: &'static str) -> Self {
+        Self {
+            ours,
+            ..Self::default()
+        }
+    }
+
+    /// The lines that were measured, if only for one round.
+    fn measured(&self) -> impl Iterator<Item = &Line> {
+        self.lines.iter().filter(|line| !line.runs.is_empty())
+    }
+
+    /// Was anything measured?
+    pub fn is_empty(&self) -> bool {
+        self.measured().next().is_none()
+    }
+
     /// The line of `what` with the same size.
     fn line(&self, what: &str, size: usize) -> Option<&Line> {
         let is = |line: &&Line| line.what == what && line.size == size;
-        self.lines.iter().find(is)
+        self.measured().find(is)
     }
 
     fn is_kernel(&self, line: &Line) -> bool {
@@ -79,19 +105,19 @@ impl Report {
     }
 
     /// Of our own rows: the share of the limit.
-    fn share(&self, line: &Line) -> Option<f64> {
+    fn share(&self, line: &Line, shown: Shown) -> Option<f64> {
         if self.is_kernel(line) {
             return None;
         }
-        line.compared_with(self.line(LIMIT, line.size)?)
+        shown.quotient(line, self.line(LIMIT, line.size)?)
     }
 
     /// Of the kernel's rows: how many times as fast ours is.
-    fn times(&self, line: &Line) -> Option<f64> {
+    fn times(&self, line: &Line, shown: Shown) -> Option<f64> {
         if !self.is_kernel(line) {
             return None;
         }
-        self.line(self.ours, line.size)?.compared_with(line)
+        shown.quotient(self.line(self.ours, line.size)?, line)
     }
 
     /// One object a line.
@@ -101,21 +127,23 @@ impl Report {
             json!({
                 "size": line.size,
                 "what": line.what,
+                "rounds": line.runs.len(),
                 "frames": line.frames(),
                 "lost": line.lost(),
-                "kpps": { "median": median / 1e3, "min": min / 1e3, "max": max / 1e3 },
-                "mbits": line.mbits(),
-                "share_of_limit": self.share(line),
-                "ours_is_times": self.times(line),
+                "kpps": { "median": whole(median), "min": whole(min), "max": whole(max) },
+                "mbits": decimals(line.mbits(), 6),
+                "share_of_limit": self.share(line, Shown::Json).map(six),
+                "ours_is_times": self.times(line, Shown::Json).map(six),
             })
         };
-        self.lines.iter().map(line).collect()
+        self.measured().map(line).collect()
     }
 
     /// A table.
     pub fn table(&self) -> String {
-        let lossy = self.lines.iter().any(|line| line.lost() > 0);
-        let kernel = self.lines.iter().any(|line| self.is_kernel(line));
+        let lines: Vec<&Line> = self.measured().collect();
+        let lossy = lines.iter().any(|line| line.lost() > 0);
+        let kernel = lines.iter().any(|line| self.is_kernel(line));
         let mut header = vec!["size", "what", "kpps", "min – max", "Mbit/s", "of limit"];
         if kernel {
             header.push("ours is");
@@ -123,12 +151,16 @@ impl Report {
         if lossy {
             header.push("lost");
         }
+        if self.cut_short {
+            header.push("rounds");
+        }
         let mut table = Table::new();
         table.load_style(LINES).set_header(header);
-        for (index, line) in self.lines.iter().enumerate() {
-            let first = index == 0 || self.lines[index - 1].size != line.size;
+        for (index, line) in lines.iter().enumerate() {
+            let first = index == 0 || lines[index - 1].size != line.size;
             let Spread { median, min, max } = line.rate();
             let or_none = |text: Option<String>| text.unwrap_or_default();
+            let share = self.share(line, Shown::Table);
             let mut cells = vec![
                 if first {
                     line.size.to_string()
@@ -139,12 +171,11 @@ impl Report {
                 kilo(median),
                 format!("{} – {}", kilo(min), kilo(max)),
                 format!("{:.0}", line.mbits()),
-                or_none(self.share(line).map(|share| format!("{share:.2}"))),
+                or_none(share.map(|share| format!("{share:.2}"))),
             ];
             if kernel {
-                cells.push(or_none(
-                    self.times(line).map(|times| format!("{times:.1} x")),
-                ));
+                let times = self.times(line, Shown::Table);
+                cells.push(or_none(times.map(|times| format!("{times:.1} x"))));
             }
             if lossy {
                 let all = line.frames() + line.lost();
@@ -152,6 +183,9 @@ impl Report {
                 // Who only sends does not know.
                 let known = line.what.starts_with(self.ours);
                 cells.push(or_none(known.then(|| format!("{percent:.2} %"))));
+            }
+            if self.cut_short {
+                cells.push(line.runs.len().to_string());
             }
             let cells = cells.into_iter().enumerate().map(|(column, text)| {
                 let cell = Cell::new(text);
@@ -166,9 +200,25 @@ impl Report {
     }
 }
 
-/// Frames a second in thousands.
+impl Shown {
+    /// The quotient of two medians.
+    fn quotient(self, of: &Line, by: &Line) -> Option<f64> {
+        let [of, by] = [of, by].map(|line| match self {
+            Self::Table => kilo(line.median()),
+            Self::Json => whole(line.median()).to_string(),
+        });
+        quotient(&of, &by)
+    }
+}
+
+/// Frames a second in thousands, for people.
 fn kilo(rate: f64) -> String {
     format!("{:.1}", rate / 1e3)
+}
+
+/// The same for programs: whole frames.
+fn whole(rate: f64) -> f64 {
+    decimals(rate / 1e3, 3)
 }
 
 #[cfg(test)]
@@ -197,8 +247,59 @@ mod tests {
                 line("tx", 800, 0),
                 line("AF_PACKET sendto", 40, 0),
             ],
-            ours: "tx",
+            ..Report::of("tx")
         }
+    }
+
+    #[test]
+    fn a_share_is_the_quotient_of_the_two_figures_that_are_shown() {
+        let of = |what, rates: [u64; 3]| Line {
+            size: 64,
+            what,
+            runs: rates
+                .map(|frames| Run {
+                    frames,
+                    lost: 0,
+                    took: Duration::from_secs(1),
+                })
+                .to_vec(),
+        };
+        // Round by round ours is 0.9 of the limit, 0.5, and all of it; the medians are as 60 to 100.
+        let report = Report {
+            lines: vec![
+                of(LIMIT, [100_000, 120_000, 50_000]),
+                of("tx", [90_000, 60_000, 50_000]),
+                of("AF_PACKET sendto", [1_234, 9_000, 1_000]),
+            ],
+            ..Report::of("tx")
+        };
+        let table = report.table();
+        assert!(table.contains("100.0") && table.contains("60.0"), "{table}");
+        assert!(table.contains("0.60"), "{table}");
+        // As shown: 60.0 by 1.2.
+        assert!(table.contains("50.0 x"), "{table}");
+        assert_eq!(report.json()[1]["share_of_limit"], 0.6);
+        assert_eq!(report.json()[2]["ours_is_times"], 48.6224);
+    }
+
+    #[test]
+    fn what_was_measured_before_the_end_is_shown_with_its_rounds() {
+        let mut report = report();
+        report.lines.push(Line {
+            size: 128,
+            ..line("tx", 1, 0)
+        });
+        report.lines[3].runs.clear();
+        report.lines[1].runs.push(Run::default());
+        report.cut_short = true;
+        let table = report.table();
+        assert!(
+            table.contains("rounds") && !table.contains("128"),
+            "{table}"
+        );
+        let rounds: Vec<_> = report.json().as_array().unwrap().clone();
+        let rounds: Vec<_> = rounds.iter().map(|line| line["rounds"].clone()).collect();
+        assert_eq!(rounds, [1, 2, 1]);
     }
 
     #[test]

@@ -15,6 +15,7 @@ use pinwire::nic::{Nic, QueuePair, Received};
 use pinwire::{Error, Result};
 
 use super::kernel::Recvmmsg;
+use super::trips::Trips;
 use crate::cli::interrupted;
 
 /// What has not come back after so long is lost.
@@ -224,7 +225,7 @@ fn is_ours(received: &Received) -> bool {
     received.frame.ethertype() == Some(EXPERIMENTAL)
 }
 
-/// Round trips for `at_least` so long: what each took, and how many were lost.
+/// Round trips for `at_least` so long, added to `trips`: what each took, and how many were lost.
 ///
 /// # Errors
 /// What the ends give; [`Error::Interrupted`].
@@ -232,10 +233,9 @@ pub fn run(
     caller: &mut dyn Caller,
     mirror: &mut Mirror<'_>,
     at_least: Duration,
-    trips: &mut Vec<Duration>,
-) -> Result<u64> {
+    trips: &mut Trips,
+) -> Result<()> {
     let begin = Instant::now();
-    let mut lost = 0;
     while begin.elapsed() < at_least {
         if interrupted() {
             return Err(Error::Interrupted);
@@ -243,12 +243,12 @@ pub fn run(
         let start = Instant::now();
         caller.call()?;
         if mirror.reflect()? && caller.wait()? {
-            trips.push(start.elapsed());
+            trips.took.push(start.elapsed());
         } else {
-            lost += 1;
+            trips.lost += 1;
         }
     }
-    Ok(lost)
+    Ok(())
 }
 
 /// Is there any way from the caller to the mirror and back? Tries for `bound`.

@@ -6,6 +6,7 @@ use comfy_table::{Cell, CellAlignment, Row, Table};
 use serde_json::{Value, json};
 
 use super::report::LINES;
+use crate::cli::figure::{decimals, quotient, six};
 
 /// All round trips of one contender with one size.
 #[derive(Debug)]
@@ -18,7 +19,11 @@ pub struct Trips {
 
 /// All of them; kernel rows are compared with the first of the same size.
 #[derive(Debug, Default)]
-pub struct TripReport(pub Vec<Trips>);
+pub struct TripReport {
+    pub rows: Vec<Trips>,
+    /// Rounds that were finished, of all sizes.
+    pub finished: u64,
+}
 
 /// In microseconds.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -49,13 +54,25 @@ impl Trips {
 }
 
 impl TripReport {
-    /// How many times as long as ours it took.
-    fn times(&self, trips: &Trips) -> Option<f64> {
-        let ours = self.0.iter().find(|ours| ours.size == trips.size)?;
+    /// The rows of which there was a trip at all, if only a lost one.
+    fn measured(&self) -> impl Iterator<Item = &Trips> {
+        let tried = |trips: &&Trips| !trips.took.is_empty() || trips.lost > 0;
+        self.rows.iter().filter(tried)
+    }
+
+    /// Was anything measured?
+    pub fn is_empty(&self) -> bool {
+        self.measured().next().is_none()
+    }
+
+    /// How many times as long as ours it took: the quotient of the two medians as they are shown.
+    fn times(&self, trips: &Trips, shown: fn(f64) -> String) -> Option<f64> {
+        let ours = self.measured().find(|ours| ours.size == trips.size)?;
         if std::ptr::eq(ours, trips) {
             return None;
         }
-        Some(trips.figures()?.median / ours.figures()?.median)
+        let [trips, ours] = [trips, ours].map(|trips| Some(shown(trips.figures()?.median)));
+        quotient(&trips?, &ours?)
     }
 
     /// One object a line.
@@ -63,10 +80,10 @@ impl TripReport {
         let line = |trips: &Trips| {
             let micros = trips.figures().map(|figures| {
                 json!({
-                    "min": figures.min,
-                    "median": figures.median,
-                    "p99": figures.p99,
-                    "max": figures.max,
+                    "min": nanos(figures.min),
+                    "median": nanos(figures.median),
+                    "p99": nanos(figures.p99),
+                    "max": nanos(figures.max),
                 })
             });
             json!({
@@ -75,10 +92,10 @@ impl TripReport {
                 "trips": trips.took.len(),
                 "lost": trips.lost,
                 "micros": micros,
-                "times_polling": self.times(trips),
+                "times_polling": self.times(trips, |micros| nanos(micros).to_string()).map(six),
             })
         };
-        self.0.iter().map(line).collect()
+        self.measured().map(line).collect()
     }
 
     /// A table.
@@ -96,7 +113,7 @@ impl TripReport {
             "lost",
         ];
         table.load_style(LINES).set_header(header);
-        for trips in &self.0 {
+        for trips in self.measured() {
             let mut cells = vec![trips.size.to_string(), trips.what.to_owned()];
             match trips.figures() {
                 Some(Figures {
@@ -105,11 +122,13 @@ impl TripReport {
                     p99,
                     max,
                 }) => {
-                    cells.extend([median, min, p99, max].map(|micros| format!("{micros:.1}")));
+                    cells.extend([median, min, p99, max].map(tenth));
                 }
                 None => cells.extend(std::iter::repeat_n(String::new(), 4)),
             }
-            let times = self.times(trips).map(|times| format!("{times:.1} x"));
+            let times = self
+                .times(trips, tenth)
+                .map(|times| format!("{times:.1} x"));
             cells.push(times.unwrap_or_default());
             cells.extend([trips.took.len().to_string(), trips.lost.to_string()]);
             let cells = cells.into_iter().enumerate().map(|(column, text)| {
@@ -123,6 +142,16 @@ impl TripReport {
         }
         table.trim_fmt()
     }
+}
+
+/// Microseconds for people.
+fn tenth(micros: f64) -> String {
+    format!("{micros:.1}")
+}
+
+/// Microseconds for programs: to the nanosecond, which is what the clock gives.
+fn nanos(micros: f64) -> f64 {
+    decimals(micros, 3)
 }
 
 #[cfg(test)]
@@ -143,16 +172,22 @@ mod tests {
 
     #[test]
     fn the_kernel_is_a_multiple_of_polling() {
-        let report = TripReport(vec![
-            trips("poll", &[30, 10, 20]),
-            trips("AF_PACKET", &[100, 80, 60]),
-            trips("interrupt", &[]),
-        ]);
+        let mut report = TripReport {
+            rows: vec![
+                trips("poll", &[30, 10, 20]),
+                trips("AF_PACKET", &[100, 80, 60]),
+                trips("interrupt", &[]),
+                trips("never begun", &[]),
+            ],
+            finished: 1,
+        };
+        report.rows[2].lost = 1;
         let json = report.json();
         assert_eq!(json[0]["micros"]["median"], 20.0);
         assert_eq!(json[0]["times_polling"], Value::Null);
         assert_eq!(json[1]["times_polling"], 4.0);
         assert_eq!(json[2]["micros"], Value::Null);
         assert!(report.table().contains("4.0 x"));
+        assert!(!report.table().contains("never begun"));
     }
 }

@@ -2,9 +2,12 @@
 
 use serde_json::{Value, json};
 
+use super::cache::Cache;
 use super::list;
 use super::plan::{Row, Run, State};
 use super::report::{Basis, Report};
+use super::way::Way;
+use crate::cli::figure::six;
 use crate::cli::spread::Spread;
 
 impl Report {
@@ -17,6 +20,8 @@ impl Report {
             "by": self.by,
             "kernel": self.kernel,
             "rounds": self.rounds,
+            "rounds_finished": self.finished,
+            "interrupted": self.interrupted,
             "block": self.sizes.0,
             "payload": self.sizes.1,
             "rungs": self.rows.iter().map(|row| self.rung(row)).collect::<Vec<_>>(),
@@ -30,6 +35,7 @@ impl Report {
             State::Failed(error) => (None, Some(error)),
         };
         let of = |figure: &dyn Fn(&Run) -> f64| spread(Spread::of(row.runs.iter().map(figure)));
+        let counted = |figure: &dyn Fn(&Run) -> f64| exact(Spread::of(row.runs.iter().map(figure)));
         let of_machine = |figure: &dyn Fn(&super::count::Machine) -> f64| {
             let figures = row
                 .runs
@@ -50,6 +56,7 @@ impl Report {
             .runs
             .iter()
             .find_map(|run| run.cost.calls.as_ref().err());
+        let way = self.way(row, row.cache == Cache::Cold);
         let basis = match self.basis(row.group()) {
             Basis::Process => "process",
             Basis::Machine => "machine",
@@ -69,29 +76,42 @@ impl Report {
             "cpu_seconds_per_gib_user": part(0),
             "cpu_seconds_per_gib_system": part(1),
             "cpu_seconds_per_gib_interrupts": part(2),
-            "cpu_of_first": self.of_first(row),
+            "cpu_of_first": self.of_first_for_programs(row),
             "seconds": of(&|run| run.cost.seconds),
             "mib_per_second": spread(self.rate(row)),
-            "system_calls": spread(Spread::of(calls.map(|calls| *calls as f64))),
+            "system_calls": exact(Spread::of(calls.map(|calls| *calls as f64))),
             "system_calls_not_counted": uncounted,
-            "context_switches_voluntary": of(&|run| run.cost.process.voluntary as f64),
-            "context_switches_involuntary": of(&|run| run.cost.process.involuntary as f64),
-            "page_faults_minor": of(&|run| run.cost.process.minor_faults as f64),
-            "page_faults_major": of(&|run| run.cost.process.major_faults as f64),
+            "context_switches_voluntary": counted(&|run| run.cost.process.voluntary as f64),
+            "context_switches_involuntary": counted(&|run| run.cost.process.involuntary as f64),
+            "page_faults_minor": counted(&|run| run.cost.process.minor_faults as f64),
+            "page_faults_major": counted(&|run| run.cost.process.major_faults as f64),
             "process_user_seconds": of(&|run| run.cost.process.user),
             "process_system_seconds": of(&|run| run.cost.process.system),
             "machine_user_seconds": of_machine(&|machine| machine.user),
             "machine_system_seconds": of_machine(&|machine| machine.system),
             "machine_interrupt_seconds": of_machine(&|machine| machine.interrupts),
             "machine_busy_seconds": of_machine(&|machine| machine.busy),
-            "bytes_copied": of(&|run| run.copied as f64),
+            "bytes_copied": counted(&|run| run.copied as f64),
+            "copies": way.as_ref().map(Way::copies),
+            "way": way.as_ref().map(Way::to_string),
             "bytes_seen_copied": row.seen.as_ref().ok(),
             "bytes_copied_not_checked": row.seen.as_ref().err(),
         })
     }
 }
 
+/// Of what is measured.
 fn spread(spread: Option<Spread>) -> Value {
+    let six = |spread: Spread| Spread {
+        median: six(spread.median),
+        min: six(spread.min),
+        max: six(spread.max),
+    };
+    exact(spread.map(six))
+}
+
+/// Of what is counted: to the last digit.
+fn exact(spread: Option<Spread>) -> Value {
     match spread {
         Some(Spread { median, min, max }) => json!({ "median": median, "min": min, "max": max }),
         None => Value::Null,

@@ -1,18 +1,11 @@
 //! `--list`: the rungs, and what a payload byte goes through on each.
 
 use comfy_table::Table;
-use pinwire::ladder::{Carrier, Hop, Kind, Place, Protocol, RUNGS, Rung};
+use pinwire::ladder::{Carrier, Kind, Place, Protocol, RUNGS, Rung};
 use serde_json::{Value, json};
 
+use super::way::Way;
 use crate::cli::bench::LINES;
-
-/// Where a payload begins. Streams to be relayed come from a helper of ours, by loopback.
-pub fn begin(kind: Kind) -> &'static str {
-    match kind {
-        Kind::Send | Kind::Copy => "disk",
-        Kind::Relay | Kind::Log => "feeder",
-    }
-}
 
 /// What a place is called.
 pub fn place(place: Place) -> &'static str {
@@ -47,25 +40,6 @@ pub fn protocol(protocol: Protocol) -> &'static str {
     }
 }
 
-/// How many of its stretches this one carries.
-fn carried(rung: &Rung, by: Carrier) -> usize {
-    rung.hops.iter().filter(|hop| hop.by == by).count()
-}
-
-/// The way of a byte: `disk ⇒ page cache → user → socket ⇒ card`.
-fn way(rung: &Rung) -> String {
-    let step = |Hop { by, to }: &Hop| {
-        let arrow = match by {
-            Carrier::Dma => "⇒",
-            Carrier::Cpu => "→",
-            Carrier::Reference => "·",
-        };
-        format!(" {arrow} {}", place(*to))
-    };
-    let steps: String = rung.hops.iter().map(step).collect();
-    format!("{}{steps}", begin(rung.kind))
-}
-
 /// For people.
 pub fn table() -> String {
     let mut table = Table::new();
@@ -74,12 +48,13 @@ pub fn table() -> String {
         .set_header(["", "rung", "over", "copies", "the way of a byte"]);
     for rung in RUNGS {
         let over: Vec<_> = rung.over.iter().map(Protocol::to_string).collect();
+        let way = Way::promised(rung);
         table.add_row([
             rung.number.to_string(),
             rung.name.to_owned(),
             over.join(", "),
-            carried(rung, Carrier::Cpu).to_string(),
-            way(rung),
+            way.copies().to_string(),
+            way.to_string(),
         ]);
         if let Some(why) = (rung.missing)() {
             table.add_row(["", "", "", "", &format!("not available: {why}")]);
@@ -87,7 +62,8 @@ pub fn table() -> String {
     }
     format!(
         "{}\n→ the processor copies it; ⇒ a device moves it (DMA); · it stays, a reference goes on\n\
-         feeder: another program on this machine, by loopback; what it copies is not counted",
+         feeder: another program on this machine, by loopback; what it copies is not counted\n\
+         That is what a rung promises. Some kernels and cards copy after all: a run counts, and shows what it saw",
         table.trim_fmt()
     )
 }
@@ -95,15 +71,15 @@ pub fn table() -> String {
 /// For programs.
 pub fn json() -> Value {
     let rung = |rung: &Rung| {
-        let why = (rung.missing)();
+        let (why, way) = ((rung.missing)(), Way::promised(rung));
         json!({
             "number": rung.number,
             "name": rung.name,
             "kind": kind(rung.kind),
             "over": rung.over.iter().map(|over| protocol(*over)).collect::<Vec<_>>(),
-            "copies": carried(rung, Carrier::Cpu),
-            "dma": carried(rung, Carrier::Dma),
-            "way": way(rung),
+            "copies": way.copies(),
+            "dma": way.carried(Carrier::Dma),
+            "way": way.to_string(),
             "available": why.is_none(),
             "why": why,
         })

@@ -12,6 +12,7 @@ mod progress;
 mod report;
 mod run;
 mod site;
+mod way;
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -38,7 +39,7 @@ What is counted, for each rung and run, by the kernel and not by belief:
   CPU s/GiB  processor time for 1 GiB. By a card: of the whole machine, since much of the work is
              done by nobody in particular, in interrupts. Over loopback, and where a helper of ours
              feeds a stream: of this process, with all of its threads; interrupts are not in that
-  of first   the same as a multiple of the group's first rung, compared round by round
+  of first   the same as a multiple of the group's first rung: the quotient of the two medians
   calls      system calls of this process (it takes root and tracefs); each is two mode switches
   switches   context switches: those that it wanted since it had to wait, and those that it did not
   faults     page faults: those that found the page in memory, and those that waited for the disk
@@ -47,7 +48,8 @@ What is counted, for each rung and run, by the kernel and not by belief:
              kernel with them). What a program copies by itself they do not see
 
 The file is sent again and again, each rung in its turn in each round; what arrives is hashed by the \
-far end, and a wrong hash fails the run. A table shows medians; --json has each with its least and most.
+far end, and a wrong hash fails the run. A table shows medians; --json has each with its least and most. \
+Ctrl-C ends it, and shows what was measured until then.
 
 Cold means that nothing of the file is in the page cache; warm, all of it. Streams that are relayed \
 come from a helper of ours; logs and copies go to a file without a name beside FILE.
@@ -190,14 +192,15 @@ impl Args {
         let mut ladder = Ladder {
             common,
             rounds: self.rounds,
+            finished: 0,
             rows,
         };
         let site = self.site()?;
         let mut report = Report::new(&ladder.common, &site, self.rounds)?;
+        // Whatever ends it, no run that is over is thrown away.
         let ended = ladder.climb(site);
-        if matches!(ended, Err(Error::Interrupted)) {
-            return Ok(ended?);
-        }
+        report.interrupted = matches!(ended, Err(Error::Interrupted));
+        report.finished = ladder.finished;
         report.rows = ladder.rows;
         self.tell(&report)?;
         ended?;
@@ -237,6 +240,8 @@ impl Args {
 struct Ladder {
     common: Common,
     rounds: u16,
+    /// Those that are over.
+    finished: u16,
     rows: Vec<Row>,
 }
 
@@ -265,6 +270,8 @@ impl Ladder {
                     self.rows[index].runs.push(run);
                 }
             }
+            self.finished += 1;
+            tracing::info!("round {} of {} is finished", self.finished, self.rounds);
         }
         Ok(())
     }

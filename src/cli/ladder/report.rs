@@ -10,8 +10,10 @@ use super::count::Parts;
 use super::plan::{Group, Row, Run, State, groups};
 use super::run::Common;
 use super::site::Site;
+use super::way::{self, Copies, Way};
 use crate::cli::bench::LINES;
-use crate::cli::output::grouped;
+use crate::cli::figure::{quotient, short, six};
+use crate::cli::output::{count, grouped};
 use crate::cli::spread::Spread;
 
 /// Bytes of a GiB, of a MiB.
@@ -32,8 +34,11 @@ pub struct Report {
     pub whole_machine: bool,
     /// The kernel's release.
     pub kernel: String,
-    /// Rounds.
+    /// Rounds that were asked for, and that were finished.
     pub rounds: u16,
+    pub finished: u16,
+    /// Was it ended before all were?
+    pub interrupted: bool,
     /// Bytes of a block, and of a datagram.
     pub sizes: (usize, usize),
     /// What was measured.
@@ -66,6 +71,8 @@ impl Report {
                 .to_string_lossy()
                 .into_owned(),
             rounds,
+            finished: 0,
+            interrupted: false,
             sizes: (common.block, common.payload),
             rows: Vec::new(),
         })
@@ -126,40 +133,81 @@ impl Report {
         of_group.find(|other| other.rung.name == first.name)
     }
 
-    /// Its processor time as a multiple of the first rung's, compared within each round.
-    pub fn of_first(&self, row: &Row) -> Option<f64> {
+    /// Its processor time as a multiple of the first rung's: the quotient of the two medians as `shown`.
+    pub fn of_first(&self, row: &Row, shown: fn(f64) -> String) -> Option<f64> {
         let first = self.first(row)?;
-        let rounds = row.runs.iter().zip(&first.runs);
-        let ratios = rounds.map(|(run, of)| self.total(row, run) / self.total(first, of));
-        let median = Spread::of(ratios)?.median;
-        median.is_finite().then_some(median)
+        let [row, first] = [row, first].map(|row| Some(shown(self.cpu(row)?.median)));
+        quotient(&row?, &first?)
     }
 
-    /// How often each byte was copied: by the rung's account, and as seen.
-    pub fn copies(&self, row: &Row) -> (Option<f64>, Option<f64>) {
+    /// The same for people: of the figures in the table.
+    pub fn of_first_as_shown(&self, row: &Row) -> Option<f64> {
+        self.of_first(row, short)
+    }
+
+    /// The same for programs.
+    pub fn of_first_for_programs(&self, row: &Row) -> Option<f64> {
+        self.of_first(row, |cpu| six(cpu).to_string()).map(six)
+    }
+
+    /// How often each byte was copied, where the rung was run.
+    pub fn copies(&self, row: &Row) -> Option<Copies> {
         let times = |bytes: f64| bytes / self.len as f64;
-        let account = Spread::of(row.runs.iter().map(|run| run.copied as f64));
-        let seen = row.seen.as_ref().ok();
-        (
-            account.map(|account| times(account.median)),
-            seen.map(|bytes| times(*bytes as f64)),
-        )
+        let account = Spread::of(row.runs.iter().map(|run| run.copied as f64))?;
+        Some(Copies {
+            account: times(account.median),
+            seen: row.seen.as_ref().ok().map(|bytes| times(*bytes as f64)),
+        })
     }
 
-    /// [`Error::Usage`] where a rung failed.
+    /// The way of a byte in the runs of `row`; `cold` where there are runs of the same from the disk.
+    pub fn way(&self, row: &Row, cold: bool) -> Option<Way> {
+        let run = way::Run {
+            copies: self.copies(row)?,
+            by_card: self.whole_machine,
+            cold,
+        };
+        Some(Way::of_run(row.rung, run))
+    }
+
+    /// [`Error::Usage`] where a rung failed, or where there is none to be measured.
     ///
     /// # Errors
     /// Then.
     pub fn verdict(&self) -> Result<()> {
         let failed = |row: &&Row| matches!(row.state, State::Failed(_));
         let failed: Vec<_> = self.rows.iter().filter(failed).map(Row::title).collect();
-        match failed.is_empty() {
-            true => Ok(()),
-            false => Err(Error::Usage(format!(
+        if !failed.is_empty() {
+            return Err(Error::Usage(format!(
                 "what these did is in the table, beside their names\n  failed: {}",
                 failed.join("; ")
-            ))),
+            )));
         }
+        match self.rows.iter().all(|row| row.runs.is_empty()) {
+            true => Err(Error::Usage(
+                "nothing was measured: none of these rungs can be had here, and beside each it says why\n  \
+                 name others with --only, or leave it away"
+                    .to_owned(),
+            )),
+            false => Ok(()),
+        }
+    }
+
+    /// Whose medians they are: `3 rounds`, or of how many that were to be.
+    pub fn of_rounds(&self) -> String {
+        match self.is_cut_short() {
+            true => format!(
+                "what was measured: {} of {} finished",
+                self.finished,
+                count(self.rounds.into(), "round")
+            ),
+            false => count(self.rounds.into(), "round"),
+        }
+    }
+
+    /// Are there fewer rounds than were asked for?
+    fn is_cut_short(&self) -> bool {
+        self.finished < self.rounds
     }
 
     /// The tables, one a group.
@@ -169,13 +217,17 @@ impl Report {
             Ok(()) => "; every hash as it was sent",
             Err(_) => "",
         };
+        let early = match self.interrupted {
+            true => "interrupted; ",
+            false => "",
+        };
         let mut text = format!(
-            "{}, {} bytes, {}; Linux {}\nmedians of {}; blocks of {block} bytes, datagrams of {payload}{hashes}\n",
+            "{}, {} bytes, {}; Linux {}\n{early}medians of {}; blocks of {block} bytes, datagrams of {payload}{hashes}\n",
             self.path,
             grouped(self.len),
             self.by,
             self.kernel,
-            crate::cli::output::count(self.rounds.into(), "round"),
+            self.of_rounds(),
         );
         for group in groups(&self.rows) {
             text += &format!("\n{}\n{}\n", group.title(), self.group_table(group));
@@ -188,7 +240,7 @@ impl Report {
 
     fn group_table(&self, group: Group) -> String {
         let mut table = Table::new();
-        table.load_style(LINES).set_header([
+        let mut header = vec![
             "",
             "rung",
             "CPU s/GiB",
@@ -200,9 +252,17 @@ impl Report {
             "faults",
             "copied",
             "seen",
-        ]);
+        ];
+        if self.is_cut_short() {
+            header.push("runs");
+        }
         let rows = self.rows.iter().filter(|row| row.group() == group);
         let (run, not_run): (Vec<&Row>, Vec<&Row>) = rows.partition(|row| self.cpu(row).is_some());
+        if run.is_empty() {
+            table.load_style(comfy_table::presets::NOTHING);
+        } else {
+            table.load_style(LINES).set_header(header);
+        }
         for row in run {
             let cells = self.cells(row).into_iter().enumerate();
             let cells = cells.map(|(column, text)| match column {
@@ -240,17 +300,18 @@ impl Report {
         let calls = row.runs.iter().map(|run| run.cost.calls.clone().ok());
         let calls: Option<Vec<u64>> = calls.collect();
         let calls = calls.and_then(|calls| Spread::of(calls.into_iter().map(|calls| calls as f64)));
-        let (account, seen) = self.copies(row);
+        let copies = self.copies(row);
+        let times = |times: Option<f64>| or_dash(times.map(|times| format!("{times:.2}")));
         let name = match &row.state {
             State::Failed(_) => format!("{}: FAILED", row.rung.name),
             _ => row.rung.name.to_owned(),
         };
-        vec![
+        let mut cells = vec![
             row.rung.number.to_string(),
             name,
             short(cpu.median),
             format!("{} – {}", short(cpu.min), short(cpu.max)),
-            or_dash(self.of_first(row).map(|of| format!("{of:.2}"))),
+            times(self.of_first_as_shown(row)),
             or_dash(self.rate(row).map(|rate| short(rate.median))),
             or_dash(calls.map(|calls| grouped(calls.median.round() as u64))),
             pair(
@@ -261,9 +322,13 @@ impl Report {
                 median(&|run| run.cost.process.minor_faults as f64),
                 median(&|run| run.cost.process.major_faults as f64),
             ),
-            or_dash(account.map(|times| format!("{times:.2}"))),
-            or_dash(seen.map(|times| format!("{times:.2}"))),
-        ]
+            times(copies.map(|copies| copies.account)),
+            times(copies.and_then(|copies| copies.seen)),
+        ];
+        if self.is_cut_short() {
+            cells.push(row.runs.len().to_string());
+        }
+        cells
     }
 
     /// What the tables do not say by themselves.
@@ -301,14 +366,5 @@ impl Report {
             notes.push(format!("{whose};\n  work done in interrupts is not in it"));
         }
         notes
-    }
-}
-
-/// A number with about three digits.
-pub fn short(number: f64) -> String {
-    match number {
-        100.0.. => format!("{number:.0}"),
-        10.0.. => format!("{number:.1}"),
-        _ => format!("{number:.2}"),
     }
 }

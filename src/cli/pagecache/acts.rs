@@ -7,6 +7,7 @@ use pinwire::pagecache::{Counts, How, Touched, evict, look, read_ahead, residenc
 use serde_json::{Value, json};
 
 use super::target::Target;
+use crate::cli::figure::six;
 use crate::cli::output::{self, grouped};
 use crate::cli::{INTERRUPTED, interrupted};
 
@@ -202,7 +203,7 @@ impl Deed {
         let counts = |counts: Counts| json!({ "resident": counts.resident, "dirty": counts.dirty, "writeback": counts.writeback });
         let mut deed = json!({
             "act": self.act.name(),
-            "seconds": self.took.as_secs_f64(),
+            "seconds": six(self.took.as_secs_f64()),
             "before": counts(self.before),
             "after": counts(self.after),
         });

@@ -12,6 +12,7 @@ use super::acts::Deed;
 use super::change::Change;
 use super::target::Target;
 use super::{Args, acts, map};
+use crate::cli::figure::six;
 use crate::cli::output::{self, grouped};
 use crate::cli::paint::{Ink, Paint};
 use crate::cli::{Outcome, interrupted};
@@ -188,7 +189,7 @@ impl Seen {
             return String::new();
         };
         let mut value = super::json(target, look, &self.deeds);
-        value["seconds"] = self.begin.elapsed().as_secs_f64().into();
+        value["seconds"] = six(self.begin.elapsed().as_secs_f64()).into();
         value["since_last"] = json!({
             "read_in": self.change.read_in,
             "hits": self.change.hits,

@@ -105,6 +105,8 @@ struct Tally {
     late: u64,
     duplicate: u64,
     damaged: u64,
+    /// Neither answered nor late when it was ended.
+    pending: u64,
 }
 
 impl Args {
@@ -137,6 +139,11 @@ impl Args {
             return ended;
         }
         tally.times.sort_unstable();
+        tally.pending = match ended {
+            // All were waited for.
+            Ok(()) => 0,
+            Err(_) => ping.pending() as u64,
+        };
         self.report(nic, &tally)?;
         if let Some(path) = &self.plot {
             let (title, times) = (&self.title(nic), &tally.times);
@@ -219,7 +226,8 @@ impl Args {
 
     fn report(&self, nic: &dyn Nic, tally: &Tally) -> Outcome {
         let times = &tally.times;
-        let received = times.len() as u64 + tally.late;
+        let known = times.len() as u64 + tally.late + tally.pending;
+        let lost = tally.sent.saturating_sub(known);
         let micros = |time: Option<Duration>| time.map(|time| time.as_nanos() as f64 / 1e3);
         let [min, median, p99, max] = [0.0, 0.5, 0.99, 1.0].map(|share| quantile(times, share));
         if self.json {
@@ -230,7 +238,8 @@ impl Args {
                 "bytes": self.size,
                 "sent": tally.sent,
                 "received": times.len(),
-                "lost": tally.sent - received,
+                "lost": lost,
+                "pending": tally.pending,
                 "late": tally.late,
                 "duplicates": tally.duplicate,
                 "damaged": tally.damaged,
@@ -240,10 +249,10 @@ impl Args {
             }));
         }
         let told = |time: Option<Duration>| time.map_or_else(|| "-".to_owned(), histogram::time);
-        output::line(output::summary(&[
+        let mut rows = vec![
             ("sent", grouped(tally.sent)),
             ("received", grouped(times.len() as u64)),
-            ("lost", grouped(tally.sent - received)),
+            ("lost", grouped(lost)),
             ("late", grouped(tally.late)),
             ("duplicates", grouped(tally.duplicate)),
             ("damaged", grouped(tally.damaged)),
@@ -251,7 +260,11 @@ impl Args {
             ("median", told(median)),
             ("99 of 100 within", told(p99)),
             ("most", told(max)),
-        ]))?;
+        ];
+        if tally.pending > 0 {
+            rows.insert(3, ("not answered yet", grouped(tally.pending)));
+        }
+        output::line(output::summary(&rows))?;
         if times.len() > 1 {
             output::line("")?;
             output::line(Histogram::of(times).to_string().trim_end())?;

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use plotters::prelude::*;
+use plotters::style::text_anchor::{HPos, Pos, VPos};
 
 use super::histogram::{self, Histogram};
 use crate::cli::picture::{Canvas, Drawn, FONT, Picture};
@@ -64,7 +65,14 @@ impl Picture for RoundTrips<'_> {
                 RGBColor(0xc0, 0x39, 0x2b).stroke_width(scale),
             )])?;
             let label = format!("median {}", histogram::time(middle));
-            chart.draw_series([Text::new(label, (at, most), (FONT, 14 * scale))])?;
+            // Above all bars, and into the picture: dark on a bar it could not be read.
+            let side = match at < (from * to).sqrt() {
+                true => HPos::Left,
+                false => HPos::Right,
+            };
+            let style = (FONT, 14 * scale).with_color(BLACK).into_text_style(root);
+            let style = style.pos(Pos::new(side, VPos::Bottom));
+            chart.draw_series([Text::new(label, (at, most), style)])?;
         }
         Ok(())
     }

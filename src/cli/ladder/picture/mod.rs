@@ -7,8 +7,11 @@ mod ways;
 use pinwire::ladder::{Carrier, Kind};
 use plotters::prelude::*;
 
+use super::cache::Cache;
 use super::plan::{Group, Row, State, groups};
-use super::report::{Basis, GIB, MIB, Report, short};
+use super::report::{Basis, GIB, MIB, Report};
+use super::way::Way;
+use crate::cli::figure::short;
 use crate::cli::output::grouped;
 use crate::cli::picture::{At, Canvas, Drawn, Picture, text};
 use crate::cli::spread::Spread;
@@ -262,8 +265,17 @@ impl Ladder<'_> {
             self.bar(canvas, row, (y, bar), axis)?;
             y += bar + 4.0;
         }
-        ways::draw(canvas, rung, (WAYS.0, WAYS.1), middle)?;
+        if let Some(way) = self.way(line) {
+            ways::draw(canvas, rung.kind, &way, (WAYS.0, WAYS.1), middle)?;
+        }
         self.numbers(canvas, line, middle)
+    }
+
+    /// The way of a byte as it was seen: of the first cache that was run, with the disk where any run read it.
+    fn way(&self, line: &Line<'_>) -> Option<Way> {
+        let mut ran = line.rows.iter().filter(|row| !row.runs.is_empty());
+        let cold = ran.clone().any(|row| row.cache == Cache::Cold);
+        self.report.way(ran.next()?, cold)
     }
 
     /// `cpu` in parts, each as large as in all rounds together; or as one where the kernel, which finds
@@ -299,7 +311,7 @@ impl Ladder<'_> {
         axis.bar(canvas, (y, height), &parts, cpu)?;
         let at: At = (axis.x(cpu.max.max(cpu.median)) + 10.0, y);
         canvas.text(at, &short(cpu.median), text(14.0, INK).bold())?;
-        if let Some(of) = self.report.of_first(row) {
+        if let Some(of) = self.report.of_first_as_shown(row) {
             let at = (at.0 + 50.0, y);
             canvas.text(at, &format!("× {of:.2}"), text(13.0, FAINT))?;
         }
@@ -316,19 +328,15 @@ impl Ladder<'_> {
         let Some(row) = line.rows.iter().find(|row| !row.runs.is_empty()) else {
             return Ok(());
         };
-        let (account, seen) = self.report.copies(row);
-        if let Some(copies) = account {
-            let colour = if copies >= 0.5 { ways::CPU } else { ways::DMA };
-            let at = (NUMBERS.0, y);
-            canvas.text(
-                at,
-                &format!("{copies:.0}"),
-                text(17.0, colour).bold().ending(),
-            )?;
-            // What the kernel was seen to do is told where it is another number.
-            if let Some(seen) = seen.filter(|seen| (seen - copies).abs() > 0.1) {
-                let seen = format!("({seen:.1} seen)");
-                canvas.text((at.0 - 18.0, y), &seen, text(12.0, FAINT).ending())?;
+        if let Some(copies) = self.report.copies(row) {
+            let counted = copies.counted();
+            let colour = if counted > 0 { ways::CPU } else { ways::DMA };
+            let (at, number) = ((NUMBERS.0, y), counted.to_string());
+            canvas.text(at, &number, text(17.0, colour).bold().ending())?;
+            // The rung knows of fewer where the kernel was seen to copy on its own.
+            if copies.account.round() as usize != counted {
+                let account = format!("({:.0} by its account)", copies.account);
+                canvas.text((at.0 - 18.0, y), &account, text(12.0, FAINT).ending())?;
             }
         }
         let calls = row.runs.iter().flat_map(|run| &run.cost.calls);
@@ -354,7 +362,7 @@ impl Ladder<'_> {
         let what = format!(
             "pinwire ladder: {name}, {} bytes; medians of {}; blocks of {} bytes, datagrams of {}",
             grouped(report.len),
-            crate::cli::output::count(report.rounds.into(), "round"),
+            report.of_rounds(),
             grouped(block as u64),
             grouped(payload as u64),
         );

@@ -3,10 +3,10 @@
 //! Where a file is sent, a place is at the same spot in every row, so that one sees what a rung leaves
 //! out. Other ways go back and forth, and are drawn from left to right.
 
-use pinwire::ladder::{Carrier, Kind, Place, Rung};
+use pinwire::ladder::{Carrier, Kind, Place};
 use plotters::prelude::*;
 
-use super::super::list;
+use super::super::way::{Stop, Way};
 use super::INK;
 use crate::cli::picture::{At, Canvas, Drawn, text};
 
@@ -24,25 +24,21 @@ const HARDWARE: RGBColor = RGBColor(0xe4, 0xe8, 0xed);
 const SPOTS: usize = 6;
 const BOX: (f64, f64) = (82.0, 27.0);
 
-/// The way on `rung`, between two sides and around `y`.
+/// `way`, between two sides and around `y`.
 pub fn draw<B: DrawingBackend<ErrorType: 'static>>(
     canvas: &Canvas<'_, B>,
-    rung: &Rung,
+    kind: Kind,
+    way: &Way,
     (left, right): (f64, f64),
     y: f64,
 ) -> Drawn {
-    let mut boxes = vec![(list::begin(rung.kind), begin(rung.kind))];
-    boxes.extend(
-        rung.hops
-            .iter()
-            .map(|hop| (list::place(hop.to), colour(hop.to))),
-    );
-    let places: Vec<_> = rung.hops.iter().map(|hop| spot(hop.to)).collect();
-    let spots: Vec<usize> = match rung.kind {
-        Kind::Send | Kind::Copy if places.is_sorted_by(|a, b| a < b) => {
-            std::iter::once(0).chain(places).collect()
-        }
-        _ => (0..boxes.len()).collect(),
+    let stops: Vec<Stop> = std::iter::once(way.begin)
+        .chain(way.stretches.iter().map(|stretch| stretch.to))
+        .collect();
+    let places: Vec<usize> = stops.iter().map(|stop| spot(*stop)).collect();
+    let spots: Vec<usize> = match kind {
+        Kind::Send | Kind::Copy if places.is_sorted_by(|a, b| a < b) => places,
+        _ => (0..stops.len()).collect(),
     };
     let all = spots
         .iter()
@@ -51,20 +47,25 @@ pub fn draw<B: DrawingBackend<ErrorType: 'static>>(
     let width = if all > SPOTS { 64.0 } else { BOX.0 };
     let step = (right - left - width) / (all - 1) as f64;
     let x = |spot: usize| left + width / 2.0 + step * spot as f64;
-    for (hop, pair) in rung.hops.iter().zip(spots.windows(2)) {
+    for (stretch, pair) in way.stretches.iter().zip(spots.windows(2)) {
         let (from, to) = (
             x(pair[0]) + width / 2.0 + 2.0,
             x(pair[1]) - width / 2.0 - 2.0,
         );
-        arrow(canvas, (from, y), to, hop.by)?;
+        // One below the other where several carry it.
+        let between = 11.0;
+        let top = y - between * (stretch.by.len() as f64 - 1.0) / 2.0;
+        for (nth, by) in stretch.by.iter().enumerate() {
+            arrow(canvas, (from, top + between * nth as f64), to, *by)?;
+        }
     }
-    for ((name, colour), spot) in boxes.into_iter().zip(spots) {
+    for (stop, spot) in stops.into_iter().zip(spots) {
         let (x, half) = (x(spot), (width / 2.0, BOX.1 / 2.0));
         let (from, to): (At, At) = ((x - half.0, y - half.1), (x + half.0, y + half.1));
-        canvas.rounded(from, to, 6.0, colour)?;
+        canvas.rounded(from, to, 6.0, colour(stop))?;
         canvas.text(
             (x, y),
-            name,
+            stop.name(),
             text(if all > SPOTS { 11.5 } else { 13.0 }, INK).centred(),
         )?;
     }
@@ -99,29 +100,23 @@ pub fn arrow<B: DrawingBackend<ErrorType: 'static>>(
     canvas.shape(&[(neck, y - 5.5), (to, y), (neck, y + 5.5)], colour)
 }
 
-/// Behind where a payload begins: the disk, or a program that feeds a stream.
-fn begin(kind: Kind) -> RGBColor {
-    match kind {
-        Kind::Send | Kind::Copy => HARDWARE,
-        Kind::Relay | Kind::Log => PROGRAM,
-    }
-}
-
 /// Where a place is when a file is sent.
-fn spot(place: Place) -> usize {
-    match place {
-        Place::PageCache => 1,
-        Place::User => 2,
-        Place::Pipe => 3,
-        Place::Socket | Place::Ring | Place::Pinned => 4,
-        Place::Card | Place::OtherFile => 5,
+fn spot(stop: Stop) -> usize {
+    match stop {
+        Stop::Disk | Stop::Feeder => 0,
+        Stop::At(Place::PageCache) => 1,
+        Stop::At(Place::User) => 2,
+        Stop::At(Place::Pipe) => 3,
+        Stop::At(Place::Socket | Place::Ring | Place::Pinned) => 4,
+        Stop::At(Place::Card | Place::OtherFile) | Stop::FarEnd => 5,
     }
 }
 
-fn colour(place: Place) -> RGBColor {
-    match place {
-        Place::PageCache | Place::Pipe | Place::Socket | Place::OtherFile => KERNEL,
-        Place::User | Place::Ring | Place::Pinned => PROGRAM,
-        Place::Card => HARDWARE,
+fn colour(stop: Stop) -> RGBColor {
+    match stop {
+        Stop::At(Place::PageCache | Place::Pipe | Place::Socket | Place::OtherFile)
+        | Stop::FarEnd => KERNEL,
+        Stop::At(Place::User | Place::Ring | Place::Pinned) | Stop::Feeder => PROGRAM,
+        Stop::At(Place::Card) | Stop::Disk => HARDWARE,
     }
 }
