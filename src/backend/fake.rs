@@ -103,6 +103,18 @@ impl Backend for Fake {
         })
     }
 
+    fn map_ports(&self, least: usize) -> Result<FakeBar> {
+        let index = self.io_bar()?.ok_or_else(|| Error::NotOffered {
+            device: self.name().to_owned(),
+            what: "reach its I/O ports: it has no such BAR".to_owned(),
+        })?;
+        Ok(FakeBar {
+            index,
+            size: least,
+            ..self.bar.clone()
+        })
+    }
+
     fn dma(&self) -> &Arc<dyn DmaSpace> {
         &self.dma
     }

@@ -21,6 +21,7 @@ use crate::error::{Error, Result};
 use crate::irq::{Irq, IrqKind};
 use crate::mmio::Mmio;
 use crate::pci::config::{self, Config};
+use crate::pci::express::{self, Aspm};
 
 /// One PCI function.
 ///
@@ -37,6 +38,28 @@ pub trait Backend: Config + Send {
     /// # Errors
     /// No such BAR, an I/O BAR, or the system refuses.
     fn map_bar(&self, index: u8) -> Result<Self::Bar>;
+
+    /// Opens the first BAR that is I/O ports: offsets count from its first port. For what a chip cannot be
+    /// told by memory; nothing on a hot path.
+    ///
+    /// # Errors
+    /// [`Error::NotOffered`] where the function has none of at least `least` bytes, or they cannot be reached.
+    fn map_ports(&self, least: usize) -> Result<Self::Bar> {
+        let _ = least;
+        Err(Error::NotOffered {
+            device: self.name().to_owned(),
+            what: "reach its I/O ports".to_owned(),
+        })
+    }
+
+    /// Turns off ASPM (L0s and L1) of the function's PCI Express link, at the ends of it that can be
+    /// reached, and gives what is still on.
+    ///
+    /// # Errors
+    /// As [`Config::read`].
+    fn disable_aspm(&self) -> Result<Aspm> {
+        express::disable_aspm(self)
+    }
 
     /// Where memory for the device comes from.
     fn dma(&self) -> &Arc<dyn DmaSpace>;

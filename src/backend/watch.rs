@@ -11,6 +11,7 @@ use crate::error::Result;
 use crate::irq::{Irq, IrqKind};
 use crate::mmio::{Mmio, Place, Width};
 use crate::pci::config::Config;
+use crate::pci::express::Aspm;
 
 /// Sees every register access, and may change it.
 pub trait Watch: Send + Sync {
@@ -63,6 +64,18 @@ impl<B: Backend> Backend for Watched<B> {
             watch: Arc::clone(&self.watch),
             bar: index,
         })
+    }
+
+    fn map_ports(&self, least: usize) -> Result<Self::Bar> {
+        Ok(WatchedBar {
+            inner: self.inner.map_ports(least)?,
+            watch: Arc::clone(&self.watch),
+            bar: self.inner.io_bar()?.unwrap_or_default(),
+        })
+    }
+
+    fn disable_aspm(&self) -> Result<Aspm> {
+        self.inner.disable_aspm()
     }
 
     fn dma(&self) -> &Arc<dyn DmaSpace> {

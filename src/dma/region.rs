@@ -287,6 +287,8 @@ macro_rules! descriptor {
 pub struct DmaArray<T> {
     region: DmaRegion,
     first: NonNull<T>,
+    /// Where the device sees the first.
+    iova: Iova,
     len: usize,
     items: PhantomData<T>,
 }
@@ -300,13 +302,49 @@ impl<T: Shared> DmaArray<T> {
     /// # Errors
     /// As [`DmaRegion::alloc`].
     pub fn alloc(space: &Arc<dyn DmaSpace>, len: usize) -> Result<Self> {
+        Self::alloc_within(space, len, None)
+    }
+
+    /// As [`DmaArray::alloc`], but what the device sees does not go across a multiple of `boundary` bytes,
+    /// for devices that cannot write there. Twice the memory is taken, and the half that does is used.
+    ///
+    /// # Errors
+    /// As [`DmaArray::alloc`]; [`Error::Usage`] where the items are longer than `boundary`.
+    pub fn alloc_within(
+        space: &Arc<dyn DmaSpace>,
+        len: usize,
+        boundary: Option<usize>,
+    ) -> Result<Self> {
         let bytes = bytes_of(len, size_of::<T>())?;
-        let region = DmaRegion::alloc(space, bytes)?;
+        let Some(boundary) = boundary else {
+            return Self::at(DmaRegion::alloc(space, bytes)?, 0, len);
+        };
+        if bytes > boundary {
+            return Err(Error::Usage(format!(
+                "{bytes} bytes that do not go across a multiple of {boundary}\n  take fewer items"
+            )));
+        }
+        let region = DmaRegion::alloc(space, bytes_of(2, bytes)?)?;
+        // Where they would go across one from the start on, they begin at it: it is within `bytes`.
+        let past = (region.iova().0 % boundary as u64) as usize;
+        let offset = match past + bytes > boundary {
+            true => boundary - past,
+            false => 0,
+        };
+        Self::at(region, offset, len)
+    }
+
+    /// `len` items from byte `offset` of `region` on.
+    fn at(region: DmaRegion, offset: usize, len: usize) -> Result<Self> {
         let mapping = region.mapping();
-        assert!(mapping.len >= bytes);
-        assert!(mapping.ptr.cast::<T>().is_aligned());
+        let past = bytes_of(len, size_of::<T>())?.checked_add(offset);
+        assert!(past.is_some_and(|past| past <= mapping.len));
+        // SAFETY: the offset is inside of the mapping, as just seen.
+        let first = unsafe { mapping.ptr.add(offset) }.cast::<T>();
+        assert!(first.is_aligned());
         Ok(Self {
-            first: mapping.ptr.cast(),
+            first,
+            iova: Iova(mapping.iova.0 + offset as u64),
             region,
             len,
             items: PhantomData,
@@ -325,7 +363,7 @@ impl<T: Shared> DmaArray<T> {
 
     /// Where the device sees item `index`.
     pub fn iova(&self, index: usize) -> Iova {
-        Iova(self.region.iova().0 + (index * size_of::<T>()) as u64)
+        Iova(self.iova.0 + (index * size_of::<T>()) as u64)
     }
 }
 
@@ -334,7 +372,7 @@ impl<T: Shared> Deref for DmaArray<T> {
 
     #[inline]
     fn deref(&self) -> &[T] {
-        // SAFETY: the region holds `len` aligned `T`s (checked in `alloc`), any bit pattern is one,
+        // SAFETY: the region holds `len` aligned `T`s (checked in `at`), any bit pattern is one,
         // and `T: Shared` expects writes behind a shared reference.
         unsafe { std::slice::from_raw_parts(self.first.as_ptr(), self.len) }
     }

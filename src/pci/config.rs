@@ -125,6 +125,23 @@ pub trait Config {
         self.write(COMMAND, &((now - off) | on).bits().to_le_bytes())
     }
 
+    /// The first base address register that is for I/O ports.
+    ///
+    /// # Errors
+    /// As [`Config::read`].
+    fn io_bar(&self) -> Result<Option<u8>> {
+        let mut index = 0;
+        while index < 6 {
+            let bar = self.read32(BAR0 + 4 * u16::from(index))?;
+            // Bit 0: I/O ports. Else bits 2:1 are 10 where it takes the next one, too (§6.2.5.1).
+            if bar & 1 != 0 {
+                return Ok(Some(index));
+            }
+            index += if bar & 0b110 == 0b100 { 2 } else { 1 };
+        }
+        Ok(None)
+    }
+
     /// The capability list, in its order.
     ///
     /// # Errors

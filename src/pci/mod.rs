@@ -5,6 +5,7 @@
 mod address;
 mod bind;
 pub mod config;
+pub mod express;
 mod sysfs;
 
 pub use address::Address;

@@ -70,7 +70,7 @@ impl Sysfs {
     }
 
     /// The function's directory.
-    pub(super) fn device(&self, address: Address) -> PathBuf {
+    pub(crate) fn device(&self, address: Address) -> PathBuf {
         let devices = self.root.join("sys/bus/pci/devices");
         devices.join(address.to_string())
     }

@@ -252,7 +252,7 @@ fn a_frame_too_long_for_the_device_is_named_with_what_to_do() {
     );
     let says = [
         "packet 2: a frame of 20000 bytes",
-        "17 to 16288 bytes",
+        "14 to 16288 bytes",
         "editcap",
     ];
     assert_eq!(sent_before(&path, &says), [frame(0, 60)]);

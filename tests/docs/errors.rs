@@ -131,7 +131,7 @@ pub fn samples() -> Vec<(&'static str, Error)> {
             Error::FrameLength {
                 device: device(),
                 length: 20_000,
-                min: 17,
+                min: 14,
                 max: 16_288,
                 remedy: "choose another size",
             },
@@ -143,7 +143,7 @@ pub fn samples() -> Vec<(&'static str, Error)> {
                 source: Box::new(Error::FrameLength {
                     device: device(),
                     length: 65_535,
-                    min: 17,
+                    min: 14,
                     max: 16_288,
                     remedy: "cut long packets (editcap -s BYTES IN OUT), or leave this one out (editcap IN OUT NUMBER)",
                 }),

@@ -4,12 +4,14 @@
 #![allow(dead_code)] // each test file uses its part
 
 pub mod pcie;
+pub mod silicon;
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use pinwire::backend::{Fake, FakeDevice, FakeMemory};
 use pinwire::mmio::Place;
+use silicon::Silicon;
 use vmm_sys_util::eventfd::EventFd;
 
 pub const MAC: [u8; 6] = [0x52, 0x54, 0x00, 0x12, 0x34, 0x56];
@@ -17,6 +19,7 @@ pub const MAC: [u8; 6] = [0x52, 0x54, 0x00, 0x12, 0x34, 0x56];
 const CTRL: usize = 0x0000;
 const STATUS: usize = 0x0008;
 const EERD: usize = 0x0014;
+const MDIC: usize = 0x0020;
 const ICR: usize = 0x00c0;
 const ICS: usize = 0x00c8;
 const IMS: usize = 0x00d0;
@@ -77,6 +80,14 @@ pub struct Model {
     pub doorbells: usize,
     /// How often DD was written.
     pub write_backs: usize,
+    /// What the chip refuses.
+    pub silicon: Silicon,
+    /// Header length and MSS of the last context.
+    context: (usize, usize),
+    /// The I/O ports are there and do nothing.
+    pub dead_ports: bool,
+    /// The register that the I/O ports reach.
+    ioaddr: u32,
 }
 
 impl Model {
@@ -84,6 +95,8 @@ impl Model {
         let mut config = [0; 256];
         config[0..2].copy_from_slice(&0x8086u16.to_le_bytes());
         config[2..4].copy_from_slice(&device_id.to_le_bytes());
+        // BAR 1 is I/O ports.
+        config[0x14] = 1;
         Arc::new(Mutex::new(Self {
             regs: vec![0; 0x20000 / 4],
             config,
@@ -97,12 +110,21 @@ impl Model {
             rx_word: (0, 0),
             doorbells: 0,
             write_backs: 0,
+            silicon: Silicon::new(device_id),
+            context: (0, 0),
+            dead_ports: false,
+            ioaddr: 0,
         }))
     }
 
     /// A fake function with this device, and the device.
     pub fn fake() -> (Fake, Arc<Mutex<Self>>) {
-        let model = Self::new(0x100e);
+        Self::chip(silicon::I82540EM)
+    }
+
+    /// The same with the chip of this device id.
+    pub fn chip(device_id: u16) -> (Fake, Arc<Mutex<Self>>) {
+        let model = Self::new(device_id);
         (Fake::new(model.clone(), 0x20000), model)
     }
 
@@ -132,16 +154,9 @@ impl Model {
         u64::from(self.reg(low)) | u64::from(self.reg(low + 4)) << 32
     }
 
-    fn eeprom(&self, word: usize) -> u16 {
-        let address = |i: usize| u16::from_le_bytes([MAC[2 * i], MAC[2 * i + 1]]);
-        match word {
-            0..=2 => address(word),
-            0x3f => {
-                let sum = (0..3).fold(0u16, |sum, i| sum.wrapping_add(address(i)));
-                0xbabau16.wrapping_sub(sum)
-            }
-            _ => 0,
-        }
+    /// ICR.LSC
+    pub fn link_changes(&mut self) {
+        self.raise(4);
     }
 
     fn raise(&mut self, causes: u32) {
@@ -182,16 +197,25 @@ impl Model {
                     } else {
                         0
                     };
+                let context = (extended && command & 4 != 0).then_some(self.context);
+                let last = command & 1 != 0;
+                self.silicon.data(buffer, length, context, last);
                 let mut bytes = vec![0; length];
                 memory.read(buffer, &mut bytes);
                 self.partial.append(&mut bytes);
-                if command & 1 != 0 {
+                if last {
                     self.sent.push(std::mem::take(&mut self.partial));
                 }
+            } else {
+                let mss = u16::from_le_bytes([desc[14], desc[15]]);
+                self.context = (desc[13].into(), mss.into());
             }
             if command & 8 != 0 && self.lie != Lie::Silent {
                 desc[12] |= 1;
                 memory.write(at, &desc);
+                let ring = self.base(TDBAL);
+                self.silicon
+                    .written("the transmit ring", ring, 16 * count as usize);
                 self.write_backs += 1;
                 self.raise(1);
             }
@@ -226,6 +250,10 @@ impl Model {
                 memory.read(at, &mut desc);
                 let address = u64::from_le_bytes(desc[..8].try_into().unwrap());
                 memory.write(address, piece);
+                let ring = self.base(RDBAL);
+                self.silicon.written("a buffer", address, buffer);
+                self.silicon
+                    .written("the receive ring", ring, 16 * count as usize);
                 let length = match self.lie {
                     Lie::Length(length) => length,
                     _ => piece.len() as u16,
@@ -245,11 +273,19 @@ impl Model {
 impl FakeDevice for Model {
     fn read(&mut self, place: Place) -> u32 {
         let offset = place.offset;
+        if self.lie == Lie::Gone {
+            return u32::MAX;
+        }
+        if place.bar == 1 {
+            return 0;
+        }
+        if let Some(value) = self.silicon.read(offset) {
+            return value;
+        }
         match (self.lie, offset) {
-            (Lie::Gone, _) => u32::MAX,
             (Lie::NoLink, STATUS) => 0,
             (Lie::Head(head), TDH | RDH) => head,
-            (_, STATUS) => 0x83,
+            (_, STATUS) => self.silicon.status(),
             (_, ICR) => {
                 let causes = std::mem::take(&mut self.regs[ICR / 4]);
                 self.update_line();
@@ -261,17 +297,38 @@ impl FakeDevice for Model {
     }
 
     fn write(&mut self, place: Place, value: u32, memory: &FakeMemory) {
-        let offset = place.offset;
+        let mut offset = place.offset;
+        let by_ports = place.bar == 1;
+        if by_ports && self.dead_ports {
+            return;
+        }
+        if by_ports {
+            // IOADDR, and then IODATA.
+            if offset == 0 {
+                self.ioaddr = value;
+                return;
+            }
+            offset = self.ioaddr as usize;
+        }
+        let reset = self.silicon.write(offset, value, &self.regs, by_ports);
         match offset {
             CTRL if self.lie != Lie::ResetNeverEnds => {
                 self.regs[0] = value & !(1 << 26);
-                if value & 1 << 26 != 0 {
-                    self.regs[0x4000 / 4..0x4100 / 4].fill(0);
+                if reset {
+                    self.regs.fill(0);
+                    self.update_line();
                 }
             }
-            EERD if self.lie == Lie::NoEeprom => {}
+            EERD if self.lie == Lie::NoEeprom || self.silicon.id == silicon::I82544GC => {}
+            MDIC => {
+                if value & 1 << 26 != 0 {
+                    self.silicon.bmcr = value as u16;
+                }
+                let data = u32::from(self.silicon.bmcr);
+                self.regs[MDIC / 4] = value & 0xffff_0000 | 1 << 28 | data;
+            }
             EERD => {
-                let word = self.eeprom(usize::from((value >> 8) as u8));
+                let word = eeprom(usize::from((value >> 8) as u8));
                 self.regs[EERD / 4] = value & !1 | 1 << 4 | u32::from(word) << 16;
             }
             ICS => self.raise(value),
@@ -318,4 +375,17 @@ pub fn lock<T>(model: &Mutex<T>) -> MutexGuard<'_, T> {
     model
         .lock()
         .unwrap_or_else(|poisoned| poisoned.into_inner())
+}
+
+/// A word of the EEPROM: the address, and a checksum.
+fn eeprom(word: usize) -> u16 {
+    let address = |i: usize| u16::from_le_bytes([MAC[2 * i], MAC[2 * i + 1]]);
+    match word {
+        0..=2 => address(word),
+        0x3f => {
+            let sum = (0..3).fold(0u16, |sum, i| sum.wrapping_add(address(i)));
+            0xbabau16.wrapping_sub(sum)
+        }
+        _ => 0,
+    }
 }

@@ -3,6 +3,7 @@
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 use pinwire::backend::{Fake, FakeDevice, FakeMemory};
 use pinwire::mmio::Place;
@@ -14,6 +15,7 @@ const CTRL: usize = 0x0000;
 const STATUS: usize = 0x0008;
 const EEC: usize = 0x0010;
 const EERD: usize = 0x0014;
+const MDIC: usize = 0x0020;
 const ICR: usize = 0x00c0;
 const IMS: usize = 0x00d0;
 const IMC: usize = 0x00d8;
@@ -21,6 +23,8 @@ const EIAC: usize = 0x00dc;
 const IVAR: usize = 0x00e4;
 const RCTL: usize = 0x0100;
 const TCTL: usize = 0x0400;
+const EXTCNF_CTRL: usize = 0x0f00;
+const PBA: usize = 0x1000;
 const PSRCTL: usize = 0x2170;
 const RDBAL: usize = 0x2800;
 const RDLEN: usize = 0x2808;
@@ -74,12 +78,27 @@ pub struct Pcie {
     pub resets: usize,
     /// Resets while the device was still allowed on the bus.
     pub resets_on_a_busy_bus: usize,
+    /// What the driver did that the silicon does not forgive.
+    pub complaints: Vec<String>,
+    pub bmcr: u16,
+    /// How often the firmware says no before it lets go of the MDIO lines.
+    pub firmware_keeps: usize,
+    /// PBA as the last reset found it: what counts.
+    pub pba: u32,
+    quiet_since: Option<Instant>,
+    /// When it has read its EEPROM (EEC.AUTO_RD), 3 ms after a reset; the PHY is configured 25 ms later.
+    loaded: Instant,
 }
 
 impl Pcie {
     pub fn new() -> Self {
         let mut config = [0; 256];
         config[..4].copy_from_slice(&[0x86, 0x80, 0xd3, 0x10]);
+        // A PCI Express capability, with ASPM on in its Link Control.
+        config[0x06] = 1 << 4;
+        config[0x34] = 0xe0;
+        config[0xe0] = 0x10;
+        config[0xf0] = 0x43;
         let mut regs = vec![0; 0x20000 / 4];
         for queue in 0..2 {
             regs[(TARC + queue * QUEUE) / 4] = 0x403;
@@ -99,7 +118,39 @@ impl Pcie {
             across_pages: 0,
             resets: 0,
             resets_on_a_busy_bus: 0,
+            complaints: Vec::new(),
+            bmcr: 0x1140,
+            firmware_keeps: 0,
+            pba: 0,
+            quiet_since: None,
+            loaded: Instant::now() - Duration::from_secs(1),
         }
+    }
+
+    fn complain(&mut self, what: impl Into<String>) {
+        self.complaints.push(what.into());
+    }
+
+    /// The MDIO lines are used, for the PHY, the EEPROM or a reset: whose are they?
+    fn mdio(&mut self, what: &str) {
+        if self.reg(EXTCNF_CTRL) & 0x20 == 0 {
+            self.complain(format!("{what} while the firmware has the MDIO lines"));
+        }
+        if what != "reset" && self.loaded.elapsed() < Duration::from_millis(25) {
+            let since = self.loaded.elapsed();
+            self.complain(format!("{what} {since:?} after AUTO_RD"));
+        }
+    }
+
+    fn reset(&mut self) {
+        self.mdio("reset");
+        let quiet = self.quiet_since.map(|since| since.elapsed());
+        if quiet.is_none_or(|quiet| quiet < Duration::from_millis(10)) {
+            self.complain(format!("reset after {quiet:?} of quiet"));
+        }
+        self.pba = self.reg(PBA);
+        self.regs[EXTCNF_CTRL / 4] = 0;
+        self.loaded = Instant::now() + Duration::from_millis(3);
     }
 
     /// A fake function with this device, and the device.
@@ -283,10 +334,17 @@ impl FakeDevice for Pcie {
         match place.offset {
             // Link up; requests on the bus until the driver has forbidden them.
             STATUS => {
-                let link = if self.link { 0x83 } else { 0x81 };
+                let up = self.link && self.bmcr & 1 << 11 == 0;
+                let link = if up { 0x83 } else { 0x81 };
                 link | if self.reg(CTRL) & 4 == 0 { 1 << 19 } else { 0 }
             }
+            EEC if Instant::now() < self.loaded => 0x100,
             EEC => 0x300,
+            EXTCNF_CTRL if self.firmware_keeps > 0 => {
+                self.firmware_keeps -= 1;
+                self.regs[EXTCNF_CTRL / 4] = 0;
+                0
+            }
             ICR => std::mem::take(&mut self.regs[ICR / 4]),
             0x4000..=0x4100 => std::mem::take(&mut self.regs[place.offset / 4]),
             offset => self.reg(offset),
@@ -295,14 +353,35 @@ impl FakeDevice for Pcie {
 
     fn write(&mut self, place: Place, value: u32, memory: &FakeMemory) {
         let offset = place.offset;
+        let unit = |register: usize| match register == offset {
+            true => value & 2 != 0,
+            false => self.reg(register) & 2 != 0,
+        };
+        match unit(RCTL) || unit(TCTL) {
+            true => self.quiet_since = None,
+            false => drop(self.quiet_since.get_or_insert_with(Instant::now)),
+        }
+        if offset == TCTL && value & 2 != 0 && self.reg(CTRL) & 1 << 29 != 0 {
+            self.complain("CTRL bit 29 is set and the transmitter on");
+        }
         match offset {
             CTRL if value & 1 << 26 != 0 => {
                 self.resets += 1;
                 self.resets_on_a_busy_bus += usize::from(self.reg(CTRL) & 4 == 0);
+                self.reset();
                 let keeps = self.untruth == Untruth::ResetNeverEnds;
-                self.regs[0] = if keeps { value } else { 0 };
+                // Bit 29 is set by the reset, and must not stay so.
+                self.regs[0] = if keeps { value } else { 1 << 29 };
+            }
+            MDIC => {
+                self.mdio("MDIC");
+                if value & 1 << 26 != 0 {
+                    self.bmcr = value as u16;
+                }
+                self.regs[MDIC / 4] = value & 0xffff_0000 | 1 << 28 | u32::from(self.bmcr);
             }
             EERD => {
+                self.mdio("EERD");
                 let word = self.eeprom(value as usize >> 2 & 0x3fff);
                 self.regs[EERD / 4] = value & 0xfffc | 2 | u32::from(word) << 16;
             }

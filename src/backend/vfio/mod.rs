@@ -9,6 +9,7 @@ mod dma;
 mod group;
 mod ioctl;
 mod irq;
+mod link;
 mod region;
 
 use std::fs::File;
@@ -24,6 +25,7 @@ use crate::dma::DmaSpace;
 use crate::error::{Error, Result};
 use crate::irq::{Irq, IrqKind};
 use crate::pci::config::{BAR0, Command, Config};
+use crate::pci::express::Aspm;
 use crate::pci::{Address, Sysfs};
 use dma::Space;
 use group::{Domain, while_busy};
@@ -169,6 +171,26 @@ impl Backend for Vfio {
             return Err(none("it is not memory, but I/O ports"));
         }
         VfioBar::map(&self.name, region)
+    }
+
+    /// Ports are not mapped: each access is a `pread` or `pwrite` of the device's file.
+    fn map_ports(&self, least: usize) -> Result<VfioBar> {
+        let none = |why: String| Error::NotOffered {
+            device: self.name.clone(),
+            what: format!("reach its I/O ports: {why}"),
+        };
+        let index = self.io_bar()?.ok_or_else(|| none("it has none".into()))?;
+        let os = |source| Error::io(format!("{}: asking for BAR {index}", self.name), source);
+        let region = Region::of(&self.device, u32::from(index)).map_err(os)?;
+        if region.size < least as u64 {
+            return Err(none(format!("BAR {index} has {} of {least}", region.size)));
+        }
+        self.command(Command::IO, Command::empty())?;
+        VfioBar::map(&self.name, region)
+    }
+
+    fn disable_aspm(&self) -> Result<Aspm> {
+        link::disable_aspm(&Sysfs::default(), &self.name, self)
     }
 
     fn dma(&self) -> &Arc<dyn DmaSpace> {

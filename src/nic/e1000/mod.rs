@@ -15,15 +15,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use super::intel::VENDOR;
-pub use super::intel::tx::{MIN_FRAME, PushError, TxRing};
+pub use super::intel::tx::{PushError, TxRing};
 pub use rx::{BUFFER, RxRing};
 
 use self::pair::Pair;
 use self::regs::*;
 use self::rx::Rx;
+use super::intel::quirks::{I82540EM, I82544GC, I82545EM, Quirks, Reload};
 use super::intel::stats::{Counters, OctetRegs, StatRegs};
 use super::intel::tx::{MAX_BUFFER, MAX_PAYLEN, Tx, TxRegs, TxSetup};
-use super::intel::{self, filter, flush};
+use super::intel::{self, filter, flush, phy};
 use super::{
     Known, Link, Mac, Nic, NicConfig, QueuePair, RegisterView, RingView, Stats, Waiting,
     await_link, poll_until, read_registers,
@@ -36,32 +37,65 @@ use crate::mmio::{Mmio, Place, RegInfo};
 use crate::pci::config::Command;
 use crate::ring_state::RingState;
 
+/// Shortest frame, in bytes: a header of Ethernet's. The ring itself pads what is short of 60 bytes.
+pub const MIN_FRAME: usize = 14;
 /// Longest packet that the device takes, in bytes, §3.3.3.
 pub const MAX_FRAME: usize = MAX_BUFFER;
 /// How long a reset may take.
 const RESET_BOUND: Duration = Duration::from_millis(200);
-/// Pending bus transactions end within this, §13.4.1 (RST).
+/// The device must not be touched for so long after RST, §13.4.1.
 const SETTLE: Duration = Duration::from_millis(1);
+/// Bytes of the I/O ports: IOADDR and IODATA, §13.2.2.
+const PORTS: usize = 8;
 
 /// The chips that this driver knows.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Model {
-    I82540Em,
-    I82544Gc,
-    I82545Em,
+#[derive(Debug, Clone, Copy)]
+struct Model {
+    /// What it has besides what all have.
+    features: Features,
+    /// What it needs besides what all need.
+    quirks: &'static Quirks,
 }
 
-impl Model {
-    /// The 82544 came before EERD, ITR and the absolute timers.
-    fn is_82544(self) -> bool {
-        self == Self::I82544Gc
-    }
+/// What differs in the manual itself.
+#[derive(Debug, Clone, Copy)]
+struct Features {
+    /// The 82544 came before ITR and the absolute timers.
+    timers: bool,
+    /// Back-to-back gap (TIPG.IPGT, §13.4.34).
+    ipgt: u16,
 }
+
+const FEATURES: Features = Features {
+    timers: true,
+    ipgt: 10,
+};
 
 const MODELS: &[(Known, Model)] = &[
-    (Known::new(VENDOR, 0x100e, "Intel 82540EM"), Model::I82540Em),
-    (Known::new(VENDOR, 0x100c, "Intel 82544GC"), Model::I82544Gc),
-    (Known::new(VENDOR, 0x100f, "Intel 82545EM"), Model::I82545Em),
+    (
+        Known::new(VENDOR, 0x100e, "Intel 82540EM"),
+        Model {
+            features: FEATURES,
+            quirks: &I82540EM,
+        },
+    ),
+    (
+        Known::new(VENDOR, 0x100c, "Intel 82544GC"),
+        Model {
+            features: Features {
+                timers: false,
+                ipgt: 8,
+            },
+            quirks: &I82544GC,
+        },
+    ),
+    (
+        Known::new(VENDOR, 0x100f, "Intel 82545EM"),
+        Model {
+            features: FEATURES,
+            quirks: &I82545EM,
+        },
+    ),
 ];
 
 /// The cards that this driver knows.
@@ -101,6 +135,8 @@ pub struct E1000<B: Backend> {
     // Dropped in this order, after `Drop::drop` has stopped the device.
     pair: Pair<B::Bar>,
     bar: B::Bar,
+    /// The other way to the registers, where the card has it and the backend reaches it.
+    ports: Option<B::Bar>,
     backend: B,
     config: NicConfig,
     name: &'static str,
@@ -127,13 +163,15 @@ impl<B: Backend> E1000<B> {
         intel::check_config(config, MAX_FRAME)?;
         let bar = backend.map_bar(0)?;
         backend.command(Command::MEMORY, Command::BUS_MASTER)?;
-        reset(&bar, backend.name())?;
-        let mac = read_mac(&bar, model).ok_or_else(|| Error::NotOffered {
+        let quirks = model.quirks;
+        let ports = ports(&backend, quirks);
+        reset(&bar, ports.as_ref(), backend.name(), quirks, config)?;
+        let mac = read_mac(&bar, quirks).ok_or_else(|| Error::NotOffered {
             device: backend.name().to_owned(),
             what: "no Ethernet address: neither its EEPROM nor its receive address 0 holds one"
                 .to_owned(),
         })?;
-        configure(&bar, config);
+        configure(&bar, backend.name(), config);
 
         let irq = match config.waiting {
             Waiting::Poll => Irq::never()?,
@@ -144,6 +182,7 @@ impl<B: Backend> E1000<B> {
             regs: TX,
             pair: 0,
             len: config.tx_ring,
+            min_frame: MIN_FRAME,
             max_frame: MAX_FRAME,
             max_payload: MAX_PAYLEN,
             within_page: false,
@@ -152,22 +191,33 @@ impl<B: Backend> E1000<B> {
             // It counts the IPv6 header into each piece's payload length, §3.5.9.
             cuts_ipv6: false,
             space: dma.id(),
+            quirks: quirks.transmit(bar.get(STATUS).pcix_mode()),
         };
+        let within = quirks.writes_within;
         // The card has one transmitter and one receiver, which stop together.
         let halted = bar.clone();
         let state = RingState::new(name, move || quiet(&halted));
         let pair = Pair {
-            rx: Rx::new(&bar, &state, dma, config.rx_ring, config.vlan_offload)?,
-            tx: Tx::new(&bar, name, dma, &state, tx_setup)?,
+            rx: Rx::new(
+                &bar,
+                &state,
+                dma,
+                config.rx_ring,
+                config.vlan_offload,
+                within,
+            )?,
+            tx: Tx::new(&bar, name, dma, &state, tx_setup, within)?,
             irq,
             waiting: config.waiting,
             bar: bar.clone(),
             state: state.clone(),
+            quirks,
         };
         // From here on dropping the card stops it, whatever fails.
         let mut card = Self {
             pair,
             bar,
+            ports,
             backend,
             config: config.clone(),
             name: model_name,
@@ -193,7 +243,9 @@ impl<B: Backend> E1000<B> {
         self.start_transmit();
         self.throttle_interrupts();
         self.running = true;
-        await_link(self, self.config.link_wait)
+        await_link(self, self.config.link_wait)?;
+        follow_link(&self.bar, self.model.quirks);
+        Ok(())
     }
 
     /// §14.4, and RCTL once only: each write of it makes QEMU's model wait a second before it
@@ -211,7 +263,7 @@ impl<B: Backend> E1000<B> {
         self.bar
             .set(RXCSUM, Rxcsum::new().with_ipofld(true).with_tuofld(true));
         self.bar.set(RDTR, Rdtr::new());
-        if !self.model.is_82544() {
+        if self.model.features.timers {
             self.bar.set(RADV, 0);
         }
         let rctl = Rctl::new()
@@ -230,20 +282,18 @@ impl<B: Backend> E1000<B> {
 
     /// §14.5
     fn start_transmit(&mut self) {
-        let ipgt = if self.model.is_82544() { 8 } else { 10 };
-        self.bar.set(
-            TIPG,
-            Tipg::new().with_ipgt(ipgt).with_ipgr1(8).with_ipgr2(6),
-        );
+        let gap = Tipg::new().with_ipgt(self.model.features.ipgt);
+        self.bar.set(TIPG, gap.with_ipgr1(8).with_ipgr2(6));
         self.bar.set(TIDV, 1);
-        let tctl = Tctl::new().with_psp(true).with_ct(0x0f).with_cold(0x40);
+        let cold = self.model.quirks.cold_for(true);
+        let tctl = Tctl::new().with_psp(true).with_ct(0x0f).with_cold(cold);
         self.bar.set(TCTL, tctl.with_en(true));
         flush(&self.bar);
     }
 
     /// §13.4.18: ITR counts 256 ns.
     fn throttle_interrupts(&self) {
-        if !self.model.is_82544() {
+        if self.model.features.timers {
             let ticks = intel::throttle_ticks(self.config.interrupt_interval);
             self.bar.set(ITR, ticks);
         }
@@ -265,7 +315,13 @@ impl<B: Backend> E1000<B> {
         self.state.stop();
         // A reset clears them.
         self.counters.read(&self.bar, &STATISTICS);
-        let quieted = reset(&self.bar, self.backend.name());
+        let quieted = reset(
+            &self.bar,
+            self.ports.as_ref(),
+            self.backend.name(),
+            self.model.quirks,
+            &self.config,
+        );
         let off = self.backend.command(Command::empty(), Command::BUS_MASTER);
         // A device that is gone reads as one that never ends its reset.
         self.backend.check_present()?;
@@ -280,12 +336,39 @@ impl<B: Backend> E1000<B> {
     }
 }
 
+/// The way to the registers by I/O ports, for a chip that is reset by them. Where there is none the card is
+/// reset by memory: right wherever no bridge makes one write of 64 bits out of two.
+fn ports<B: Backend>(backend: &B, quirks: &Quirks) -> Option<B::Bar> {
+    if !quirks.reset_by_ports {
+        return None;
+    }
+    let ports = backend.map_ports(PORTS);
+    ports
+        .inspect_err(|error| tracing::debug!("{error}; it is reset by memory"))
+        .ok()
+}
+
 /// Quiets the device and resets it, §14.3 and §13.4.1 (RST).
-fn reset<M: Mmio>(bar: &M, device: &str) -> Result<()> {
+fn reset<M: Mmio>(
+    bar: &M,
+    ports: Option<&M>,
+    device: &str,
+    quirks: &Quirks,
+    config: &NicConfig,
+) -> Result<()> {
     quiet(bar);
-    bar.update(CTRL, |ctrl| ctrl.with_rst(true));
-    // The device must not be touched while it resets.
-    std::thread::sleep(SETTLE);
+    // `Quirks::receive_kb`: it counts from the reset on.
+    let receive_kb = quirks.receive_kb_for(config.max_frame);
+    bar.set(PBA, Pba::new().with_rxa(receive_kb));
+    flush(bar);
+    // `Quirks::before_reset`: what is on the bus ends.
+    std::thread::sleep(quirks.before_reset);
+    // `Quirks::reset_by_ports`
+    if !ports.is_some_and(|ports| reset_by_ports(bar, ports)) {
+        bar.update(CTRL, |ctrl| ctrl.with_rst(true));
+        // The device must not be touched while it resets.
+        std::thread::sleep(SETTLE);
+    }
     if !poll_until(RESET_BOUND, || !bar.get(CTRL).rst()) {
         return Err(Error::Timeout {
             device: device.to_owned(),
@@ -294,8 +377,31 @@ fn reset<M: Mmio>(bar: &M, device: &str) -> Result<()> {
             remedy: "power the machine (or the VM) off and on; the device is stuck",
         });
     }
+    // `Quirks::reload`
+    match quirks.reload {
+        Reload::Asked(through) => {
+            bar.update(CTRL_EXT, |ext| ext.with_ee_rst(true));
+            flush(bar);
+            std::thread::sleep(through);
+        }
+        Reload::ByItself(through) | Reload::Told(through) => std::thread::sleep(through),
+    }
     quiet(bar);
     Ok(())
+}
+
+/// Resets the device by its I/O ports, §13.2.2: a register's offset into IOADDR, its value into IODATA.
+/// `false` where that reset nothing: QEMU's model has the ports and ignores them.
+fn reset_by_ports<M: Mmio>(bar: &M, ports: &M) -> bool {
+    const IOADDR: usize = 0;
+    const IODATA: usize = 4;
+    // A reset makes it 0 (§13.4.38), and while the transmitter is off it does nothing.
+    bar.set(TDLEN, 128);
+    let ctrl = bar.get(CTRL).with_rst(true);
+    ports.write32(IOADDR, CTRL.offset() as u32);
+    ports.write32(IODATA, ctrl.into());
+    std::thread::sleep(SETTLE);
+    bar.get(TDLEN) == 0
 }
 
 /// No interrupt, no new DMA; what is under way ends within [`SETTLE`].
@@ -309,7 +415,11 @@ fn quiet<M: Mmio>(bar: &M) {
 }
 
 /// §14.3: link up by auto-negotiation, no flow control.
-fn configure<M: Mmio>(bar: &M, config: &NicConfig) {
+fn configure<M: Mmio>(bar: &M, device: &str, config: &NicConfig) {
+    // In fibre mode there is no PHY.
+    if !bar.get(STATUS).tbimode() && !phy::power_up(bar) {
+        tracing::debug!("{device}: its PHY does not answer");
+    }
     bar.update(CTRL, |ctrl| {
         ctrl.with_slu(true)
             .with_asde(true)
@@ -327,9 +437,18 @@ fn configure<M: Mmio>(bar: &M, config: &NicConfig) {
     bar.set(FCTTV, 0);
 }
 
+/// `Quirks::cold`: as what the link comes up is not known before, and it may come up otherwise again.
+fn follow_link<M: Mmio>(bar: &M, quirks: &Quirks) {
+    let status = bar.get(STATUS);
+    let cold = quirks.cold_for(status.fd() || !status.lu());
+    if bar.get(TCTL).cold() != cold {
+        bar.update(TCTL, |tctl| tctl.with_cold(cold));
+    }
+}
+
 /// From the EEPROM; else what the device loaded into receive address 0 at power-on.
-fn read_mac<M: Mmio>(bar: &M, model: Model) -> Option<Mac> {
-    eeprom::mac(bar, !model.is_82544()).or_else(|| {
+fn read_mac<M: Mmio>(bar: &M, quirks: &Quirks) -> Option<Mac> {
+    eeprom::mac(bar, quirks.eeprom).or_else(|| {
         let high = bar.get(RAH.index(0));
         filter::joined(bar.get(RAL.index(0)), high.rah()).filter(|_| high.av())
     })
@@ -488,7 +607,7 @@ impl<B: Backend> Nic for E1000<B> {
     fn restart(&mut self) -> Result<Vec<Frame>> {
         self.halt()?;
         self.is_reset = false;
-        configure(&self.bar, &self.config);
+        configure(&self.bar, self.backend.name(), &self.config);
         let in_flight = self.pair.tx.restart();
         self.pair.rx.restart();
         if let Err(error) = self.run() {

@@ -3,11 +3,12 @@
 use std::os::fd::{AsFd, BorrowedFd};
 
 use super::regs::{ICR, IMC, IMS, Interrupts};
-use super::{Rx, Tx};
+use super::{Rx, Tx, follow_link};
 use crate::dma::{Frame, Pool};
 use crate::error::Result;
 use crate::irq::Irq;
 use crate::mmio::Mmio;
+use crate::nic::intel::quirks::Quirks;
 use crate::nic::pair::no_interrupt;
 use crate::nic::{QueuePair, Received, Waiting};
 use crate::ring_state::RingState;
@@ -20,6 +21,7 @@ pub(super) struct Pair<M> {
     pub bar: M,
     /// That of all rings of the card.
     pub state: RingState,
+    pub quirks: &'static Quirks,
 }
 
 impl<M> AsFd for Pair<M> {
@@ -83,7 +85,9 @@ impl<M: Mmio> QueuePair for Pair<M> {
         if self.state.is_running() {
             self.bar.set(IMC, Interrupts::from(u32::MAX));
             // Reading ICR clears the causes, which lowers the line; only then may it be unmasked.
-            let _ = self.bar.get(ICR);
+            if self.bar.get(ICR).lsc() {
+                follow_link(&self.bar, self.quirks);
+            }
         }
         self.irq.clear();
         self.irq.unmask()

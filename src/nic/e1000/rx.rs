@@ -66,8 +66,31 @@ pub(super) struct Rx<M> {
     /// The next to lend.
     tail: usize,
     pool: Pool,
+    /// Buffers that the device cannot write whole: never lent.
+    _aside: Vec<DmaBuf>,
     join: Join,
     vlan: bool,
+}
+
+/// A pool with `count` buffers that do not go across a multiple of `boundary`, and those of it that do, or
+/// are too many.
+fn pool_within(
+    dma: &Arc<dyn DmaSpace>,
+    count: usize,
+    boundary: usize,
+) -> Result<(Pool, Vec<DmaBuf>)> {
+    // A buffer goes across each multiple at most, and the pool has no more of those than this.
+    let across = count * 2 * BUFFER / boundary + 2;
+    let pool = Pool::new(dma, count + across, BUFFER)?;
+    let all = std::iter::from_fn(|| pool.take());
+    let goes_across = |buf: &DmaBuf| {
+        let past = buf.iova().0 % boundary as u64;
+        past + BUFFER as u64 > boundary as u64
+    };
+    let (mut aside, mut within): (Vec<_>, Vec<_>) = all.partition(goes_across);
+    assert!(within.len() >= count, "the pool is long enough");
+    aside.extend(within.drain(count..));
+    Ok((pool, aside))
 }
 
 impl<M: Mmio> Rx<M> {
@@ -79,10 +102,16 @@ impl<M: Mmio> Rx<M> {
         dma: &Arc<dyn DmaSpace>,
         len: usize,
         vlan: bool,
+        writes_within: Option<usize>,
     ) -> Result<Self> {
-        let descs = DmaArray::alloc(dma, len)?;
+        // `Quirks::writes_within` (82545EM, erratum 23): the device writes descriptors back ...
+        let descs = DmaArray::alloc_within(dma, len, writes_within)?;
         // As many again as the ring holds, so that the caller may keep some.
-        let pool = Pool::new(dma, 2 * len, BUFFER)?;
+        let (pool, aside) = match writes_within {
+            None => (Pool::new(dma, 2 * len, BUFFER)?, Vec::new()),
+            // ... and fills buffers.
+            Some(boundary) => pool_within(dma, 2 * len, boundary)?,
+        };
         let ring = Self {
             bar: bar.clone(),
             state: state.clone(),
@@ -92,6 +121,7 @@ impl<M: Mmio> Rx<M> {
             head: 0,
             tail: 0,
             pool,
+            _aside: aside,
             join: Join::new(state, LONGEST / BUFFER + 1),
             vlan,
         };

@@ -9,6 +9,7 @@
 
 pub mod desc;
 mod eeprom;
+mod owner;
 mod pair;
 pub mod regs;
 mod rx;
@@ -27,9 +28,10 @@ use self::regs::*;
 use self::rx::Rx;
 use self::split::SplitRing;
 use super::intel::join::{Join, checksum};
+use super::intel::quirks::{I82574L, Quirks, Reload};
 use super::intel::stats::{Counters, OctetRegs, StatRegs};
 use super::intel::tx::{Tx, TxRegs, TxSetup};
-use super::intel::{self, VENDOR, filter, flush};
+use super::intel::{self, VENDOR, filter, flush, phy};
 use super::{
     Known, Link, Mac, Nic, NicConfig, QueuePair, RSS_KEY, Received, RegisterView, RingView, Stats,
     Waiting, await_link, poll_until, read_registers,
@@ -55,14 +57,15 @@ const SETTLE: Duration = Duration::from_millis(1);
 /// How long requests on the bus may still be under way, §10.2.2 (GIO master disable).
 const BUS_BOUND: Duration = Duration::from_millis(100);
 
-const MODELS: &[(Known, ())] = &[
-    (Known::new(VENDOR, 0x10d3, "Intel 82574L"), ()),
-    (Known::new(VENDOR, 0x10f6, "Intel 82574LA"), ()),
+/// The chips that this driver knows, and what each needs besides what the datasheet says.
+const MODELS: &[(Known, &Quirks)] = &[
+    (Known::new(VENDOR, 0x10d3, "Intel 82574L"), &I82574L),
+    (Known::new(VENDOR, 0x10f6, "Intel 82574LA"), &I82574L),
 ];
 
 /// The cards that this driver knows.
 pub fn known() -> impl Iterator<Item = Known> {
-    MODELS.iter().map(|(known, ())| *known)
+    MODELS.iter().map(|(known, _)| *known)
 }
 
 /// §10.2.7. Not RNBC: those frames waited in the FIFO, or are in MPC, too.
@@ -160,6 +163,7 @@ pub struct E1000e<B: Backend> {
     backend: B,
     config: NicConfig,
     model: &'static str,
+    quirks: &'static Quirks,
     signal: Signal,
     mac: Mac,
     counters: Counters,
@@ -180,7 +184,7 @@ impl<B: Backend> E1000e<B> {
     /// there is no MSI-X.
     pub fn start(backend: B, config: &NicConfig) -> Result<Self> {
         backend.check_present()?;
-        let (model, ()) = intel::model_of(&backend, MODELS)?;
+        let (model, quirks) = intel::model_of(&backend, MODELS)?;
         intel::check_config(config, MAX_FRAME)?;
         if !(1..=QUEUES).contains(&config.queues) {
             return Err(Error::Usage(format!(
@@ -190,13 +194,17 @@ impl<B: Backend> E1000e<B> {
         }
         let bar = backend.map_bar(0)?;
         backend.command(Command::MEMORY, Command::BUS_MASTER)?;
-        reset(&bar, backend.name())?;
-        let mac = read_mac(&bar).ok_or_else(|| Error::NotOffered {
-            device: backend.name().to_owned(),
-            what: "no Ethernet address: neither its EEPROM nor its receive address 0 holds one"
-                .to_owned(),
-        })?;
-        configure(&bar, config);
+        if quirks.no_aspm {
+            forbid_aspm(&backend)?;
+        }
+        reset(&bar, backend.name(), quirks, config)?;
+        let mac =
+            owner::with_mdio(&bar, quirks, || read_mac(&bar)).ok_or_else(|| Error::NotOffered {
+                device: backend.name().to_owned(),
+                what: "no Ethernet address: neither its EEPROM nor its receive address 0 holds one"
+                    .to_owned(),
+            })?;
+        configure(&bar, backend.name(), quirks, config);
 
         let (signal, irqs) = interrupts(&backend, config)?;
         // The receiver and the transmitter are everybody's: both pairs stop together.
@@ -205,7 +213,7 @@ impl<B: Backend> E1000e<B> {
         let mut pairs = Vec::with_capacity(config.queues);
         for (index, (irq, causes)) in irqs.into_iter().enumerate() {
             pairs.push(Pair {
-                tx: transmit_ring(&backend, &bar, &state, config, index)?,
+                tx: transmit_ring(&backend, &bar, &state, config, quirks, index)?,
                 rx: receive_ring(&backend, &bar, &state, config, index)?,
                 irq,
                 causes,
@@ -221,6 +229,7 @@ impl<B: Backend> E1000e<B> {
             backend,
             config: config.clone(),
             model,
+            quirks,
             signal,
             mac,
             counters: Counters::default(),
@@ -393,7 +402,7 @@ impl<B: Backend> E1000e<B> {
         let tctl = Tctl::new()
             .with_psp(true)
             .with_ct(0x0f)
-            .with_cold(0x3f)
+            .with_cold(self.quirks.cold_for(true))
             .with_mulr(true);
         self.bar.set(TCTL, tctl.with_en(true));
         flush(&self.bar);
@@ -413,7 +422,8 @@ impl<B: Backend> E1000e<B> {
         self.state.stop();
         // A reset clears them.
         self.counters.read(&self.bar, &STATISTICS);
-        let quieted = reset(&self.bar, self.backend.name());
+        let name = self.backend.name();
+        let quieted = reset(&self.bar, name, self.quirks, &self.config);
         let off = self.backend.command(Command::empty(), Command::BUS_MASTER);
         // A device that is gone reads as one that never ends its reset.
         self.backend.check_present()?;
@@ -466,12 +476,14 @@ fn transmit_ring<B: Backend>(
     bar: &B::Bar,
     state: &RingState,
     config: &NicConfig,
+    quirks: &Quirks,
     pair: usize,
 ) -> Result<Tx<B::Bar>> {
     let setup = TxSetup {
         regs: tx_regs(pair),
         pair,
         len: config.tx_ring,
+        min_frame: MIN_FRAME,
         max_frame: MAX_FRAME,
         max_payload: MAX_PAYLOAD,
         // The device could not tell, since the bus cuts its requests there anyway. But QEMU's model
@@ -483,8 +495,10 @@ fn transmit_ring<B: Backend>(
         vlan: config.vlan_offload,
         cuts_ipv6: true,
         space: backend.dma().id(),
+        quirks: quirks.transmit(false),
     };
-    Tx::new(bar, backend.name(), backend.dma(), state, setup)
+    let within = quirks.writes_within;
+    Tx::new(bar, backend.name(), backend.dma(), state, setup, within)
 }
 
 fn receive_ring<B: Backend>(
@@ -502,18 +516,41 @@ fn receive_ring<B: Backend>(
     })
 }
 
+/// `Quirks::no_aspm`: the link shall not sleep. Where it cannot be told so, people are.
+fn forbid_aspm(backend: &impl Backend) -> Result<()> {
+    let on = backend.disable_aspm()?;
+    if !on.is_empty() {
+        let name = backend.name();
+        tracing::warn!(
+            "{name}: ASPM {on} of its link is on, with which an 82574 loses completions and hangs\n  \
+             try: as root, echo 0 | tee /sys/bus/pci/devices/{name}/link/l?_aspm; \
+             or start the kernel with pcie_aspm=off"
+        );
+    }
+    Ok(())
+}
+
 /// Quiets the device and resets it, §4.6.3 and §10.2.2 (RST). A request that is on the bus when it is
 /// reset would never be answered, so none may be; a device that does not say so is reset all the
 /// same.
-fn reset<M: Mmio>(bar: &M, device: &str) -> Result<()> {
+fn reset<M: Mmio>(bar: &M, device: &str, quirks: &Quirks, config: &NicConfig) -> Result<()> {
     quiet(bar);
     bar.update(CTRL, |ctrl| ctrl.with_gio_master_disable(true));
     if !poll_until(BUS_BOUND, || !bar.get(STATUS).gio_master_en()) {
         tracing::debug!("{device}: requests on the bus are still under way");
     }
-    bar.update(CTRL, |ctrl| ctrl.with_rst(true));
-    // The device must not be touched while it resets.
-    std::thread::sleep(SETTLE);
+    // `Quirks::receive_kb`: it counts from the reset on.
+    let receive_kb = quirks.receive_kb_for(config.max_frame);
+    bar.set(PBA, Pba::new().with_rxa(receive_kb.into()));
+    flush(bar);
+    // `Quirks::before_reset`: what is on the bus ends.
+    std::thread::sleep(quirks.before_reset);
+    // `Quirks::mdio_owner`
+    owner::with_mdio(bar, quirks, || {
+        bar.update(CTRL, |ctrl| ctrl.with_rst(true));
+        // The device must not be touched while it resets.
+        std::thread::sleep(SETTLE);
+    });
     if !poll_until(RESET_BOUND, || !bar.get(CTRL).rst()) {
         return Err(Error::Timeout {
             device: device.to_owned(),
@@ -525,6 +562,10 @@ fn reset<M: Mmio>(bar: &M, device: &str) -> Result<()> {
     if !eeprom::await_auto_read(bar) {
         tracing::debug!("{device}: it has not read its EEPROM");
     }
+    // `Quirks::reload`: the PHY is configured from it now.
+    let (Reload::Told(through) | Reload::ByItself(through) | Reload::Asked(through)) =
+        quirks.reload;
+    std::thread::sleep(through);
     quiet(bar);
     Ok(())
 }
@@ -541,9 +582,13 @@ fn quiet<M: Mmio>(bar: &M) {
 
 /// §4.6.4: link up by auto-negotiation, no flow control; and what Intel's own drivers set in every
 /// 82574.
-fn configure<M: Mmio>(bar: &M, config: &NicConfig) {
+fn configure<M: Mmio>(bar: &M, device: &str, quirks: &Quirks, config: &NicConfig) {
+    if !owner::with_mdio(bar, quirks, || phy::power_up(bar)) {
+        tracing::debug!("{device}: its PHY does not answer");
+    }
     bar.update(CTRL, |ctrl| {
         ctrl.with_gio_master_disable(false)
+            .with_bit29(false)
             .with_slu(true)
             .with_asde(true)
             .with_frcspd(false)
@@ -558,7 +603,9 @@ fn configure<M: Mmio>(bar: &M, config: &NicConfig) {
             .with_tx_ls(false)
             .with_drv_load(true)
     });
-    bar.update(GCR, |gcr| gcr.with_bit22(true));
+    bar.update(GCR, |gcr| {
+        gcr.with_bit22(true).with_l1_act_without_l0s_rx(true)
+    });
     bar.update(GCR2, |gcr2| gcr2.with_bit0(true));
     bar.set(VET, 0x8100);
     bar.set(FCAL, 0);
@@ -727,7 +774,8 @@ impl<B: Backend> Nic for E1000e<B> {
     fn restart(&mut self) -> Result<Vec<Frame>> {
         self.halt()?;
         self.is_reset = false;
-        configure(&self.bar, &self.config);
+        let name = self.backend.name();
+        configure(&self.bar, name, self.quirks, &self.config);
         let mut in_flight = Vec::new();
         for pair in &mut self.pairs {
             in_flight.extend(pair.tx.restart());

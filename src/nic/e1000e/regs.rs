@@ -37,6 +37,8 @@ crate::registers! {
     VET: u32, ReadWrite, 0x0038, "10.2.2";
     /// flow control transmit timer, in slots of 64 byte times
     FCTTV: u32, ReadWrite, 0x0170, "10.2.2";
+    /// who owns the MDIO lines and the EEPROM
+    EXTCNF_CTRL: ExtcnfCtrl, ReadWrite, 0x0f00, "10.2.2";
     /// packet buffer allocation
     PBA: Pba, ReadWrite, 0x1000, "10.2.2";
 
@@ -295,7 +297,8 @@ pub struct Ctrl {
     pub rfce: bool,
     /// Transmit flow control
     pub tfce: bool,
-    __: bool,
+    /// Reserved: cleared by Intel's own drivers
+    pub bit29: bool,
     /// VLAN mode: strip and insert tags
     pub vme: bool,
     /// PHY reset
@@ -436,6 +439,19 @@ pub struct Mdic {
     __: bool,
 }
 
+/// Extended configuration control, §10.2.2
+#[bitfield(u32)]
+pub struct ExtcnfCtrl {
+    #[bits(5)]
+    __: u8,
+    /// MDIO and EEPROM are software's; reads 0 while they are not
+    pub mdio_sw_ownership: bool,
+    /// ... hardware's
+    pub mdio_hw_ownership: bool,
+    #[bits(25)]
+    __: u32,
+}
+
 /// Packet buffer allocation, §10.2.2; takes effect at a reset
 #[bitfield(u32)]
 pub struct Pba {
@@ -452,8 +468,12 @@ pub struct Gcr {
     __: u32,
     /// Set by Intel's own drivers
     pub bit22: bool,
-    #[bits(9)]
-    __: u16,
+    #[bits(4)]
+    __: u8,
+    /// L1 is entered though the receiver is not in L0s; set by Intel's own drivers
+    pub l1_act_without_l0s_rx: bool,
+    #[bits(4)]
+    __: u8,
 }
 
 /// PCIe control 2, §10.2.3
@@ -875,6 +895,15 @@ mod tests {
         assert_eq!(
             Ctrl::new().with_rst(true).with_vme(true).into_bits(),
             0x4400_0000
+        );
+        assert_eq!(Ctrl::new().with_bit29(true).into_bits(), 1 << 29);
+        assert_eq!(
+            ExtcnfCtrl::new().with_mdio_sw_ownership(true).into_bits(),
+            0x20
+        );
+        assert_eq!(
+            Gcr::new().with_l1_act_without_l0s_rx(true).into_bits(),
+            0x0800_0000
         );
         assert_eq!(Status::new().with_gio_master_en(true).into_bits(), 1 << 19);
         assert_eq!(Eec::new().with_auto_rd(true).into_bits(), 0x200);

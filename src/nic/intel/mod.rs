@@ -4,10 +4,13 @@
 //! EEPROM's content, the filter tables, and how received buffers become frames. A card's own folder has
 //! its own registers, with the sections of its own datasheet, and hands those that this part needs over.
 
+mod cut;
 pub mod desc;
 pub(in crate::nic) mod eeprom;
 pub(in crate::nic) mod filter;
 pub(in crate::nic) mod join;
+pub(in crate::nic) mod phy;
+pub(in crate::nic) mod quirks;
 pub(in crate::nic) mod stats;
 pub(in crate::nic) mod tx;
 
@@ -78,7 +81,8 @@ pub(in crate::nic) fn limit<M: Mmio>(
     }
     let pool = Pool::new(dma, 1, LIMIT_BUFFER).map_err(|error| (None, error))?;
     let mut buf = pool.take().expect("a fresh pool has a buffer");
-    let mut content = vec![0; len];
+    // A shorter one leaves padded in any case.
+    let mut content = vec![0; len.max(tx.shortest())];
     // To an address that nobody has (locally administered): no receiver shall be kept busy.
     content[..6].copy_from_slice(&[2, 0, 0, 0, 0, 0]);
     content[6..12].copy_from_slice(&mac.0);

@@ -8,9 +8,12 @@
 use std::collections::VecDeque;
 use std::ops::Range;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use super::cut::{Cut, HeaderSlot, Zeros, headers_of, high_end, page_shift};
 use super::desc::{ContextOffsets, ContextTx, DataTx, LegacyTx, TxDesc, describe_tx};
+use super::quirks::{SHORTEST_ON_THE_WIRE, TxQuirks};
 use crate::barrier::dma_wmb;
 use crate::dma::{DmaArray, DmaSpace, Frame, Offload, OffloadFlags, Segment, SpaceId};
 use crate::error::{Error, Result};
@@ -19,12 +22,10 @@ use crate::nic::sums::{clear_ipv4, sum_pseudo};
 use crate::nic::{Marks, NO_IPV6_CHECKSUM, Owner, RingView, SlotView, foreign_memory, poll_until};
 use crate::ring_state::RingState;
 
-/// Shortest packet that the device takes, in bytes before padding, §3.3.3.
+/// Shortest packet that the device takes and pads, in bytes, §3.3.3.
 pub const MIN_FRAME: usize = 17;
 /// Longest buffer that a legacy descriptor takes, in bytes, §3.3.3.
 pub(in crate::nic) const MAX_BUFFER: usize = 16_288;
-/// Bytes a descriptor takes when a longer segment is cut; a power of two below [`MAX_BUFFER`].
-const DESC_BYTES: usize = 8192;
 /// Longest payload of one segmentation that a descriptor can say: PAYLEN has 20 bits, §3.3.6.
 pub(in crate::nic) const MAX_PAYLEN: usize = (1 << 20) - 1;
 
@@ -49,6 +50,8 @@ pub(in crate::nic) struct TxSetup {
     pub pair: usize,
     /// Descriptors: a power of two, 8 to 4096.
     pub len: usize,
+    /// Shortest frame, in bytes.
+    pub min_frame: usize,
     /// Longest frame, in bytes; at most [`MAX_BUFFER`].
     pub max_frame: usize,
     /// Longest payload that is cut into segments, in bytes; at most [`MAX_PAYLEN`].
@@ -63,6 +66,20 @@ pub(in crate::nic) struct TxSetup {
     pub cuts_ipv6: bool,
     /// The space that the device's IOVAs belong to.
     pub space: SpaceId,
+    /// What the chip needs of its descriptors.
+    pub quirks: TxQuirks,
+}
+
+impl TxSetup {
+    /// Longest frame that may go as it lies, in one legacy descriptor; 0 where none may.
+    fn longest_plain(&self) -> usize {
+        match self.quirks.ends_high {
+            // `Quirks::pcix_end`: where each ends must be looked at.
+            true => 0,
+            // `Quirks::pcix_first`
+            false => self.max_frame.min(self.quirks.first),
+        }
+    }
 }
 
 /// Why a frame was not taken; it is given back.
@@ -148,17 +165,29 @@ pub(in crate::nic) struct Tx<M> {
     /// The context that the device holds for frames without segmentation.
     context: Offload,
     in_flight: usize,
+    /// Longest frame that goes as it lies, now: [`TxSetup::longest_plain`], or 0 after a frame that the card
+    /// cuts ([`TxQuirks::early_report_after`]). So the one comparison of the fast path does for
+    /// every erratum.
+    plain_max: usize,
+    /// Was the last frame one that the card cuts?
+    after_tso: bool,
+    /// What short frames are padded with ([`TxQuirks::pads_badly`]); nobody ever writes it.
+    zeros: Option<DmaArray<Zeros>>,
+    /// For the headers that start at each descriptor ([`TxQuirks::ends_high`]).
+    headers: Option<DmaArray<HeaderSlot>>,
     setup: TxSetup,
 }
 
 impl<M: Mmio> Tx<M> {
-    /// A ring, and the device told of it: §14.5. The transmitter must be off.
+    /// A ring, and the device told of it: §14.5. The transmitter must be off. Descriptors are written back,
+    /// so they lie as `writes_within` ([`Quirks`](super::quirks::Quirks)) says.
     pub(in crate::nic) fn new(
         bar: &M,
         device: &str,
         dma: &Arc<dyn DmaSpace>,
         state: &RingState,
         setup: TxSetup,
+        writes_within: Option<usize>,
     ) -> Result<Self> {
         assert!(setup.max_frame <= MAX_BUFFER && setup.max_payload <= MAX_PAYLEN);
         let len = setup.len;
@@ -166,7 +195,8 @@ impl<M: Mmio> Tx<M> {
             bar: bar.clone(),
             device: device.to_owned(),
             state: state.clone(),
-            descs: DmaArray::alloc(dma, len)?,
+            // `Quirks::writes_within` (82545EM, erratum 23): DD is written back.
+            descs: DmaArray::alloc_within(dma, len, writes_within)?,
             frames: (0..len).map(|_| None).collect(),
             mask: len - 1,
             head: 0,
@@ -175,6 +205,16 @@ impl<M: Mmio> Tx<M> {
             reports: VecDeque::with_capacity(len),
             context: Offload::NONE,
             in_flight: 0,
+            plain_max: setup.longest_plain(),
+            after_tso: false,
+            zeros: match setup.quirks.pads_badly {
+                true => Some(DmaArray::alloc(dma, 1)?),
+                false => None,
+            },
+            headers: match setup.quirks.ends_high {
+                true => Some(DmaArray::alloc(dma, len)?),
+                false => None,
+            },
             setup,
         };
         ring.tell_device();
@@ -202,6 +242,7 @@ impl<M: Mmio> Tx<M> {
         (self.head, self.tail, self.rung, self.in_flight) = (0, 0, 0, 0);
         self.reports.clear();
         self.context = Offload::NONE;
+        self.followed_by_any();
         self.tell_device();
         in_flight
     }
@@ -228,7 +269,7 @@ impl<M: Mmio> Tx<M> {
     /// As [`TxRing::push`], into a ring that runs.
     #[inline]
     fn push(&mut self, frame: Frame) -> Result<(), PushError> {
-        match plain(&frame, &self.setup) {
+        match plain(&frame, &self.setup, self.plain_max) {
             Some(_) if self.room() == 0 => Err(PushError::Full(frame)),
             Some((iova, word)) => {
                 self.descs[self.tail].post(iova, word);
@@ -260,10 +301,10 @@ impl<M: Mmio> Tx<M> {
     fn push_stretch(&mut self, frames: &mut Vec<Frame>) -> usize {
         let most = self.room().min(self.descs.len() - self.tail);
         let most = most.min(frames.len());
-        let setup = self.setup;
+        let (setup, longest) = (self.setup, self.plain_max);
         let free = &self.descs[self.tail..][..most];
         let posted = frames[..most].iter().zip(free).take_while(|(frame, desc)| {
-            let plain = plain(frame, &setup);
+            let plain = plain(frame, &setup, longest);
             if let Some((iova, word)) = plain {
                 desc.post(iova, word);
             }
@@ -342,7 +383,8 @@ impl<M: Mmio> Tx<M> {
         let known = self.setup.keeps_context && without_vlan == self.context;
         let fresh_context = tso || (checksums && !known);
 
-        let pieces = self.pieces(&frame);
+        let cut = Cut::of(&frame, &self.setup, self.after_tso);
+        let pieces = cut.pieces(&frame, 0, 0).count();
         let needed = pieces + usize::from(fresh_context);
         if needed > self.mask {
             let error = self.not_offered(format!(
@@ -375,9 +417,9 @@ impl<M: Mmio> Tx<M> {
             )
             .with_vle(offload.flags.contains(OffloadFlags::VLAN))
             .with_special(offload.vlan);
-        let setup = self.setup;
-        let each = frame.segments().flat_map(|one| pieces_of(one, &setup));
-        for (nth, (iova, len)) in each.enumerate() {
+        let headers = self.move_headers(&frame, cut.moved);
+        let zeros = self.zeros.as_ref().map_or(0, |zeros| zeros.iova(0).0);
+        for (nth, (iova, len)) in cut.pieces(&frame, headers, zeros).enumerate() {
             let last = nth + 1 == pieces;
             let word = word.with_dtalen(len as u32).with_eop(last);
             self.descs[self.tail].post(iova, word.into());
@@ -386,7 +428,30 @@ impl<M: Mmio> Tx<M> {
             }
         }
         self.keep(frame);
+        match tso && self.setup.quirks.early_report_after {
+            true => (self.after_tso, self.plain_max) = (true, 0),
+            false => self.followed_by_any(),
+        }
         Ok(())
+    }
+
+    /// The next frame may go as it lies.
+    fn followed_by_any(&mut self) {
+        (self.after_tso, self.plain_max) = (false, self.setup.longest_plain());
+    }
+
+    /// Copies the first `len` bytes of `frame` to where they may lie; gives the IOVA.
+    fn move_headers(&self, frame: &Frame, len: usize) -> u64 {
+        let Some(slots) = self.headers.as_ref().filter(|_| len > 0) else {
+            return 0;
+        };
+        let start = high_end(len);
+        for (offset, byte) in slots[self.tail][start..start + len].iter().enumerate() {
+            // `check` saw that they are in a buffer.
+            let [value] = frame.first().array(offset).unwrap_or_default();
+            byte.store(value, Ordering::Relaxed);
+        }
+        slots.iova(self.tail).0 + start as u64
     }
 
     /// Can the device do this at all?
@@ -396,8 +461,7 @@ impl<M: Mmio> Tx<M> {
         }
         let (offload, length) = (frame.offload(), frame.len());
         let flags = offload.flags;
-        let headers =
-            usize::from(offload.l2_len) + usize::from(offload.l3_len) + usize::from(offload.l4_len);
+        let headers = headers_of(offload);
         if flags.contains(OffloadFlags::VLAN) && !self.setup.vlan {
             return Err(
                 self.not_offered("insert VLAN tags: it was started without vlan_offload".into())
@@ -438,6 +502,14 @@ impl<M: Mmio> Tx<M> {
                     offload.mss
                 )));
             }
+            // `TxQuirks::four_segments`: one descriptor holds the headers, and no more than that.
+            let least = headers.div_ceil(4);
+            if self.setup.quirks.four_segments && usize::from(offload.mss) < least {
+                return Err(self.not_offered(format!(
+                    "segment with {headers} bytes of headers and an mss of {}: it takes at least {least}",
+                    offload.mss
+                )));
+            }
             let (piece, longest) = (headers + usize::from(offload.mss), self.setup.max_frame);
             if piece > longest {
                 return Err(self.bad_length(piece, headers + 1, longest));
@@ -453,9 +525,9 @@ impl<M: Mmio> Tx<M> {
                 "checksum {headers} bytes of headers in a frame of {length}"
             )));
         }
-        let max_frame = self.setup.max_frame;
-        if !(MIN_FRAME..=max_frame).contains(&length) {
-            return Err(self.bad_length(length, MIN_FRAME, max_frame));
+        let (min_frame, max_frame) = (self.setup.min_frame, self.setup.max_frame);
+        if !(min_frame..=max_frame).contains(&length) {
+            return Err(self.bad_length(length, min_frame, max_frame));
         }
         Ok(())
     }
@@ -562,12 +634,6 @@ impl<M: Mmio> Tx<M> {
         self.in_flight -= done.len() - before;
     }
 
-    /// Descriptors that the segments of `frame` take.
-    fn pieces(&self, frame: &Frame) -> usize {
-        let each = frame.segments();
-        each.map(|one| pieces_of(one, &self.setup).count()).sum()
-    }
-
     /// How many of `frames`, from the front, the ring has room for.
     #[inline]
     fn fitting(&self, frames: &[Frame]) -> usize {
@@ -576,15 +642,17 @@ impl<M: Mmio> Tx<M> {
         let most = frames.len().min(room);
         if frames[..most]
             .iter()
-            .all(|frame| plain(frame, &self.setup).is_some())
+            .all(|frame| plain(frame, &self.setup, self.plain_max).is_some())
         {
             return most;
         }
-        let mut left = room;
+        let (mut left, mut after_tso) = (room, self.after_tso);
         frames
             .iter()
             .take_while(|frame| {
-                let needed = self.pieces(frame) + usize::from(!frame.offload().is_none());
+                let pieces = Cut::of(frame, &self.setup, after_tso).pieces(frame, 0, 0);
+                let needed = pieces.count() + usize::from(!frame.offload().is_none());
+                after_tso = frame.offload().flags.contains(OffloadFlags::TSO);
                 let fits = needed <= left;
                 left = left.saturating_sub(needed);
                 // A frame that never fits goes to `push`, which says so.
@@ -598,7 +666,8 @@ impl<M: Mmio> Tx<M> {
     ///
     /// # Errors
     /// [`Error::Usage`] where frames are in flight or `batch` is not a power of two up to half the
-    /// ring; [`Error::Timeout`] where the device does not report.
+    /// ring; [`Error::NotOffered`] where the frame needs more than one descriptor; [`Error::Timeout`]
+    /// where the device does not report.
     pub(in crate::nic) fn limit(
         &mut self,
         segment: &Segment,
@@ -611,6 +680,13 @@ impl<M: Mmio> Tx<M> {
                 "a batch of {batch} does not go with a ring of {}: \
                  it must be a power of two, at most half of the ring",
                 self.descs.len()
+            )));
+        }
+        let longest = self.setup.longest_plain();
+        if segment.len() > longest {
+            return Err(self.not_offered(format!(
+                "be measured with {} bytes in one descriptor: on its bus it takes up to {longest}",
+                segment.len()
             )));
         }
         let word = LegacyTx::new()
@@ -663,6 +739,16 @@ impl<M: Mmio> Tx<M> {
         let in_flight = self.frames.iter_mut().filter_map(Option::take);
         in_flight.for_each(Frame::quarantine);
         self.descs.quarantine();
+        self.zeros.iter_mut().for_each(DmaArray::quarantine);
+        self.headers.iter_mut().for_each(DmaArray::quarantine);
+    }
+
+    /// Shortest frame that can be sent as it lies: what is shorter is padded by software, or by the device.
+    pub(in crate::nic) fn shortest(&self) -> usize {
+        match self.setup.quirks.pads_badly {
+            true => SHORTEST_ON_THE_WIRE,
+            false => MIN_FRAME,
+        }
     }
 
     /// The ring, to be shown.
@@ -726,38 +812,17 @@ fn prepare_cut(first: &mut Segment, offload: Offload) {
     sum_pseudo(first, offload, 0);
 }
 
-/// Both words of the descriptor of a plain frame: one segment of the ring's space and of a length that the
-/// device takes, with nothing to do to it.
+/// Both words of the descriptor of a plain frame: one segment of the ring's space and of a length that
+/// needs no padding and is at most `longest`, with nothing to do to it. Shorter ones go the slow way on every
+/// chip, so that the least is a constant.
 #[inline]
-fn plain(frame: &Frame, setup: &TxSetup) -> Option<(u64, u64)> {
+fn plain(frame: &Frame, setup: &TxSetup, longest: usize) -> Option<(u64, u64)> {
     const WHOLE: u64 = LegacyTx::new().with_eop(true).with_ifcs(true).into_bits();
     let segment = frame.plain(setup.space)?;
     let (iova, len) = (segment.iova().0, segment.len());
-    let fits = (MIN_FRAME..=setup.max_frame).contains(&len)
-        && (iova ^ (iova + len as u64 - 1)) >> boundary(segment, setup) == 0;
+    let fits = (SHORTEST_ON_THE_WIRE..=longest).contains(&len)
+        && (iova ^ (iova + len as u64 - 1)) >> page_shift(segment, setup.within_page) == 0;
     fits.then_some((iova, WHOLE | len as u64))
-}
-
-/// A descriptor's buffer does not go across a multiple of 2 to the power of this.
-#[inline]
-fn boundary(segment: &Segment, setup: &TxSetup) -> u32 {
-    match setup.within_page {
-        true => segment.page_shift(),
-        false => u64::BITS - 1,
-    }
-}
-
-/// A segment cut into what one descriptor takes: address and length.
-fn pieces_of(segment: &Segment, setup: &TxSetup) -> impl Iterator<Item = (u64, usize)> + use<> {
-    let (mut iova, mut left) = (segment.iova().0, segment.len());
-    let boundary = 1u64 << boundary(segment, setup);
-    std::iter::from_fn(move || {
-        let room = boundary - (iova & (boundary - 1));
-        let len = left.min(DESC_BYTES).min(room as usize);
-        let piece = (len > 0).then_some((iova, len));
-        (iova, left) = (iova + len as u64, left - len);
-        piece
-    })
 }
 
 /// The segment that holds `iova`, as both sides see it.

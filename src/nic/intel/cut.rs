@@ -1,0 +1,148 @@
+//! A frame cut into what one transmit descriptor takes: by length, by place, and by what the chip's
+//! errata ask for ([`TxQuirks`](super::quirks::TxQuirks)).
+
+use std::sync::atomic::AtomicU8;
+
+use super::quirks::SHORTEST_ON_THE_WIRE;
+use super::tx::TxSetup;
+use crate::dma::{Frame, Offload, OffloadFlags, Segment};
+
+/// Bytes a descriptor takes when a longer segment is cut; a power of two below
+/// [`MAX_BUFFER`](super::tx::MAX_BUFFER).
+const DESC_BYTES: usize = 8192;
+
+/// Bytes of a descriptor of its own at a frame's end ([`TxQuirks::early_report`](super::quirks::TxQuirks::early_report)).
+const SENTINEL: usize = 4;
+
+/// What frames are padded with.
+pub(super) type Zeros = [AtomicU8; 64];
+const _: () = assert!(size_of::<Zeros>() >= SHORTEST_ON_THE_WIRE + 4);
+
+/// Where the headers of one frame go whose own place does not do
+/// ([`TxQuirks::ends_high`](super::quirks::TxQuirks::ends_high)): 255 bytes at most, 4 before them.
+pub(super) type HeaderSlot = [AtomicU8; 264];
+
+/// How a frame is cut.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Cut {
+    within_page: bool,
+    /// Most bytes of a descriptor, and of the first.
+    most: usize,
+    first: usize,
+    /// The last bytes have a descriptor of their own.
+    sentinel: bool,
+    ends_high: bool,
+    /// Zeros that follow the frame.
+    pub pad: usize,
+    /// Bytes of headers that must be in one descriptor, and are not where they lie.
+    pub moved: usize,
+}
+
+impl Cut {
+    /// For `frame`, the first after one that the card cut into segments, or not.
+    pub fn of(frame: &Frame, setup: &TxSetup, after_tso: bool) -> Self {
+        let (offload, quirks) = (frame.offload(), setup.quirks);
+        let tso = offload.flags.contains(OffloadFlags::TSO);
+        let length = frame.len();
+        let mut cut = Self {
+            within_page: setup.within_page,
+            // `TxQuirks::four_segments`: a longer buffer overruns the FIFO.
+            most: match tso && quirks.four_segments {
+                true => DESC_BYTES.min(4 * usize::from(offload.mss)),
+                false => DESC_BYTES,
+            },
+            // `Quirks::pcix_first`: a longer first descriptor hangs the card.
+            first: quirks.first,
+            // `TxQuirks::early_report`, `early_report_after`: else DD comes before the data is read.
+            sentinel: match tso {
+                true => quirks.early_report,
+                false => quirks.early_report_after && after_tso,
+            },
+            ends_high: quirks.ends_high,
+            // `TxQuirks::pads_badly`: the zeros are the ring's own. What lies behind the frame in its
+            // buffer is nobody else's business, and a file's page has no room.
+            pad: match quirks.pads_badly && !tso {
+                true => SHORTEST_ON_THE_WIRE.saturating_sub(length),
+                false => 0,
+            },
+            moved: 0,
+        };
+        // Headers in parts are not supported, §3.5.6; here `TxQuirks::ends_high` would cut them.
+        if tso && cut.ends_high {
+            let headers = headers_of(offload);
+            let whole = cut.pieces(frame, 0, 0).next();
+            cut.moved = match whole.is_some_and(|(_, len)| len >= headers) {
+                true => 0,
+                false => headers,
+            };
+        }
+        cut
+    }
+
+    /// Address and length for each descriptor; `headers` and `zeros` are where the moved headers and the
+    /// padding are.
+    pub fn pieces<'a>(
+        self,
+        frame: &'a Frame,
+        headers: u64,
+        zeros: u64,
+    ) -> impl Iterator<Item = (u64, usize)> + use<'a> {
+        let total = frame.len();
+        let (mut moved, mut skip) = (self.moved, self.moved);
+        let mut pad = self.pad;
+        let mut segments = frame.segments();
+        let (mut iova, mut left, mut boundary) = (0, 0, 1);
+        let mut taken = 0;
+        std::iter::from_fn(move || {
+            if moved > 0 {
+                taken = std::mem::take(&mut moved);
+                return Some((headers, taken));
+            }
+            while left == 0 {
+                let Some(segment) = segments.next() else {
+                    let pad = std::mem::take(&mut pad);
+                    return (pad > 0).then_some((zeros + high_end(pad) as u64, pad));
+                };
+                let past = skip.min(segment.len());
+                skip -= past;
+                (iova, left) = (segment.iova().0 + past as u64, segment.len() - past);
+                boundary = 1u64 << page_shift(segment, self.within_page);
+            }
+            let room = boundary - (iova & (boundary - 1));
+            let mut len = left.min(self.most).min(room as usize);
+            if taken == 0 {
+                len = len.min(self.first);
+            }
+            if self.sentinel && taken + len == total && len > 2 * SENTINEL {
+                len -= SENTINEL;
+            }
+            // `Quirks::pcix_end`: 4 bytes less end in the upper half of 8 aligned ones.
+            if self.ends_high && len > 4 && (iova + len as u64 - 1) & 4 == 0 {
+                len -= 4;
+            }
+            let piece = (iova, len);
+            (iova, left, taken) = (iova + len as u64, left - len, taken + len);
+            Some(piece)
+        })
+    }
+}
+
+/// Bytes of all headers.
+pub(super) fn headers_of(offload: Offload) -> usize {
+    usize::from(offload.l2_len) + usize::from(offload.l3_len) + usize::from(offload.l4_len)
+}
+
+/// A descriptor's buffer does not go across a multiple of 2 to the power of this.
+#[inline]
+pub(super) fn page_shift(segment: &Segment, within_page: bool) -> u32 {
+    match within_page {
+        true => segment.page_shift(),
+        false => u64::BITS - 1,
+    }
+}
+
+/// Where `len` bytes begin in a slot whose address is a multiple of 8, so that the last lies in the upper
+/// half of 8 aligned bytes (`Quirks::pcix_end`): 4 bytes past its start at most.
+pub(super) fn high_end(len: usize) -> usize {
+    if len.wrapping_sub(1) & 4 == 0 { 4 } else { 0 }
+}
