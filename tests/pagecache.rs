@@ -2,6 +2,8 @@
 //! our code: python's own `mincore`, `fincore` of util-linux, and what was written where.
 #![cfg(feature = "cli")]
 
+#[path = "pagecache/backing.rs"]
+mod backing;
 mod common;
 
 use std::fs::File;
@@ -16,8 +18,8 @@ use std::time::Duration;
 
 use pinwire::Error;
 use pinwire::pagecache::{
-    Counts, How, Look, Span, Witness, evict, look, page_bytes, read_ahead, residency, sync, touch,
-    warm,
+    Backing, Counts, How, Look, Span, Witness, evict, look, page_bytes, read_ahead, residency,
+    sync, touch, warm,
 };
 use proptest::prelude::*;
 use serde_json::Value;

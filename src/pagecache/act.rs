@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use rustix::fs::Advice as FileAdvice;
 
+use super::backing::is_stacked;
 use super::counts::Counts;
 use super::look::residency;
 use super::span::Span;
@@ -79,7 +80,7 @@ pub fn warm(file: &File, span: Span, stop: &AtomicBool) -> Result<Counts> {
 
 /// Writes what is dirty to the disk, and waits: all of a file with what is needed to find it again
 /// (`fdatasync`), or the pages of a part (`sync_file_range`, which leaves the disk's own cache alone and
-/// so promises nothing for when the power goes).
+/// so promises nothing for when the power goes; all of a file whose pages are another's, as in an overlay).
 ///
 /// # Errors
 /// Where writing fails: a full disk, a broken one.
@@ -87,6 +88,8 @@ pub fn sync(file: &File, part: Option<Span>) -> Result<()> {
     match part {
         None => rustix::fs::fdatasync(file).map_err(|errno| Error::io("fdatasync", errno.into())),
         Some(Span { pages: 0, .. }) => Ok(()),
+        // It would look for dirty pages here, where there are none, and say that all is well.
+        Some(_) if is_stacked(file) => sync(file, None),
         Some(span) => {
             let os = |source| Error::io("sync_file_range", source);
             sys::sync_file_range(file, span).map_err(os)

@@ -29,6 +29,7 @@ pub fn cells(file: &File, span: Span, cell: u64) -> io::Result<Vec<Counts>> {
             dirty: Some(stat.dirty),
             writeback: Some(stat.writeback),
             evicted: Some(stat.evicted),
+            unbacked: None,
             referenced: None,
             active: None,
         })

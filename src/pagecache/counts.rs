@@ -14,8 +14,11 @@ pub struct Counts {
     pub dirty: Option<u64>,
     /// On their way to the disk.
     pub writeback: Option<u64>,
-    /// Were in the cache and were dropped when memory was short (a dropping on demand is not remembered).
+    /// Were in the cache and were dropped when memory was short (a dropping on demand is not remembered); of a
+    /// file in memory alone: are on the swap.
     pub evicted: Option<u64>,
+    /// Of those in the cache, live in memory alone: there is nothing that they could be written to.
+    pub unbacked: Option<u64>,
     /// Used since they were last looked at by the kernel's reclaim.
     pub referenced: Option<u64>,
     /// On the active list: used more than once, and so dropped late.
@@ -47,6 +50,7 @@ impl Add for Counts {
             dirty: both(self.dirty, other.dirty),
             writeback: both(self.writeback, other.writeback),
             evicted: both(self.evicted, other.evicted),
+            unbacked: both(self.unbacked, other.unbacked),
             referenced: both(self.referenced, other.referenced),
             active: both(self.active, other.active),
         }

@@ -30,8 +30,22 @@ bitflags! {
         const DIRTY = 1 << 4;
         const ACTIVE = 1 << 6;
         const WRITEBACK = 1 << 8;
+        const SWAPBACKED = 1 << 14;
         const COMPOUND_TAIL = 1 << 16;
+        const HUGE = 1 << 17;
+        const UNEVICTABLE = 1 << 18;
+        const MLOCKED = 1 << 33;
         const _ = !0;
+    }
+}
+
+impl Flags {
+    /// Is the page all there is of its part of the file? Only the swap takes it (tmpfs), or nobody: it is one
+    /// of hugetlbfs's, or never to be dropped though nobody has locked it (ramfs). Such a page is marked
+    /// dirty as long as it lives, and not because anything waits to be written.
+    fn is_unbacked(self) -> bool {
+        let kept = self.contains(Self::UNEVICTABLE) && !self.contains(Self::MLOCKED);
+        kept || self.intersects(Self::SWAPBACKED | Self::HUGE)
     }
 }
 
@@ -75,7 +89,7 @@ impl PageFlags {
         for count in &mut cells.counts {
             let none = Some(0);
             (count.dirty, count.writeback) = (none, none);
-            (count.referenced, count.active) = (none, none);
+            (count.referenced, count.active, count.unbacked) = (none, none, none);
         }
         for part in span.pieces(WINDOW) {
             if stop.load(Ordering::Relaxed) {
@@ -84,14 +98,20 @@ impl PageFlags {
             for (page, flags) in self.pages(file, part)? {
                 let count = cells.of(page);
                 count.resident += 1;
-                let mut add = |to: fn(&mut Counts) -> &mut Option<u64>, flag| {
+                let unbacked = flags.is_unbacked();
+                let mut add = |to: fn(&mut Counts) -> &mut Option<u64>, is: bool| {
                     let to = to(count);
-                    *to = to.map(|sum| sum + u64::from(flags.contains(flag)));
+                    *to = to.map(|sum| sum + u64::from(is));
                 };
-                add(|count| &mut count.dirty, Flags::DIRTY);
-                add(|count| &mut count.writeback, Flags::WRITEBACK);
-                add(|count| &mut count.referenced, Flags::REFERENCED);
-                add(|count| &mut count.active, Flags::ACTIVE);
+                let has = |flag| flags.contains(flag);
+                add(|count| &mut count.unbacked, unbacked);
+                add(|count| &mut count.dirty, has(Flags::DIRTY) && !unbacked);
+                add(
+                    |count| &mut count.writeback,
+                    has(Flags::WRITEBACK) && !unbacked,
+                );
+                add(|count| &mut count.referenced, has(Flags::REFERENCED));
+                add(|count| &mut count.active, has(Flags::ACTIVE));
             }
         }
         Ok(cells.counts)
@@ -186,5 +206,27 @@ impl<'a> FrameFlags<'a> {
         let at = (frame - first) as usize * 8;
         let flags = self.words.get(at..at + 8).map_or(0, word);
         Ok(Flags::from_bits_retain(flags))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_page_that_is_all_there_is_of_it_is_told_from_one_that_somebody_has_locked() {
+        for (flags, is_unbacked) in [
+            (Flags::DIRTY, false),
+            (Flags::DIRTY | Flags::UNEVICTABLE | Flags::MLOCKED, false),
+            (Flags::DIRTY | Flags::UNEVICTABLE, true),
+            (Flags::DIRTY | Flags::SWAPBACKED, true),
+            (
+                Flags::SWAPBACKED | Flags::UNEVICTABLE | Flags::MLOCKED,
+                true,
+            ),
+            (Flags::HUGE, true),
+        ] {
+            assert_eq!(flags.is_unbacked(), is_unbacked, "{flags:?}");
+        }
     }
 }

@@ -5,6 +5,7 @@ use std::io;
 use std::os::fd::AsRawFd;
 use std::sync::atomic::AtomicBool;
 
+use super::backing::is_stacked;
 use super::counts::Counts;
 use super::flags::PageFlags;
 use super::span::Span;
@@ -93,6 +94,7 @@ pub fn look(file: &File, span: Span, cell: u64, how: How, stop: &AtomicBool) -> 
     };
     if how == How::Best {
         match cachestat::cells(file, span, cell) {
+            Ok(cells) if is_blind(file, span, &cells) => why.push(BLIND.to_owned()),
             Ok(cells) => return Ok(seen(Witness::Cachestat, why, cells)),
             Err(error) => why.push(no_cachestat(file, error)?),
         }
@@ -114,6 +116,33 @@ pub fn look(file: &File, span: Span, cell: u64, how: How, stop: &AtomicBool) -> 
     }
     let cells = mincore::cells(file, span, cell, stop)?;
     Ok(seen(Witness::Mincore, why, cells))
+}
+
+/// Why `cachestat` is not believed.
+const BLIND: &str =
+    "cachestat looks at this file, and its pages are another's, in a filesystem below";
+
+/// Pages that are held against `mincore` where `cachestat` found none, at most: 4 GiB.
+const CHECKED: u64 = 1 << 20;
+
+/// Does `cachestat` count the pages of a file that is only a front for another? `mincore` does not: a mapping
+/// is one of the file below. So where the one finds nothing and the other something, the one is blind.
+fn is_blind(file: &File, span: Span, cells: &[Counts]) -> bool {
+    if is_stacked(file) {
+        return true;
+    }
+    let begin = Span {
+        pages: span.pages.min(CHECKED),
+        ..span
+    };
+    // Pages come and go: what has come in between is no proof.
+    let found = || {
+        let counts = mincore::cells(file, begin, CHECKED, &AtomicBool::new(false));
+        counts.is_ok_and(|counts| counts.iter().any(|count| count.resident > 0))
+    };
+    let none = |counts: &[Counts]| counts.iter().all(|count| count.resident == 0);
+    let again = || cachestat::cells(file, begin, CHECKED).is_ok_and(|counts| none(&counts));
+    none(cells) && found() && again()
 }
 
 /// Why `cachestat` told nothing, where somebody else may.

@@ -6,6 +6,7 @@
 //! [`look`] takes the best that there is. What it tells was true a moment ago: pages come and go.
 
 mod act;
+mod backing;
 mod cachestat;
 mod counts;
 mod flags;
@@ -16,6 +17,7 @@ mod sys;
 mod window;
 
 pub use act::{Touched, evict, read_ahead, sync, touch, warm};
+pub use backing::{Backing, check_cached, huge_page};
 pub use counts::Counts;
 pub use look::{How, Look, Witness, look, residency};
 pub use span::{Span, page_bytes};

@@ -7,7 +7,8 @@ use std::os::fd::{AsFd, OwnedFd};
 use memmap2::{Advice, MmapOptions, MmapRaw};
 use rustix::fs::MemfdFlags;
 
-use super::span::Span;
+use super::backing::huge_page;
+use super::span::{Span, page_bytes};
 use super::sys::{self, Read};
 use crate::error::{Error, Result};
 
@@ -16,14 +17,20 @@ use crate::error::{Error, Result};
 pub struct Window {
     map: MmapRaw,
     span: Span,
+    /// Pages of the mapping before the span: huge pages are mapped whole.
+    lead: usize,
 }
 
 impl Window {
     /// Maps `span` of `file`, which has pages.
     pub fn map(file: &File, span: Span) -> Result<Self> {
+        let whole = huge_page(file).unwrap_or(page_bytes());
+        let begin = span.offset() / whole * whole;
+        let end = (span.offset() + span.bytes()).next_multiple_of(whole);
         let map = MmapOptions::new()
-            .offset(span.offset())
-            .len(span.bytes() as usize)
+            .offset(begin)
+            .len((end - begin) as usize)
+            .no_reserve_swap() // a look takes no huge page from anybody
             .map_raw_read_only(file)
             .map_err(|source| {
                 Error::io(
@@ -31,19 +38,24 @@ impl Window {
                     source,
                 )
             })?;
-        Ok(Self { map, span })
+        let lead = (span.offset() - begin) / page_bytes();
+        Ok(Self {
+            map,
+            span,
+            lead: lead as usize,
+        })
     }
 
     /// Its first byte in this process.
     pub fn address(&self) -> usize {
-        self.map.as_ptr().addr()
+        self.map.as_ptr().addr() + self.lead * page_bytes() as usize
     }
 
     /// Which of its pages are in memory.
     pub fn resident(&self) -> Result<Vec<bool>> {
         let bytes = sys::mincore(&self.map).map_err(|source| Error::io("mincore", source))?;
-        debug_assert_eq!(bytes.len() as u64, self.span.pages);
-        Ok(bytes.iter().map(|byte| byte & 1 != 0).collect())
+        let ours = bytes.iter().skip(self.lead).take(self.span.pages as usize);
+        Ok(ours.map(|byte| byte & 1 != 0).collect())
     }
 
     /// Tells the kernel how it is used.
@@ -54,6 +66,7 @@ impl Window {
 
     /// Reads a byte of each of `pages`, in order, up to one that is not there any more.
     pub fn read(&self, pages: &[usize], sink: &Sink) -> Result<Read> {
+        let pages: Vec<usize> = pages.iter().map(|page| self.lead + page).collect();
         let mut all = Read::default();
         while all.pages < pages.len() {
             let read = sys::read_a_byte_each(&self.map, &pages[all.pages..], sink.0.as_fd());

@@ -4,7 +4,7 @@ use std::fs::File;
 
 use clap::ValueEnum;
 use pinwire::Result;
-use pinwire::pagecache::{Span, evict, sync, warm};
+use pinwire::pagecache::{Backing, How, Span, evict, look, sync, warm};
 
 use crate::cli::INTERRUPTED;
 
@@ -66,13 +66,18 @@ impl Cache {
                 "only {} of the file's {} pages stay in memory: it is too long for this machine",
                 counts.resident, counts.pages
             )),
-            Self::Cold if counts.resident > 0 => Err(match is_tmpfs(file) {
-                true => {
-                    "the file is on tmpfs, which is page cache and nothing else: put it on a disk"
+            Self::Cold if counts.resident > 0 => Err(match backing(file, all)? {
+                Backing::Memory => {
+                    "the file is in memory (tmpfs), which is page cache and nothing else: put it on a disk"
                         .to_owned()
                 }
-                false => format!(
+                Backing::Disk => format!(
                     "{} of the file's {} pages stay in memory: somebody has them mapped or pinned",
+                    counts.resident, counts.pages
+                ),
+                Backing::Unknown => format!(
+                    "{} of the file's {} pages stay in memory: somebody has them mapped or pinned, or its \
+                     filesystem has them nowhere else",
                     counts.resident, counts.pages
                 ),
             }),
@@ -81,7 +86,9 @@ impl Cache {
     }
 }
 
-fn is_tmpfs(file: &File) -> bool {
-    const TMPFS_MAGIC: i64 = 0x0102_1994;
-    rustix::fs::fstatfs(file).is_ok_and(|fs| fs.f_type == TMPFS_MAGIC)
+/// What is behind the file; where its filesystem does not say, its pages may.
+fn backing(file: &File, all: Span) -> Result<Backing> {
+    let cell = all.pages.max(1);
+    let seen = look(file, all, cell, How::Best, &INTERRUPTED)?.total();
+    Ok(Backing::of(file).seen(seen))
 }

@@ -3,7 +3,9 @@
 use std::time::{Duration, Instant};
 
 use pinwire::Error;
-use pinwire::pagecache::{Counts, How, Touched, evict, look, read_ahead, residency, sync, touch};
+use pinwire::pagecache::{
+    Backing, Counts, How, Touched, evict, look, read_ahead, residency, sync, touch,
+};
 use serde_json::{Value, json};
 
 use super::target::Target;
@@ -29,8 +31,8 @@ pub struct Deed {
     touched: Option<Touched>,
     /// Did the file become shorter meanwhile?
     shrank: bool,
-    /// Has the file no disk behind it?
-    memory: bool,
+    /// What is behind the file's pages.
+    backing: Backing,
 }
 
 /// How long pages that are being read may stay away before we give up on them.
@@ -45,6 +47,8 @@ impl Act {
     fn run(self, target: &Target) -> Result<Deed, Error> {
         let (file, span) = (&target.file, target.span()?);
         let before = residency(file, span)?;
+        // Its pages may tell, as long as they are there.
+        let backing = target.backing(before);
         let begin = Instant::now();
         let (mut after, mut touched) = (None, None);
         match self {
@@ -65,7 +69,7 @@ impl Act {
             after,
             touched,
             shrank: target.span()?.pages < span.pages,
-            memory: target.is_memory(),
+            backing,
         })
     }
 
@@ -126,8 +130,14 @@ impl Deed {
         let took = format!("{:.1} ms", self.took.as_secs_f64() * 1e3);
         match self.act {
             Act::Sync => match self.written() {
-                Some(written) => format!("{} went to the disk in {took}", pages(written)),
-                None => format!("what was dirty is on the disk, after {took}"),
+                Some(0) if self.backing == Backing::Memory => {
+                    "nothing to write: this file has no disk".to_owned()
+                }
+                Some(written) if self.backing == Backing::Disk => {
+                    format!("{} went to the disk in {took}", pages(written))
+                }
+                Some(written) => format!("{} written back in {took}", pages(written)),
+                None => format!("what was dirty is written back, after {took}"),
             },
             Act::Evict => {
                 let gone = before.resident.saturating_sub(after.resident);
@@ -152,13 +162,21 @@ impl Deed {
                     gone if self.shrank => {
                         format!("; {} are gone: the file was made shorter", pages(gone))
                     }
+                    gone if self.backing == Backing::Memory => format!(
+                        "; {} cannot be had: no memory, or no huge page, is left for them",
+                        pages(gone)
+                    ),
                     gone => format!(
                         "; {} cannot be read: its disk fails (dmesg says how), or the file has changed",
                         pages(gone)
                     ),
                 };
+                let waited = match self.backing {
+                    Backing::Disk => "waited for the disk",
+                    _ => "waited",
+                };
                 format!(
-                    "{} read in {took}: {} waited for the disk, {} found the page{gone}",
+                    "{} read in {took}: {} {waited}, {} found the page{gone}",
                     pages(touched.pages),
                     output::count(touched.misses, "fault"),
                     grouped(touched.hits),
@@ -170,7 +188,7 @@ impl Deed {
     /// Pages that went to the disk, where that is known.
     fn written(&self) -> Option<u64> {
         let unclean = |counts: Counts| Some(counts.dirty? + counts.writeback?);
-        if self.memory {
+        if self.backing == Backing::Memory {
             return Some(0);
         }
         Some(unclean(self.before)?.saturating_sub(unclean(self.after)?))
@@ -182,9 +200,14 @@ impl Deed {
         let unclean = after.dirty.unwrap_or(0) + after.writeback.unwrap_or(0);
         let why = match (after.resident, unclean) {
             (0, _) => return String::new(),
-            _ if self.memory => "there is no disk to read them from again".to_owned(),
+            _ if self.backing == Backing::Memory => {
+                "there is no disk to read them from again".to_owned()
+            }
             (all, unclean) if unclean >= all => {
                 "dirty; their write-back has begun (--sync waits for it)".to_owned()
+            }
+            (_, 0) if self.backing == Backing::Unknown => {
+                "somebody has them mapped, pinned or in use, or their filesystem has them nowhere else".to_owned()
             }
             (_, 0) if after.dirty.is_some() => {
                 "somebody has them mapped, pinned or in use".to_owned()

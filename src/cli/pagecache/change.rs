@@ -94,6 +94,7 @@ mod tests {
             dirty: Some(dirty),
             writeback: Some(0),
             evicted: None,
+            unbacked: Some(0),
             referenced: Some(referenced),
             active: Some(0),
         }

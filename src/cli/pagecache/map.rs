@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use pinwire::Error;
-use pinwire::pagecache::{Counts, Look, Span, page_bytes};
+use pinwire::pagecache::{Backing, Counts, Look, Span, huge_page, page_bytes};
 
 use super::target::Target;
 use crate::cli::output::{self, grouped};
@@ -123,6 +123,9 @@ fn head(target: &Target, look: &Look, paint: Paint) -> String {
     if target.is_part() {
         text += " of it";
     }
+    if let Some(huge) = huge_page(&target.file) {
+        let _ = write!(text, ", in huge ones of {} bytes", grouped(huge));
+    }
     if look.cell > 1 {
         let _ = write!(text, ", {} a cell", grouped(look.cell));
     }
@@ -173,24 +176,34 @@ fn legend(target: &Target, look: &Look, paint: Paint) -> String {
         let glyph = paint.ink(cell.ink(), &cell.glyph().to_string());
         let _ = writeln!(text, "  {glyph} {:>9}  {meaning}", grouped(count));
     };
-    let clean = match (target.is_memory(), total.dirty) {
-        (true, _) => "in the cache, and nowhere else: this file has no disk",
+    let backing = target.backing(total);
+    let clean = match (backing, total.dirty) {
+        (Backing::Memory, _) => "in the cache, and nowhere else: this file has no disk",
         (_, None) => "in the cache: a read finds them (hit); dirty or not: not known",
-        _ => "in the cache, as on the disk: a read finds them (hit)",
+        (Backing::Disk, _) => "in the cache, as on the disk: a read finds them (hit)",
+        (Backing::Unknown, _) => "in the cache, and nothing to be written: a read finds them (hit)",
     };
     row(Cell::Clean(4), total.clean(), clean);
     if let Some(dirty) = total.dirty.filter(|dirty| *dirty > 0) {
-        let meaning = format!("dirty: not on the disk yet; {}", by_time());
+        let meaning = match backing {
+            Backing::Disk => format!("dirty: not on the disk yet; {}", by_time()),
+            _ => "dirty: not written back yet".to_owned(),
+        };
         row(Cell::Dirty { all: true }, dirty, &meaning);
     }
     if let Some(writeback) = total.writeback.filter(|writeback| *writeback > 0) {
-        let meaning = "write-back: on their way to the disk";
+        let meaning = match backing {
+            Backing::Disk => "write-back: on their way to the disk",
+            _ => "write-back: being written",
+        };
         row(Cell::WriteBack { all: true }, writeback, meaning);
     }
     if total.absent() > 0 {
-        let meaning = match target.is_memory() {
-            true => "not there: a hole, zeroes",
-            false => "not in the cache: a read waits for the disk (miss)",
+        let meaning = match (backing, total.evicted) {
+            (Backing::Memory, Some(0)) => "not there: a hole, zeroes",
+            (Backing::Memory, _) => "not there: a hole, zeroes, or on the swap",
+            (Backing::Disk, _) => "not in the cache: a read waits for the disk (miss)",
+            (Backing::Unknown, _) => "not in the cache: a read waits for the filesystem (miss)",
         };
         row(Cell::Absent, total.absent(), meaning);
     }
@@ -206,7 +219,10 @@ fn legend(target: &Target, look: &Look, paint: Paint) -> String {
     );
     more(
         total.evicted,
-        "of the absent ones dropped when memory was short (evicted)",
+        match backing {
+            Backing::Memory => "of the absent ones on the swap",
+            _ => "of the absent ones dropped when memory was short (evicted)",
+        },
     );
     if look.cell > 1 {
         let _ = writeln!(
@@ -218,6 +234,9 @@ fn legend(target: &Target, look: &Look, paint: Paint) -> String {
         let _ = writeln!(text, "{}", paint.ink(Ink::Quiet, &line));
     };
     quiet(format!("  counted by {}", look.witness.name()));
+    if backing == Backing::Unknown {
+        quiet("  what is behind this filesystem, a disk or not, is not known".to_owned());
+    }
     for why in &look.why {
         quiet(format!("  not better: {why}"));
     }

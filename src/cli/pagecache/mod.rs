@@ -9,7 +9,7 @@ mod watch;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use pinwire::pagecache::{How, Look};
+use pinwire::pagecache::{Backing, How, Look};
 use serde_json::{Value, json};
 
 use self::acts::{Act, Deed};
@@ -137,6 +137,11 @@ fn json(target: &Target, look: &Look, deeds: &[Deed]) -> Value {
     json!({
         "file": target.path.display().to_string(),
         "filesystem": target.filesystem,
+        "backing": match target.backing(total) {
+            Backing::Disk => json!("disk"),
+            Backing::Memory => json!("memory"),
+            Backing::Unknown => Value::Null,
+        },
         "bytes": target.bytes(),
         "page_bytes": pinwire::pagecache::page_bytes(),
         "offset": target.span().map(|span| span.offset()).unwrap_or_default(),
@@ -147,6 +152,7 @@ fn json(target: &Target, look: &Look, deeds: &[Deed]) -> Value {
         "dirty": total.dirty,
         "writeback": total.writeback,
         "evicted": total.evicted,
+        "unbacked": total.unbacked,
         "referenced": total.referenced,
         "active": total.active,
         "acts": deeds.iter().map(Deed::json).collect::<Value>(),

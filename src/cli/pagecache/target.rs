@@ -1,11 +1,11 @@
 //! The file that is looked at: opened so that looking does it no harm, and what is known of it.
 
 use std::fs::File;
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use pinwire::Error;
-use pinwire::pagecache::{How, Look, Span, look};
+use pinwire::pagecache::{Backing, Counts, How, Look, Span, check_cached, look};
+use pinwire::{Error, user_file};
 
 use super::Args;
 use crate::cli::INTERRUPTED;
@@ -14,8 +14,10 @@ use crate::cli::INTERRUPTED;
 pub struct Target {
     pub path: PathBuf,
     pub file: File,
-    /// As it is mounted: `ext4`; nothing where the system does not say.
+    /// As it is mounted: `ext4`; nothing where the system does not say. To be shown, and for nothing else: what
+    /// it means for the pages is [`Backing`].
     pub filesystem: Option<String>,
+    backing: Backing,
     offset: Option<u64>,
     length: Option<u64>,
     how: How,
@@ -24,23 +26,16 @@ pub struct Target {
 impl Target {
     pub fn open(args: &Args) -> Result<Self, Error> {
         let path = &args.file;
+        let (file, _) = user_file::regular(path, "have pages to show")?;
         let cannot = |source| Error::io(format!("cannot read {}", path.display()), source);
-        let file = File::options()
-            .read(true)
-            // A named pipe would keep us waiting for its writer.
-            .custom_flags(libc::O_NONBLOCK)
-            .open(path)
-            .map_err(cannot)?;
         let metadata = file.metadata().map_err(cannot)?;
-        if !metadata.is_file() {
-            return Err(Error::File {
-                path: path.clone(),
-                what: "it is not a regular file, and only those have pages to show\n  name a file"
-                    .to_owned(),
-            });
-        }
+        check_cached(&file).map_err(|what| Error::File {
+            path: path.clone(),
+            what,
+        })?;
         Ok(Self {
             path: path.clone(),
+            backing: Backing::of(&file),
             file,
             filesystem: filesystem(metadata.dev()),
             offset: args.offset,
@@ -64,24 +59,16 @@ impl Target {
         self.file.metadata().map_or(0, |metadata| metadata.len())
     }
 
-    /// Has the file no disk behind it, so that its pages are all there is of it?
-    pub fn is_memory(&self) -> bool {
-        let filesystem = self.filesystem.as_deref();
-        matches!(filesystem, Some("tmpfs" | "ramfs" | "devtmpfs"))
+    /// What is behind its pages, of which these have been counted.
+    pub fn backing(&self, total: Counts) -> Backing {
+        self.backing.seen(total)
     }
 
     /// A look at it, in at most `cells` cells, a power of two of pages each.
     pub fn look(&self, cells: usize) -> Result<Look, Error> {
         let span = self.span()?;
         let cell = span.pages.div_ceil(cells as u64).max(1).next_power_of_two();
-        let mut look = look(&self.file, span, cell, self.how, &INTERRUPTED)?;
-        if self.is_memory() {
-            // The page flags say dirty as long as the page lives, cachestat never: it has nowhere to go.
-            for cell in &mut look.cells {
-                (cell.dirty, cell.writeback) = (Some(0), Some(0));
-            }
-        }
-        Ok(look)
+        look(&self.file, span, cell, self.how, &INTERRUPTED)
     }
 }
 
