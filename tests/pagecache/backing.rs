@@ -103,10 +103,10 @@ fn an_overlay_over_a_disk_has_the_pages_of_the_file_below_and_tells_what_is_dirt
         mkdir low up work o; mount -t overlay none -o lowerdir=low,upperdir=up,workdir=work o
         FIVE >o/file; sync; "$0" pagecache o/file --evict >&2
         echo "== cold"; "$0" pagecache o/file --json
-        dd if=o/file of=/dev/null bs=4096 count=5 2>&-
+        dd if=o/file of=/dev/null bs=4096 count=5 2>/dev/null
         echo "== warm"; "$0" pagecache o/file --json
         echo "== text"; "$0" pagecache o/file
-        dd if=/dev/urandom of=o/file bs=4096 seek=1 count=2 conv=notrunc 2>&-
+        dd if=/dev/urandom of=o/file bs=4096 seek=1 count=2 conv=notrunc 2>/dev/null
         echo "== dirty"; "$0" pagecache o/file --json
         echo "== sync"; "$0" pagecache o/file --offset 4096 --length 4096 --sync --json
         echo "== synced"; "$0" pagecache o/file --json

@@ -68,7 +68,7 @@ impl Cache {
             )),
             Self::Cold if counts.resident > 0 => Err(match backing(file, all)? {
                 Backing::Memory => {
-                    "the file is in memory (tmpfs), which is page cache and nothing else: put it on a disk"
+                    "the file is in memory, as on tmpfs, which is page cache and nothing else: put it on a disk"
                         .to_owned()
                 }
                 Backing::Disk => format!(

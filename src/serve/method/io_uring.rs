@@ -8,6 +8,8 @@
 use std::io;
 use std::os::fd::BorrowedFd;
 
+use rustix::io::Errno;
+
 use super::otherwise::{Otherwise, is_unknown};
 use super::ring::{BLOCK, BLOCKS, Ring};
 use super::{Method, Piece, of_the_file};
@@ -67,7 +69,9 @@ impl Method for IoUring {
                 // A read that came short has cut its send off: the file ends in this block. What there
                 // is of it could go, but the answer cannot be finished.
                 (false, Ok(read), Err(_)) if read < block.len => broken = Some(Ok(())),
-                (false, Err(why), _) if moved == 0 && is_unknown(why) => {
+                // It takes a file opened without blocking by its word, where a filesystem would have to wait
+                // for its disk; a plain read waits.
+                (false, Err(why), _) if moved == 0 && (is_unknown(why) || why == Errno::AGAIN) => {
                     let why = why.into();
                     return self.otherwise.move_some("io_uring", &why, piece, socket);
                 }
