@@ -65,7 +65,7 @@ impl fmt::Display for Kind {
 /// A file that is open for reading, and what it is.
 #[derive(Debug)]
 pub struct UserFile {
-    /// The file. Unless it is a regular one, reading it gives `WouldBlock` where nothing is there yet.
+    /// The file. Unless it is a regular one, to read it may have to wait: ask by poll(2) first.
     pub file: File,
     /// What it is.
     pub kind: Kind,
@@ -99,6 +99,21 @@ impl UserFile {
                 .map_err(|errno| cannot(path, errno.into()))?;
         }
         Ok(Self { file, kind })
+    }
+
+    /// Standard input.
+    ///
+    /// # Errors
+    /// [`Error::File`] where it is a directory.
+    pub fn stdin() -> Result<Self> {
+        let path = Path::new("standard input");
+        let file = io::stdin().as_fd().try_clone_to_owned().map(File::from);
+        let file = file.map_err(|error| cannot(path, error))?;
+        let metadata = file.metadata().map_err(|error| cannot(path, error))?;
+        match Kind::of(metadata.file_type()) {
+            Kind::Directory => Err(unfit(path, "it is a directory\n  name a file".to_owned())),
+            kind => Ok(Self { file, kind }),
+        }
     }
 }
 

@@ -178,9 +178,16 @@ impl Explainer {
     ) -> Result<(), Error> {
         self.forget();
         for number in 1..=FRAMES {
-            let Next::Frame(frame) = source.next(None)? else {
-                self.print("\n");
-                return Ok(());
+            let frame = loop {
+                match source.next(None)? {
+                    Next::Frame(frame) => break frame,
+                    Next::NotYet if interrupted() => return Err(Error::Interrupted),
+                    Next::NotYet => source.wait(Duration::from_millis(50))?,
+                    Next::Wait | Next::End => {
+                        self.print("\n");
+                        return Ok(());
+                    }
+                }
             };
             self.send_one(nic, frame, number, progress)?;
         }

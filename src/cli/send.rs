@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::net::SocketAddrV4;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -15,6 +15,7 @@ use pinwire::nic::{Mac, Nic, NicConfig, Stats};
 use pinwire::{DeviceSpec, Error, user_file};
 use serde::Serialize;
 
+use super::args;
 use super::explain::Explainer;
 use super::figure::six;
 use super::output::{self, Ticker, grouped};
@@ -33,6 +34,9 @@ use super::{INTERRUPTED, Outcome};
 ///   Replay a capture on the card at 0000:00:03.0, then ten times at 50 000 packets/s:
 ///     pinwire send 0000:00:03.0 --pcap web.pcapng
 ///     pinwire send 0000:00:03.0 --pcap web.pcapng --loop 10 --rate 50000
+///   Send on what comes in elsewhere, as it comes; a capture that is compressed in another way than by gzip:
+///     tcpdump -i eth0 -U -w - | pinwire send 0000:00:03.0 --pcap -
+///     zstdcat web.pcapng.zst | pinwire send 0000:00:03.0 --pcap -
 ///   Send a file to a UDP receiver, with no copy by the processor, and prove it:
 ///     pinwire send 0000:00:03.0 --file film.mkv --to 10.0.0.2:7000 --prove
 ///   See how one packet leaves, on any machine (QEMU's e1000), and look at it:
@@ -45,7 +49,8 @@ pub struct Args {
     /// The card: a PCI address (0000:00:03.0) or QEMU's model on this host (qtest:e1000)
     device: DeviceSpec,
 
-    /// Send the packets of this capture (pcap or pcapng) as they were recorded
+    /// Send the packets of this capture (pcap or pcapng, also through gzip) as they were recorded; "-" is
+    /// standard input
     #[arg(long, value_name = "FILE")]
     pcap: Option<PathBuf>,
 
@@ -65,6 +70,11 @@ pub struct Args {
     #[arg(long = "loop", value_name = "N", default_value_t = 1,
           conflicts_with_all = ["file", "synthetic"])]
     rounds: u64,
+
+    /// Wait no longer than this between two packets of a capture, whatever was recorded
+    #[arg(long, value_name = "SECONDS", value_parser = args::seconds,
+          conflicts_with_all = ["file", "synthetic", "rate"])]
+    max_gap: Option<Duration>,
 
     /// Packets per second, or "max" for as fast as the card takes them [default: a capture as
     /// recorded, all else max]
@@ -130,7 +140,7 @@ impl FromStr for Rate {
 
 /// What is to be sent, opened before the card is touched.
 enum What {
-    Capture(CaptureReader),
+    Capture(Box<CaptureReader>),
     /// With its length.
     File(PathBuf, File, u64),
     Synthetic(usize),
@@ -162,7 +172,15 @@ impl Args {
 
     fn open(&self) -> Result<What, Error> {
         match (&self.pcap, &self.file) {
-            (Some(path), _) => Ok(What::Capture(CaptureReader::open(path)?)),
+            (Some(path), _) => {
+                let mut capture = match path == Path::new("-") {
+                    true => CaptureReader::stdin()?,
+                    false => CaptureReader::open(path)?,
+                };
+                // Through a pipe it may not come before long, and the card is not needed until then.
+                capture.wait_for_head(&INTERRUPTED)?;
+                Ok(What::Capture(Box::new(capture)))
+            }
             (_, Some(path)) => {
                 let (file, len) = user_file::regular(path, "have a page cache to send from")?;
                 Ok(What::File(path.clone(), file, len))
@@ -187,16 +205,12 @@ impl Args {
         match what {
             What::Capture(capture) => {
                 let rounds = (self.rounds > 0).then_some(self.rounds);
-                let source = CaptureSource::new(nic, capture, rounds, buffers)?;
+                let mut source = CaptureSource::new(nic, *capture, rounds, buffers)?;
+                source.set_longest_gap(self.max_gap.unwrap_or(Duration::MAX));
+                let least = nic.min_tx_frame();
                 let mut run = Run::new(nic, self, pace, source, None);
                 let sent = run.go(explainer);
-                let cut_short = run.source.inner.cut_short();
-                if cut_short > 0 {
-                    tracing::warn!(
-                        "{} of the capture were cut short by it; sent as captured",
-                        output::count(cut_short, "packet")
-                    );
-                }
+                remarks(&run.source.inner, least);
                 run.report(sent)
             }
             What::File(path, file, len) => {
@@ -239,6 +253,30 @@ impl Args {
             source,
             destination,
         })
+    }
+}
+
+/// Tells in what the frames that left are not the packets of the capture.
+fn remarks(source: &CaptureSource, least: usize) {
+    let packets = |count| output::count(count, "packet");
+    if source.cut_short() > 0 {
+        tracing::warn!(
+            "{} of the capture were cut short by it; sent as captured",
+            packets(source.cut_short())
+        );
+    }
+    if source.padded() > 0 {
+        tracing::warn!(
+            "{} shorter than the {least} bytes that the card sends at least: padded with zeros",
+            packets(source.padded())
+        );
+    }
+    if let Some(left_out) = source.capture().left_out() {
+        let (number, why) = &left_out.first;
+        tracing::warn!(
+            "{} left out; packet {number}: {why}",
+            packets(left_out.packets)
+        );
     }
 }
 

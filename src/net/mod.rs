@@ -13,7 +13,7 @@ mod source;
 mod transmit;
 
 pub use arp::resolve;
-pub use capture::{CaptureReader, CaptureWriter, Captured, TapWriter};
+pub use capture::{CaptureReader, CaptureWriter, Captured, LeftOut, TapWriter};
 pub use echo::{Echo, Echoed};
 pub use forward::{Forward, Passed, Rewrite, Side, Tap, Until};
 pub use packet::{Arp, ETHERNET_HEADER, Packet, UdpFlow};

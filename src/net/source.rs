@@ -5,6 +5,7 @@ use std::io::{self, ErrorKind};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use super::capture::CaptureReader;
@@ -68,7 +69,10 @@ pub struct CaptureSource {
     rounds: Option<u64>,
     round: Round,
     due: Duration,
+    /// Longest wait between two packets.
+    longest_gap: Duration,
     cut_short: u64,
+    padded: u64,
     copied: u64,
 }
 
@@ -76,23 +80,40 @@ pub struct CaptureSource {
 #[derive(Default)]
 struct Round {
     packets: u64,
-    /// When it began, counted from the first packet of all.
-    start: Duration,
-    /// Time of its first packet.
-    first: Option<Duration>,
+    /// Latest time of its packets, in nanoseconds since 1970.
+    latest: Option<i128>,
+}
+
+impl Round {
+    /// How long after all packets before it one comes that was captured at `time`. A capture of several
+    /// interfaces may go back in time; frames do not.
+    fn gap(&mut self, time: i128) -> Duration {
+        let latest = *self.latest.get_or_insert(time);
+        self.latest = Some(latest.max(time));
+        // Both are of 96 bits at most; what is left is 0 where it went back.
+        let gap = u64::try_from((time - latest).max(0));
+        Duration::from_nanos(gap.unwrap_or(u64::MAX))
+    }
 }
 
 impl CaptureSource {
     /// The capture, `rounds` times (`None`: without end), with `buffers` buffers.
     ///
     /// # Errors
-    /// As [`Pool::new`].
+    /// [`Error::Usage`] for several rounds of what can be read once only; as [`Pool::new`].
     pub fn new(
         nic: &dyn Nic,
         capture: CaptureReader,
         rounds: Option<u64>,
         buffers: usize,
     ) -> Result<Self> {
+        if rounds != Some(1) && !capture.rewinds() {
+            return Err(Error::Usage(format!(
+                "{} can be read once only, so it cannot be sent several times (--loop): write it to a file \
+                 first",
+                capture.path().display()
+            )));
+        }
         Ok(Self {
             reader: capture,
             pool: Pool::new(nic.dma(), buffers, nic.max_tx_frame())?,
@@ -100,9 +121,26 @@ impl CaptureSource {
             rounds,
             round: Round::default(),
             due: Duration::ZERO,
+            longest_gap: Duration::MAX,
             cut_short: 0,
+            padded: 0,
             copied: 0,
         })
+    }
+
+    /// Waits no longer than this between two packets, whatever the capture says.
+    pub fn set_longest_gap(&mut self, longest: Duration) {
+        self.longest_gap = longest;
+    }
+
+    /// The capture.
+    pub fn capture(&self) -> &CaptureReader {
+        &self.reader
+    }
+
+    /// Packets shorter than the card's least, which were padded with zeros.
+    pub fn padded(&self) -> u64 {
+        self.padded
     }
 
     /// Packets that the capture holds only the beginning of.
@@ -118,11 +156,8 @@ impl CaptureSource {
         if self.rounds == Some(0) || self.round.packets == 0 {
             return Ok(false);
         }
-        self.reader = CaptureReader::open(self.reader.path())?;
-        self.round = Round {
-            start: self.due,
-            ..Round::default()
-        };
+        self.reader.rewind()?;
+        self.round = Round::default();
         Ok(true)
     }
 }
@@ -133,37 +168,43 @@ impl Source for CaptureSource {
             return Ok(Next::Wait);
         };
         loop {
-            let limits = &self.limits;
-            let taken = self.reader.next(|packet| {
-                let remedy =
-                    "cut long packets (editcap -s BYTES IN OUT), or leave this one out (editcap IN OUT NUMBER)";
-                limits
-                    .check(packet.data.len(), remedy)
-                    .map_err(|error| Error::Packet {
-                        number: packet.number,
-                        source: Box::new(error),
-                    })?;
-                buf.fill(packet.data);
-                Ok((packet.time, packet.wire_len))
-            })?;
-            let Some(taken) = taken else {
+            let Poll::Ready(packet) = self.reader.poll_next()? else {
+                return Ok(Next::NotYet);
+            };
+            let Some(packet) = packet else {
                 if self.again()? {
                     continue;
                 }
                 return Ok(Next::End);
             };
-            let (time, wire_len): (Option<Duration>, usize) = taken?;
-            if let Some(time) = time {
-                let first = *self.round.first.get_or_insert(time);
-                // A capture of several interfaces may go back in time; frames do not.
-                let due = self.round.start + time.saturating_sub(first);
-                self.due = self.due.max(due);
+            // Only what is too long is refused: what is too short is padded.
+            let len = packet.data.len().max(self.limits.min);
+            let remedy = "cut long packets (editcap -s BYTES IN OUT), or leave this one out (editcap IN OUT NUMBER)";
+            self.limits
+                .check(len, remedy)
+                .map_err(|error| Error::Packet {
+                    number: packet.number,
+                    source: Box::new(error),
+                })?;
+            buf.fill(packet.data);
+            if packet.data.len() < len {
+                buf.set_len(len);
+                (packet.data.len()..len).for_each(|at| buf.put(at, &[0]));
+                self.padded += 1;
+            }
+            if let Some(time) = packet.time {
+                let gap = self.round.gap(time).min(self.longest_gap);
+                self.due = self.due.saturating_add(gap);
             }
             self.round.packets += 1;
-            self.cut_short += u64::from(wire_len > buf.len());
-            self.copied += buf.len() as u64;
+            self.cut_short += u64::from(packet.wire_len > packet.data.len());
+            self.copied += packet.data.len() as u64;
             return Ok(Next::Frame(buf.into()));
         }
+    }
+
+    fn wait(&mut self, bound: Duration) -> Result<()> {
+        self.reader.wait(bound)
     }
 
     fn due(&self) -> Duration {
@@ -553,6 +594,10 @@ impl<S: Source> Source for Limit<S> {
 
     fn due(&self) -> Duration {
         self.inner.due()
+    }
+
+    fn wait(&mut self, bound: Duration) -> Result<()> {
+        self.inner.wait(bound)
     }
 
     fn by_cpu(&self) -> CpuBytes {

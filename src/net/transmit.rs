@@ -18,6 +18,11 @@ const LOOK: u32 = 4096;
 /// Idle rounds after which the processor is let go in between.
 const PATIENCE: u32 = 16 * LOOK;
 
+/// How long to wait at a time, so that a request to stop is heard.
+const NAP: Duration = Duration::from_millis(50);
+/// A wait for the next packet of a recording that people are told of.
+const LONG: Duration = Duration::from_secs(10);
+
 /// Where frames come from.
 pub trait Source {
     /// The next frame. `spent` is one that the card is through with, for its buffers.
@@ -31,6 +36,15 @@ pub trait Source {
         Duration::ZERO
     }
 
+    /// Waits until there may be more, after [`Next::NotYet`]: at most `bound` long, or until a signal.
+    ///
+    /// # Errors
+    /// Where the system cannot wait.
+    fn wait(&mut self, bound: Duration) -> Result<()> {
+        std::thread::sleep(bound);
+        Ok(())
+    }
+
     /// What the processor has written into frames so far.
     fn by_cpu(&self) -> CpuBytes;
 }
@@ -42,6 +56,8 @@ pub enum Next {
     Frame(Frame),
     /// No buffer is free: come again when the card is through with some.
     Wait,
+    /// Nothing yet, but more may come from elsewhere: send what there is, then [`Source::wait`].
+    NotYet,
     /// Nothing any more.
     End,
 }
@@ -125,6 +141,8 @@ pub fn transmit(
         held: None,
         clock: None,
         taken: 0,
+        dry: false,
+        announced: 0,
         manner,
     };
     let mut idle = Idle::default();
@@ -149,7 +167,8 @@ pub fn transmit(
             return end.unwrap_or(Ok(()));
         }
         let waits = feed.waits_for_clock();
-        let nothing_owed = nic.in_flight() == 0 && (sent > 0 || waits.is_some());
+        let dry = feed.dry && feed.batch.is_empty() && end.is_none();
+        let nothing_owed = nic.in_flight() == 0 && (sent > 0 || waits.is_some() || dry);
         if reaped > 0 || nothing_owed {
             idle = Idle::default();
         }
@@ -157,6 +176,11 @@ pub fn transmit(
             Some(due) => {
                 rest(due);
                 idle.look(nic)?;
+            }
+            // Where somebody else takes his time, nobody needs the processor.
+            None if dry && nothing_owed => {
+                source.wait(NAP)?;
+                nic.check_leaving()?;
             }
             None if reaped == 0 && sent == 0 => idle.round(nic)?,
             None => {}
@@ -173,6 +197,10 @@ struct Feed<'a> {
     clock: Option<Instant>,
     /// Frames taken from the source.
     taken: u64,
+    /// Has the source nothing yet?
+    dry: bool,
+    /// The frame whose wait was told of last.
+    announced: u64,
     manner: Manner<'a>,
 }
 
@@ -189,6 +217,7 @@ impl Feed<'_> {
 
     /// Fills the batch; `Some` at the source's end.
     fn fill(&mut self, source: &mut (impl Source + ?Sized)) -> Result<Option<()>> {
+        self.dry = false;
         while self.batch.len() < self.manner.batch {
             let (frame, due) = match self.held.take() {
                 Some(held) => held,
@@ -203,18 +232,37 @@ impl Feed<'_> {
                         self.spent.clear();
                         break;
                     }
+                    Next::NotYet => {
+                        self.dry = true;
+                        break;
+                    }
                     Next::End => return Ok(Some(())),
                 },
             };
-            if self.manner.pace != Pace::Max
-                && self.clock.get_or_insert_with(Instant::now).elapsed() < due
-            {
-                self.held = Some((frame, due));
-                break;
+            if self.manner.pace != Pace::Max {
+                let now = self.clock.get_or_insert_with(Instant::now).elapsed();
+                if now < due {
+                    self.announce(due - now);
+                    self.held = Some((frame, due));
+                    break;
+                }
             }
             self.batch.push(frame);
         }
         Ok(None)
+    }
+
+    /// Tells of a wait that could be taken for a hang, as it begins.
+    fn announce(&mut self, wait: Duration) {
+        if self.manner.pace == Pace::AsDue && wait >= LONG && self.announced != self.taken {
+            self.announced = self.taken;
+            tracing::warn!(
+                "packet {} is due in {}, as it was recorded; --max-gap SECONDS shortens such waits, --rate max \
+                 leaves none",
+                self.taken,
+                told(wait)
+            );
+        }
     }
 
     fn due(&self, source: &(impl Source + ?Sized)) -> Duration {
@@ -235,10 +283,21 @@ impl Feed<'_> {
     }
 }
 
+/// A stretch of time for people: `3 h 12 min`.
+fn told(time: Duration) -> String {
+    let seconds = time.as_secs();
+    let (minutes, hours, days) = (seconds / 60, seconds / 3600, seconds / 86_400);
+    match (days, hours, minutes) {
+        (0, 0, 0) => format!("{seconds} s"),
+        (0, 0, _) => format!("{minutes} min {} s", seconds % 60),
+        (0, ..) => format!("{hours} h {} min", minutes % 60),
+        _ => format!("{days} d {} h", hours % 24),
+    }
+}
+
 /// Waits, for `due` at most: a long wait sleeps, and the last stretch spins, since sleep oversleeps.
 fn rest(due: Duration) {
     const SLACK: Duration = Duration::from_millis(1);
-    const NAP: Duration = Duration::from_millis(50);
     match due.checked_sub(SLACK) {
         Some(nap) if nap > SLACK => std::thread::sleep(nap.min(NAP)),
         _ => std::hint::spin_loop(),

@@ -6,6 +6,7 @@
 
 mod bad_input;
 mod bench;
+mod captures;
 #[path = "../common/mod.rs"]
 mod common;
 mod echo;

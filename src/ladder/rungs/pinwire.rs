@@ -128,7 +128,7 @@ fn climb(
                     out.moved(frame.len() - UdpFlow::HEADER);
                     batch.push(frame);
                 }
-                Ok(Next::Wait) => break,
+                Ok(Next::Wait | Next::NotYet) => break,
                 Ok(Next::End) if out.sent() < out.len() => end = Some(Err(Why::Shrunk)),
                 Ok(Next::End) => end = Some(Ok(())),
                 // What came before it leaves first.

@@ -1,0 +1,31 @@
+//! Captures that are compressed: gzip is read, what else there is is named.
+
+use std::path::Path;
+
+/// What compressed files begin with, who compressed them, and what takes them apart again.
+const NAMED: [(&[u8], &str, &str); 10] = [
+    (b"\x1f\x8b", "gzip, twice", "zcat"),
+    (b"\x28\xb5\x2f\xfd", "zstd", "zstdcat"),
+    (b"\xfd7zXZ\0", "xz", "xzcat"),
+    (b"\x04\x22\x4d\x18", "lz4", "lz4 -dc"),
+    (b"BZh", "bzip2", "bzcat"),
+    (b"\x1f\x9d", "compress", "zcat"),
+    (b"LZIP", "lzip", "lzip -dc"),
+    (b"\x89LZO", "lzop", "lzop -dc"),
+    (b"PK\x03\x04", "zip", "unzip -p"),
+    (b"7z\xbc\xaf\x27\x1c", "7z", "7z x -so"),
+];
+
+/// Returns whether what begins so is compressed by gzip.
+pub fn is_gzip(head: &[u8]) -> bool {
+    head.starts_with(b"\x1f\x8b")
+}
+
+/// What is wrong with the file at `path` where what begins so is compressed in a way that is not read here.
+pub fn named(head: &[u8], path: &Path) -> Option<String> {
+    let (_, name, cat) = NAMED.iter().find(|(magic, ..)| head.starts_with(magic))?;
+    Some(format!(
+        "it is compressed ({name})\n  try: {cat} {} | pinwire send ... --pcap -",
+        path.display()
+    ))
+}
