@@ -5,7 +5,7 @@
 
 use std::fmt;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::pci::Address;
@@ -307,13 +307,44 @@ pub enum Error {
     Interrupted,
 
     /// An operating system call failed.
-    #[error("{what}: {source}")]
+    #[error("{what}: {source}{}", remedy(source))]
     Io {
         /// What was tried.
         what: String,
         /// The system's answer.
         source: io::Error,
     },
+}
+
+/// What to do about a system's answer that has its reason around the process, whatever was tried: no descriptor is
+/// left, or the kernel's own filesystems are not mounted. Every [`Error::Io`] ends with it.
+fn remedy(source: &io::Error) -> String {
+    let lines = match source.raw_os_error() {
+        Some(libc::EMFILE) => {
+            "\n  this process may open no more files; raise its limit: ulimit -n 1024"
+        }
+        Some(libc::ENFILE) => {
+            "\n  the whole machine may open no more files; raise its limit: sudo sysctl fs.file-max=1000000"
+        }
+        // The standard library has errors of its own where it looks for /proc/self/exe.
+        Some(libc::ENOENT) | None => return unmounted(&["/proc/self", "/sys/kernel"]),
+        _ => "",
+    };
+    lines.to_owned()
+}
+
+/// Which of these is not there, and what to type.
+fn unmounted(places: &[&str]) -> String {
+    let missing = places.iter().filter(|place| !Path::new(place).exists());
+    missing
+        .filter_map(|place| place.split('/').nth(1))
+        .map(|name| {
+            format!(
+                "\n  /{name} is not mounted: sudo mount -t {name}{} none /{name}",
+                if name == "sys" { "fs" } else { "" }
+            )
+        })
+        .collect()
 }
 
 /// As people read it: a program whose `main` returns this error shows it in this form.

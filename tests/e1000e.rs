@@ -1,5 +1,6 @@
 //! What the 82574 has and the other cards have not, over QEMU's model: two queues, split headers, and
 //! checksums that it looks at.
+#![cfg(feature = "net")]
 
 mod common;
 #[path = "nic/wire.rs"]

@@ -1,5 +1,6 @@
 //! The rungs of the ladder over loopback: every byte arrives, at a far end that is not our code and at
 //! one that is, whatever the file, and whatever the calls on the way leave undone.
+#![cfg(feature = "ladder")]
 
 #[path = "ladder/arrivals.rs"]
 mod arrivals;

@@ -1,5 +1,6 @@
 //! The ladder's rungs that drive the card by themselves: from QEMU's cards, through QEMU's own network,
 //! to a far end on this host that is not our code.
+#![cfg(feature = "ladder")]
 
 mod common;
 #[path = "ladder/far.rs"]

@@ -1,6 +1,7 @@
 //! The ladder's rungs that make frames for the kernel's interface: over a pair of virtual ones, to a far
 //! end that is not our code, and over lo. All of it is in network namespaces that the test makes for
 //! itself, in which it runs once more (`PINWIRE_FRAMES`): no root, and nothing is left.
+#![cfg(feature = "ladder")]
 
 mod common;
 #[path = "ladder/far.rs"]

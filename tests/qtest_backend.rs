@@ -507,6 +507,26 @@ fn a_change_of_virtios_configuration_is_a_message() {
 }
 
 #[test]
+fn what_qemu_translates_has_little_room() {
+    if !require_qemu() {
+        return;
+    }
+    let qtest = Qtest::start(&"e1000".parse().unwrap()).unwrap();
+    let maps = std::fs::read_to_string(format!("/proc/{}/maps", qtest.pid())).unwrap();
+    let executable = maps.lines().filter_map(|line| {
+        let (range, rest) = line.split_once(' ')?;
+        let (from, to) = range.split_once('-')?;
+        let address = |text| u64::from_str_radix(text, 16).unwrap();
+        // TCG's buffer belongs to no file.
+        (rest.starts_with("rwx") && rest.ends_with(' ')).then(|| address(to) - address(from))
+    });
+    let room = executable
+        .max()
+        .unwrap_or_else(|| panic!("no buffer of TCG's:\n{maps}"));
+    assert!(room <= 8 << 20, "TCG reserves {room} bytes");
+}
+
+#[test]
 fn a_dead_qemu_wakes_who_waits_for_a_message() {
     if !require_qemu() {
         return;

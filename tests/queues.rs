@@ -2,6 +2,7 @@
 //! virtio-net, split and packed and with RSS, over a tap of several queues. The tap is in a network
 //! namespace that the test makes for itself, in which it runs once more (`PINWIRE_TAP`). In the VM
 //! (`tests/vm/tap.rs` starts it there) over VFIO, with a tap outside.
+#![cfg(feature = "net")]
 
 mod common;
 #[path = "queues/flows.rs"]
@@ -11,7 +12,6 @@ mod flows;
 mod wire;
 
 use std::collections::BTreeMap;
-use std::process::Command;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -424,7 +424,7 @@ fn bench_measures_with_one_and_two_queues() {
         "--rounds",
         "1",
     ];
-    let output = Command::new(env!("CARGO_BIN_EXE_pinwire"))
+    let output = std::process::Command::new(env!("CARGO_BIN_EXE_pinwire"))
         .args(bench)
         .output()
         .unwrap();

@@ -1,5 +1,6 @@
 //! virtio-net against a card that the test plays: every mix of ring features, what the headers say,
 //! several queue pairs, and cards that lie.
+#![cfg(feature = "net")]
 
 mod virtio_model;
 

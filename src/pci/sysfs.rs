@@ -75,11 +75,34 @@ impl Sysfs {
         devices.join(address.to_string())
     }
 
+    /// Does the kernel show a PCI bus at all?
+    fn check_bus(&self) -> Result<()> {
+        let there = |path: &str| self.root.join(path).exists();
+        if there("sys/bus/pci/devices") {
+            return Ok(());
+        }
+        let (what, remedy) = match there("sys/kernel") {
+            false => (
+                "/sys is not mounted, and only there the kernel says which devices there are",
+                "sudo mount -t sysfs none /sys",
+            ),
+            true => (
+                "the kernel shows no PCI bus: there is no /sys/bus/pci/devices",
+                "a machine or a VM that has one (qemu/vm), or a model of QEMU's on this host (qtest:e1000)",
+            ),
+        };
+        Err(Error::KernelLacks {
+            what: what.to_owned(),
+            remedy: remedy.to_owned(),
+        })
+    }
+
     /// All functions, by address.
     ///
     /// # Errors
     /// Where sysfs cannot be read.
     pub fn functions(&self) -> Result<Vec<Function>> {
+        self.check_bus()?;
         let addresses = addresses_in(&self.root.join("sys/bus/pci/devices"))?;
         let functions = addresses.into_iter().map(|address| self.function(address));
         // One that went meanwhile is not listed.
@@ -95,6 +118,8 @@ impl Sysfs {
     pub fn function(&self, address: Address) -> Result<Function> {
         let device = self.device(address);
         if !device.exists() {
+            // Nothing is there without sysfs, which does not mean that there is nothing.
+            self.check_bus()?;
             return Err(Error::NoSuchDevice(address));
         }
         Ok(Function {
@@ -293,8 +318,18 @@ mod tests {
         };
         assert_eq!((functions.len(), &functions[0]), (2, &first));
         assert_eq!(functions[1].driver, None);
+        let said = |error: Error| error.to_string();
+        fs::remove_dir_all(root.path().join("sys/bus/pci/devices")).unwrap();
+        let no_bus = said(sysfs.functions().unwrap_err());
+        assert!(no_bus.contains("the kernel shows no PCI bus"), "{no_bus}");
         drop(root);
-        assert!(sysfs.functions().is_err());
+        let unmounted = [
+            said(sysfs.functions().unwrap_err()),
+            said(sysfs.function(first.address).unwrap_err()),
+        ];
+        for error in unmounted {
+            assert!(error.contains("mount -t sysfs"), "{error}");
+        }
     }
 
     #[test]

@@ -19,6 +19,7 @@ mod recv;
 mod send;
 mod show;
 mod stats;
+mod surroundings;
 
 use std::io::{BufRead, BufReader, Read};
 use std::net::{Ipv4Addr, UdpSocket};

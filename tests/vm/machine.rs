@@ -126,6 +126,18 @@ fn a_guest_can_do_without_iommu_vfio_and_hugepages() {
 }
 
 #[test]
+fn a_card_behind_a_virtio_iommu_is_driven() {
+    let command = "set -e; pinwire bind 0000:00:03.0; pinwire send 0000:00:03.0 --synthetic 64 --count 10 --json
+        ls /sys/class/iommu; ls /sys/class/iommu | grep -q dmar && exit 1; true";
+    let Some(output) = common::vm(&["--iommu", "virtio"], command) else {
+        return;
+    };
+    let out = stdout(&output);
+    assert!(output.status.success(), "{out}{}", stderr(&output));
+    assert!(out.contains("\"frames\":10,"), "{out}");
+}
+
+#[test]
 fn a_panic_is_told_with_the_kernels_words() {
     // What was said before counts once it is outside.
     let command = "echo before; until grep -q before /run/vm/stdout; do sleep 0.1; done; echo c > /proc/sysrq-trigger";

@@ -10,6 +10,7 @@ use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 use super::config::slots;
@@ -50,6 +51,14 @@ pub(super) struct Qemu {
 impl Launch {
     /// For the devices of `specs`, which people call `name`.
     pub fn new(name: &str, specs: &[&QtestSpec]) -> Result<(Self, Ends)> {
+        if !Path::new("/proc/self/fd").exists() {
+            return Err(Error::KernelLacks {
+                what: format!(
+                    "{name}: /proc is not mounted, and QEMU finds there what it shares with us"
+                ),
+                remedy: "sudo mount -t proc none /proc".to_owned(),
+            });
+        }
         let pair = || UnixStream::pair().map_err(|error| Error::io("making sockets", error));
         let (qtest, their_qtest) = pair()?;
         let (monitor, their_monitor) = pair()?;
@@ -72,8 +81,11 @@ impl Launch {
         // Nothing that ticks or that nobody needs. `-S` would keep frames from being delivered.
         option(&[
             "-machine",
-            "q35,accel=tcg,pit=off,hpet=off,sata=off,smbus=off,vmport=off,usb=off,memory-backend=ram0",
+            "q35,pit=off,hpet=off,sata=off,smbus=off,vmport=off,usb=off,memory-backend=ram0",
         ]);
+        // Its processor runs three instructions. Unbounded, TCG reserves an eighth of the host's memory for them, 1 GiB
+        // at most, for each device; where memory is not overcommitted, that fails.
+        option(&["-accel", "tcg,tb-size=8"]);
         option(&["-bios", &inherited(bios.as_raw_fd())]);
         option(&[
             "-m",
@@ -185,6 +197,10 @@ impl Qemu {
                 "this is QEMU {}.{}; {}.{} or newer is needed",
                 found.0, found.1, OLDEST.0, OLDEST.1
             ),
+            // QEMU has the limit from us.
+            Some(_) if words.contains("Too many open files") => {
+                "raise the limit of open files: ulimit -n 1024".to_owned()
+            }
             Some(_) if silent => "the machine may be very busy: try again".to_owned(),
             Some(_) => {
                 "see whether what is named in the device is there and may be used".to_owned()

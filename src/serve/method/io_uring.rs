@@ -25,20 +25,26 @@ impl Method for IoUring {
     type Kept = ();
 
     fn new() -> Result<Self> {
-        let ring = Ring::new().map_err(|error| Error::KernelLacks {
-            what: format!("this kernel gives us no io_uring: {error}"),
-            remedy: match error.raw_os_error() {
-                Some(libc::ENOSYS) => "--method sendfile (io_uring came with Linux 5.1)".to_owned(),
-                Some(libc::EPERM) => {
-                    "sudo sysctl kernel.io_uring_disabled=0, or --method sendfile (a container \
+        let ring = Ring::new().map_err(|error| match error.raw_os_error() {
+            // No fault of the kernel's.
+            Some(libc::EMFILE | libc::ENFILE) => Error::io("making an io_uring", error),
+            _ => Error::KernelLacks {
+                what: format!("this kernel gives us no io_uring: {error}"),
+                remedy: match error.raw_os_error() {
+                    Some(libc::ENOSYS) => {
+                        "--method sendfile (io_uring came with Linux 5.1)".to_owned()
+                    }
+                    Some(libc::EPERM) => {
+                        "sudo sysctl kernel.io_uring_disabled=0, or --method sendfile (a container \
                                       may forbid it, too)"
-                        .to_owned()
-                }
-                Some(libc::ENOMEM) => {
-                    "ulimit -l 2048 (its buffers are locked memory), or --method sendfile"
-                        .to_owned()
-                }
-                _ => "--method sendfile".to_owned(),
+                            .to_owned()
+                    }
+                    Some(libc::ENOMEM) => {
+                        "ulimit -l 2048 (its buffers are locked memory), or --method sendfile"
+                            .to_owned()
+                    }
+                    _ => "--method sendfile".to_owned(),
+                },
             },
         })?;
         Ok(Self {
