@@ -274,7 +274,10 @@ fn a_file_leaves_whole_with_fewer_buffers_than_descriptors() {
         .flat_map(|frame| &frame[42..])
         .copied()
         .collect();
+    let (payloads, padding) = payloads.split_at(content.len());
     assert!(payloads == content);
+    // Of the last frame, of which 10 bytes were left.
+    assert_eq!(padding, [0; 60 - 42 - 10]);
     assert_eq!(source.by_cpu().payload, 0);
     source.check_length().unwrap();
     file.as_file().set_len(9999).unwrap();

@@ -236,9 +236,14 @@ impl FromTheKernel {
         }
     }
 
-    /// The next frame that comes out, if one does soon.
+    /// The next frame that comes out, if one does soon: without what a card padded it with.
     fn next(&mut self) -> Option<&[u8]> {
-        let frame = self.wire.try_recv()?;
+        let mut frame = self.wire.try_recv()?;
+        if frame[12..14] == [8, 0] {
+            let ip = Ipv4Packet::new_checked(&frame[14..]).unwrap();
+            let len = 14 + usize::from(ip.total_len());
+            frame.truncate(len);
+        }
         self.came.push(frame);
         self.came.last().map(Vec::as_slice)
     }
