@@ -9,6 +9,10 @@ fn with_mounts(folder: &Path, script: &str) -> Option<String> {
         cannot("only root may mount");
         return None;
     }
+    if File::open("/proc/kpageflags").is_err() {
+        cannot("this kernel has no /proc/kpageflags");
+        return None;
+    }
     let output = Command::new("unshare")
         .args([
             "--mount",
@@ -131,6 +135,29 @@ fn an_overlay_over_a_disk_has_the_pages_of_the_file_below_and_tells_what_is_dirt
         assert_eq!(of("synced", "dirty"), 0, "{text}");
     } else {
         assert_eq!(of("dirty", "dirty"), Value::Null, "{text}");
+    }
+}
+
+#[test]
+fn an_overlay_of_a_disk_and_memory_tells_them_apart_by_the_pages() {
+    let folder = folder();
+    let script = r#"
+        mkdir low o t; mount -t tmpfs none t; mkdir t/up t/work; FIVE >low/low; sync
+        mount -t overlay none -o lowerdir=low,upperdir=t/up,workdir=t/work o; FIVE >o/up
+        echo "== low"; "$0" pagecache o/low --json
+        echo "== up"; "$0" pagecache o/up --json
+    "#;
+    let Some(text) = with_mounts(folder.path(), &script.replace("FIVE", FIVE_PAGES)) else {
+        return;
+    };
+    for (file, backing) in [("low", Value::Null), ("up", "memory".into())] {
+        let look = value(&text, file);
+        // Its device numbers are those of the layers, or made up.
+        assert_eq!(
+            (&look["filesystem"], &look["backing"]),
+            (&"overlay".into(), &backing),
+            "{look}"
+        );
     }
 }
 

@@ -1,8 +1,8 @@
 //! The file that is looked at: opened so that looking does it no harm, and what is known of it.
 
 use std::fs::File;
-use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
+use std::os::fd::AsRawFd;
+use std::path::PathBuf;
 
 use pinwire::pagecache::{Backing, Counts, How, Look, Span, check_cached, look};
 use pinwire::{Error, user_file};
@@ -27,8 +27,6 @@ impl Target {
     pub fn open(args: &Args) -> Result<Self, Error> {
         let path = &args.file;
         let (file, _) = user_file::regular(path, "have pages to show")?;
-        let cannot = |source| Error::io(format!("cannot read {}", path.display()), source);
-        let metadata = file.metadata().map_err(cannot)?;
         check_cached(&file).map_err(|what| Error::File {
             path: path.clone(),
             what,
@@ -36,8 +34,8 @@ impl Target {
         Ok(Self {
             path: path.clone(),
             backing: Backing::of(&file),
+            filesystem: filesystem(&file),
             file,
-            filesystem: filesystem(metadata.dev()),
             offset: args.offset,
             length: args.length,
             how: args.how(),
@@ -72,18 +70,22 @@ impl Target {
     }
 }
 
-/// The type of the filesystem that has this device number.
-fn filesystem(device: u64) -> Option<String> {
-    let mounts = std::fs::read_to_string(Path::new("/proc/self/mountinfo")).ok()?;
-    let device = format!("{}:{}", libc::major(device), libc::minor(device));
-    type_of(&mounts, &device).map(str::to_owned)
+/// The type of the filesystem, by the mount that the file was opened through: device numbers are shared, and
+/// made up for an overlay's files and btrfs's subvolumes.
+fn filesystem(file: &File) -> Option<String> {
+    let about = std::fs::read_to_string(format!("/proc/self/fdinfo/{}", file.as_raw_fd())).ok()?;
+    let mount = about
+        .lines()
+        .find_map(|line| line.strip_prefix("mnt_id:"))?;
+    let mounts = std::fs::read_to_string("/proc/self/mountinfo").ok()?;
+    type_of(&mounts, mount.trim()).map(str::to_owned)
 }
 
 /// Number, parent, device, root, place, options, ..., `-`, type, ...
-fn type_of<'a>(mounts: &'a str, device: &str) -> Option<&'a str> {
+fn type_of<'a>(mounts: &'a str, number: &str) -> Option<&'a str> {
     mounts.lines().find_map(|line| {
         let (mount, kind) = line.split_once(" - ")?;
-        (mount.split(' ').nth(2)? == device).then(|| kind.split(' ').next())?
+        (mount.split(' ').next()? == number).then(|| kind.split(' ').next())?
     })
 }
 
@@ -92,11 +94,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_filesystem_is_found_by_its_device_number() {
+    fn the_filesystem_is_found_by_the_number_of_its_mount() {
         let mounts = "21 1 254:0 / / rw,relatime shared:1 - ext4 /dev/vda rw\n\
                       22 21 0:5 / /dev/shm rw - tmpfs tmpfs rw,inode64\n";
-        assert_eq!(type_of(mounts, "254:0"), Some("ext4"));
-        assert_eq!(type_of(mounts, "0:5"), Some("tmpfs"));
-        assert_eq!(type_of(mounts, "0:6"), None);
+        assert_eq!(type_of(mounts, "21"), Some("ext4"));
+        assert_eq!(type_of(mounts, "22"), Some("tmpfs"));
+        assert_eq!(type_of(mounts, "1"), None);
     }
 }
