@@ -24,7 +24,7 @@ use pinwire::nic::e1000::desc::{LegacyTx, RxDesc, TxDesc};
 use pinwire::nic::e1000::regs::{self, Ctrl, Interrupts, Rctl, Tctl};
 use pinwire::nic::virtio::VirtioNet;
 use pinwire::nic::{Nic, NicConfig};
-use pinwire::pci::config::{Command, Config};
+use pinwire::pci::config::{COMMAND, Command, Config};
 use pinwire::virtio::Transport;
 use pinwire::virtio::pci::PciTransport;
 
@@ -368,6 +368,31 @@ fn intx_masks_itself_and_fires_again_while_the_line_is_high() {
     card.qtest.interrupts(IrqKind::Intx, 0).unwrap();
     again[0].unmask().unwrap();
     assert!(!fires(&again[0]));
+}
+
+#[test]
+fn intx_is_off_unless_it_was_asked_for() {
+    if !require_qemu() {
+        return;
+    }
+    const INTX_DISABLE: u16 = 1 << 10;
+    let is_off = |qtest: &Qtest| qtest.read16(COMMAND).unwrap() & INTX_DISABLE != 0;
+    for model in ["e1000", "e1000e", "virtio-net", "e1000e,hotplug=on"] {
+        let qtest = Qtest::start(&model.parse().unwrap()).unwrap();
+        assert!(is_off(&qtest), "{model}: from the beginning");
+        let _irqs = qtest.interrupts(IrqKind::Intx, 1).unwrap();
+        assert!(!is_off(&qtest), "{model}: asked for");
+        qtest
+            .command(Command::BUS_MASTER, Command::empty())
+            .unwrap();
+        assert!(!is_off(&qtest), "{model}: a driver changes other bits");
+        // Refused or not.
+        let _irqs = qtest.interrupts(IrqKind::MsiX, 1);
+        assert!(is_off(&qtest), "{model}: another kind");
+        let _irqs = qtest.interrupts(IrqKind::Intx, 1).unwrap();
+        let _irqs = qtest.interrupts(IrqKind::Intx, 0).unwrap();
+        assert!(is_off(&qtest), "{model}: none");
+    }
 }
 
 /// Which vector a cause of the 82574's has (data sheet, §10.2.4.9), and what its queues do not cause.

@@ -58,7 +58,7 @@ impl Fake {
         size: usize,
         memory: &Arc<FakeMemory>,
     ) -> Self {
-        Self {
+        let fake = Self {
             bar: FakeBar {
                 device,
                 index: 0,
@@ -66,7 +66,9 @@ impl Fake {
                 memory: Arc::clone(memory),
             },
             dma: memory.clone(),
-        }
+        };
+        super::set_intx(&fake, false).expect("its config space is an array");
+        fake
     }
 
     /// The memory that is mapped for the device.
@@ -119,8 +121,9 @@ impl Backend for Fake {
         &self.dma
     }
 
-    fn interrupts(&self, _kind: IrqKind, count: usize) -> Result<Vec<Irq>> {
+    fn interrupts(&self, kind: IrqKind, count: usize) -> Result<Vec<Irq>> {
         let os = |error| Error::io("making an eventfd", error);
+        super::set_intx(self, kind == IrqKind::Intx && count > 0)?;
         (0..count)
             .map(|vector| {
                 let event = EventFd::new(EFD_NONBLOCK).map_err(os)?;

@@ -25,6 +25,11 @@ use crate::pci::express::{self, Aspm};
 
 /// One PCI function.
 ///
+/// INTx is off from the moment the function is open, and whatever is done to it, until
+/// [`Backend::interrupts`] turns it on: a level that nobody listens to, on a line that is shared, storms
+/// until the kernel turns off the line, for everybody. A driver cannot touch that bit:
+/// [`Config::command`] does not.
+///
 /// Dropping the backend gives the function back: interrupts off, bus mastering off, mappings gone.
 pub trait Backend: Config + Send {
     /// A mapped BAR.
@@ -64,14 +69,15 @@ pub trait Backend: Config + Send {
     /// Where memory for the device comes from.
     fn dma(&self) -> &Arc<dyn DmaSpace>;
 
-    /// Turns on the first `count` vectors of one kind; those turned on before are off.
+    /// Turns on the first `count` vectors of one kind; those turned on before are off, and so is INTx,
+    /// unless it is what was asked for.
     ///
     /// # Errors
     /// Where the function has not that many.
     fn interrupts(&self, kind: IrqKind, count: usize) -> Result<Vec<Irq>>;
 
     /// Resets the function by the bus's means; `false` where it has none, and the driver must do
-    /// with the device's own reset.
+    /// with the device's own reset. What interrupts were on, or that INTx was off, is so after it, too.
     ///
     /// # Errors
     /// Where the reset was tried and failed.
@@ -97,6 +103,19 @@ pub trait Backend: Config + Send {
             false => Err(Error::DeviceGone(self.name().to_owned())),
         }
     }
+}
+
+/// The command register's bit that turns INTx off (PCI 3.0, §6.2.2).
+const INTX_DISABLE: u16 = 1 << 10;
+
+/// Turns INTx on or off in config space.
+fn set_intx(config: &(impl Config + ?Sized), on: bool) -> Result<()> {
+    let now = config.read16(config::COMMAND)?;
+    let then = match on {
+        true => now & !INTX_DISABLE,
+        false => now | INTX_DISABLE,
+    };
+    config.write(config::COMMAND, &then.to_le_bytes())
 }
 
 /// Does config space read anything but all ones?

@@ -23,7 +23,10 @@ pub const CAPABILITIES: u16 = 0x34;
 pub const INTERRUPT_PIN: u16 = 0x3d;
 
 bitflags::bitflags! {
-    /// The command register's bits (PCI 3.0, §6.2.2).
+    /// The command register's bits that a driver may change (PCI 3.0, §6.2.2).
+    ///
+    /// Bit 10, which turns INTx off, is not among them: it belongs to the
+    /// [`Backend`](crate::backend::Backend), which knows whether anybody listens to the line.
     #[derive(Debug, Clone, Copy, PartialEq, Eq)]
     pub struct Command: u16 {
         /// Answers to its I/O BARs.
@@ -32,8 +35,6 @@ bitflags::bitflags! {
         const MEMORY = 1 << 1;
         /// May read and write memory by itself (DMA).
         const BUS_MASTER = 1 << 2;
-        /// INTx is off.
-        const INTX_DISABLE = 1 << 10;
     }
 }
 
@@ -116,13 +117,15 @@ pub trait Config {
         Ok((self.read16(VENDOR_ID)?, self.read16(VENDOR_ID + 2)?))
     }
 
-    /// Turns on `on` and off `off` in the command register.
+    /// Turns on `on` and off `off` in the command register. All other bits stay as they are, whatever
+    /// bits the two were made from.
     ///
     /// # Errors
     /// As [`Config::read`].
     fn command(&self, on: Command, off: Command) -> Result<()> {
-        let now = Command::from_bits_retain(self.read16(COMMAND)?);
-        self.write(COMMAND, &((now - off) | on).bits().to_le_bytes())
+        let [on, off] = [on, off].map(|bits| (bits & Command::all()).bits());
+        let now = self.read16(COMMAND)?;
+        self.write(COMMAND, &(now & !off | on).to_le_bytes())
     }
 
     /// The first base address register that is for I/O ports.
@@ -224,10 +227,22 @@ mod tests {
     #[test]
     fn command_changes_only_what_is_asked() {
         let config = Bytes(RefCell::new([0; 256]));
-        config.write(COMMAND, &[0x47, 0x01]).unwrap();
+        config.write(COMMAND, &[0x45, 0x01]).unwrap();
         config
-            .command(Command::INTX_DISABLE, Command::BUS_MASTER)
+            .command(Command::MEMORY, Command::BUS_MASTER)
             .unwrap();
-        assert_eq!(config.read16(COMMAND).unwrap(), 0x0543);
+        assert_eq!(config.read16(COMMAND).unwrap(), 0x0143);
+    }
+
+    #[test]
+    fn command_leaves_the_bit_that_turns_off_intx_to_the_backend() {
+        const INTX_DISABLE: u16 = 1 << 10;
+        let config = Bytes(RefCell::new([0; 256]));
+        let bit = Command::from_bits_retain(INTX_DISABLE);
+        config.command(bit, Command::empty()).unwrap();
+        assert_eq!(config.read16(COMMAND).unwrap(), 0);
+        config.write(COMMAND, &INTX_DISABLE.to_le_bytes()).unwrap();
+        config.command(Command::IO, bit).unwrap();
+        assert_eq!(config.read16(COMMAND).unwrap(), INTX_DISABLE | 1);
     }
 }

@@ -155,6 +155,53 @@ fn a_frame_goes_from_card_to_card_in_the_buffer_it_came_in() {
     }
 }
 
+/// The device's command register, as it is: not what the kernel shows whoever has it open.
+fn command(address: &str) -> u16 {
+    let config = File::open(format!("/sys/bus/pci/devices/{address}/config")).unwrap();
+    let mut bytes = [0; 2];
+    config.read_exact_at(&mut bytes, COMMAND.into()).unwrap();
+    u16::from_le_bytes(bytes)
+}
+
+#[test]
+fn intx_is_off_unless_it_was_asked_for_whatever_is_done() {
+    const INTX_DISABLE: u16 = 1 << 10;
+    let is_off = |address| command(address) & INTX_DISABLE != 0;
+    let device = open(E1000);
+    assert!(is_off(E1000), "from the beginning");
+    let _irqs = device.interrupts(IrqKind::Intx, 1).unwrap();
+    assert!(!is_off(E1000), "asked for");
+    device
+        .command(Command::BUS_MASTER, Command::empty())
+        .unwrap();
+    assert!(!is_off(E1000), "a driver changes other bits");
+    assert!(device.interrupts(IrqKind::MsiX, 1).is_err());
+    assert!(is_off(E1000), "another kind was asked for, and refused");
+    let _irqs = device.interrupts(IrqKind::Intx, 1).unwrap();
+    drop(device);
+    assert!(is_off(E1000), "given back");
+
+    let device = open(ALONE);
+    assert!(is_off(ALONE), "from the beginning");
+    assert!(device.reset().unwrap());
+    assert!(is_off(ALONE), "after a reset");
+    let _irqs = device.interrupts(IrqKind::Intx, 1).unwrap();
+    assert!(device.reset().unwrap());
+    assert!(!is_off(ALONE), "after a reset, asked for before it");
+}
+
+/// The kernel turns INTx on as it turns off messages.
+#[test]
+fn intx_is_off_after_messages() {
+    const INTX_DISABLE: u16 = 1 << 10;
+    let device = open(E1000E);
+    for kind in [IrqKind::Msi, IrqKind::MsiX] {
+        let _irqs = device.interrupts(kind, 1).unwrap();
+        let _irqs = device.interrupts(kind, 0).unwrap();
+        assert_ne!(command(E1000E) & INTX_DISABLE, 0, "after {kind:?}");
+    }
+}
+
 #[test]
 fn a_dropped_device_does_no_dma_even_where_a_bar_lives_on() {
     let device = open(E1000);
@@ -162,15 +209,10 @@ fn a_dropped_device_does_no_dma_even_where_a_bar_lives_on() {
     device
         .command(Command::BUS_MASTER, Command::empty())
         .unwrap();
-    let command = || {
-        let config = File::open(format!("/sys/bus/pci/devices/{E1000}/config")).unwrap();
-        let mut bytes = [0; 2];
-        config.read_exact_at(&mut bytes, COMMAND.into()).unwrap();
-        Command::from_bits_retain(u16::from_le_bytes(bytes))
-    };
-    assert!(command().contains(Command::BUS_MASTER));
+    let may = || Command::from_bits_retain(command(E1000)).contains(Command::BUS_MASTER);
+    assert!(may());
     drop(device);
-    assert!(!command().contains(Command::BUS_MASTER));
+    assert!(!may());
     assert_ne!(bar.read32(8), u32::MAX);
 }
 

@@ -101,6 +101,7 @@ impl Qtest {
                 port,
                 machine: Arc::downgrade(&machine),
             };
+            super::set_intx(&ports, false)?;
             Ok(Self {
                 ports,
                 bars,
@@ -124,6 +125,7 @@ impl Qtest {
     }
 
     fn disable_interrupts(&self) -> Result<()> {
+        super::set_intx(self, false)?;
         self.intx.disconnect();
         if let Some(vectors) = lock(&self.vectors).take() {
             msi::disable(self)?;
@@ -198,8 +200,8 @@ impl Backend for Qtest {
             return Err(refused(format!("it has {has}")));
         }
         if kind == IrqKind::Intx {
-            self.command(Command::empty(), Command::INTX_DISABLE)?;
             let mut irqs = vec![self.intx.connect(&self.machine.wire)?];
+            super::set_intx(self, true)?;
             self.control.departure.wakes_all(&mut irqs)?;
             return Ok(irqs);
         }
@@ -211,7 +213,7 @@ impl Backend for Qtest {
                 "over qtest there are {VECTORS} for all devices of one QEMU"
             ))
         })?;
-        self.command(Command::MEMORY | Command::INTX_DISABLE, Command::empty())?;
+        self.command(Command::MEMORY, Command::empty())?;
         let wire = &self.machine.wire;
         msi::enable(self, kind, vectors.messages(), &self.bars, wire)?;
         *lock(&self.vectors) = Some(vectors);

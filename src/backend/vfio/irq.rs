@@ -38,10 +38,9 @@ impl Interrupts {
         }
     }
 
-    /// Turns on the first `count` vectors of one kind, and off all others.
+    /// Turns on the first `count` vectors of one kind; all must be off.
     pub fn enable(&self, name: &str, kind: IrqKind, count: usize) -> Result<Vec<Irq>> {
         let os = |source| Error::io(format!("{name}: turning on interrupts"), source);
-        self.disable().map_err(os)?;
         let info = ioctl::irq_info(&self.device, index(kind)).map_err(os)?;
         let usable = info.flags & VFIO_IRQ_INFO_EVENTFD != 0;
         if !usable || (info.count as usize) < count {
@@ -66,12 +65,18 @@ impl Interrupts {
             .collect())
     }
 
-    /// Turns off what is on.
-    pub fn disable(&self) -> std::io::Result<()> {
-        match self.on.take() {
-            Some(kind) => ioctl::disable_irqs(&self.device, index(kind)),
-            None => Ok(()),
+    /// Are those of this kind on?
+    pub fn is_on(&self, kind: IrqKind) -> bool {
+        self.on.get() == Some(kind)
+    }
+
+    /// Turns off what is on, and says which kind that was.
+    pub fn disable(&self) -> std::io::Result<Option<IrqKind>> {
+        let kind = self.on.take();
+        if let Some(kind) = kind {
+            ioctl::disable_irqs(&self.device, index(kind))?;
         }
+        Ok(kind)
     }
 }
 

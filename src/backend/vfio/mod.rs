@@ -53,7 +53,8 @@ impl std::fmt::Debug for Vfio {
 
 impl Vfio {
     /// Opens the function, which the kernel resets on the way. Its memory BARs answer from here on; it
-    /// may not do DMA until the driver says so ([`Command::BUS_MASTER`]).
+    /// may not do DMA until the driver says so ([`Command::BUS_MASTER`]). INTx, which the kernel turns
+    /// on, is off.
     ///
     /// # Errors
     /// [`Error::NoSuchDevice`], [`Error::NoIommu`], [`Error::KernelLacks`], [`Error::NotBound`],
@@ -113,9 +114,31 @@ impl Vfio {
             name,
         };
         vfio.wait_until_present()?;
+        super::set_intx(&vfio, false)?;
         // A BAR that does not answer must not be touched: the kernel ends the program (SIGBUS).
         vfio.command(Command::MEMORY, Command::empty())?;
         Ok(vfio)
+    }
+
+    /// Turns off all interrupts, and INTx with them.
+    fn silence(&self) -> Result<()> {
+        let os = |source| Error::io(format!("{}: turning off interrupts", self.name), source);
+        if self.interrupts.is_on(IrqKind::Intx) {
+            super::set_intx(self, false)?;
+        }
+        match self.interrupts.disable().map_err(os)? {
+            Some(IrqKind::Msi | IrqKind::MsiX) => self.reapply_intx(),
+            Some(IrqKind::Intx) | None => Ok(()),
+        }
+    }
+
+    /// Has the device do what we said of INTx. The kernel keeps a command register of its own for us and
+    /// passes on what changes in it, so that the bit must change: after messages were turned off the
+    /// device's INTx is on, whatever ours says.
+    fn reapply_intx(&self) -> Result<()> {
+        let on = self.interrupts.is_on(IrqKind::Intx);
+        super::set_intx(self, !on)?;
+        super::set_intx(self, on)
     }
 
     /// After a reset the device may be silent for a while.
@@ -198,7 +221,12 @@ impl Backend for Vfio {
     }
 
     fn interrupts(&self, kind: IrqKind, count: usize) -> Result<Vec<Irq>> {
+        self.silence()?;
         let mut irqs = self.interrupts.enable(&self.name, kind, count)?;
+        if self.interrupts.is_on(IrqKind::Intx) {
+            // Not before the kernel listens to the line. It has begun masked, and is unmasked by this.
+            super::set_intx(self, true)?;
+        }
         self.request.departure().wakes_all(&mut irqs)?;
         Ok(irqs)
     }
@@ -210,6 +238,8 @@ impl Backend for Vfio {
         }
         while_busy(RESET_BOUND, || ioctl::reset(&self.device)).map_err(os)?;
         self.wait_until_present()?;
+        // The kernel restores the command register; where it could not, this does.
+        self.reapply_intx()?;
         Ok(true)
     }
 
@@ -234,7 +264,7 @@ impl Backend for Vfio {
 /// the last BAR has gone, too.
 impl Drop for Vfio {
     fn drop(&mut self) {
-        if let Err(error) = self.interrupts.disable() {
+        if let Err(error) = self.silence() {
             tracing::debug!(name = self.name, %error, "turning off interrupts");
         }
         // Fails where the device is gone: then there is nothing to turn off.

@@ -237,7 +237,7 @@ impl<B: Backend> E1000<B> {
     /// The rings are set up: lets the device work on them.
     fn run(&mut self) -> Result<()> {
         self.backend
-            .command(Command::BUS_MASTER, Command::INTX_DISABLE)?;
+            .command(Command::BUS_MASTER, Command::empty())?;
         self.state.start();
         self.start_receive();
         self.start_transmit();

@@ -245,11 +245,8 @@ impl<B: Backend> E1000e<B> {
 
     /// The rings are set up: lets the device work on them.
     fn run(&mut self) -> Result<()> {
-        let off = match self.signal {
-            Signal::PerQueue => Command::empty(),
-            _ => Command::INTX_DISABLE,
-        };
-        self.backend.command(Command::BUS_MASTER, off)?;
+        self.backend
+            .command(Command::BUS_MASTER, Command::empty())?;
         self.route_interrupts();
         self.state.start();
         self.start_receive();

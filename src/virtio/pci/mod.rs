@@ -285,9 +285,7 @@ impl<B: Backend + 'static> Transport for PciTransport<B> {
 
     fn bus_master(&self, on: bool) -> Result<()> {
         match on {
-            true => self
-                .backend
-                .command(Command::BUS_MASTER, Command::INTX_DISABLE),
+            true => self.backend.command(Command::BUS_MASTER, Command::empty()),
             false => self.backend.command(Command::empty(), Command::BUS_MASTER),
         }
     }
