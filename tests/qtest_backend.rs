@@ -1167,20 +1167,99 @@ fn a_qemu_that_does_not_start_is_quoted() {
     assert!(said.contains("this is QEMU 5.2; 7.2 or newer"), "{said}");
 }
 
+/// Ports of 127.0.0.1 that nobody has.
+fn free_ports() -> [u16; 2] {
+    let sockets = [(); 2].map(|()| std::net::UdpSocket::bind("127.0.0.1:0").unwrap());
+    sockets.map(|socket| socket.local_addr().unwrap().port())
+}
+
+#[test]
+fn a_udp_port_that_another_has_is_refused_and_says_who() {
+    if !require_qemu() {
+        return;
+    }
+    let [port, other] = free_ports();
+    let spec = || format!("e1000,net=udp:{port}:{other}").parse().unwrap();
+    let first = Qtest::start(&spec()).unwrap();
+    let error = Qtest::start(&spec()).unwrap_err().to_string();
+    let who = format!(
+        "UDP port {port} of 127.0.0.1 is in use by qemu-system-x86 (process {})",
+        first.pid()
+    );
+    assert!(error.contains(&who), "{error}");
+    // Also where one QEMU is to have both.
+    let [port, other] = free_ports();
+    let both: [QtestSpec; 2] =
+        [(); 2].map(|()| format!("e1000,net=udp:{port}:{other}").parse().unwrap());
+    let error = Qtest::start_all(&both).unwrap_err().to_string();
+    assert!(
+        error.contains(&format!("UDP port {port} of 127.0.0.1 is in use")),
+        "{error}"
+    );
+    // It is free with the end of the one that had it.
+    let pid = first.pid();
+    drop(first);
+    wait("QEMU's end", || ended(pid));
+    Qtest::start(&spec()).unwrap();
+}
+
+#[test]
+fn of_those_that_want_a_udp_port_at_the_same_moment_one_gets_it() {
+    if !require_qemu() {
+        return;
+    }
+    let [port, other] = free_ports();
+    let spec = format!("e1000,net=udp:{port}:{other}");
+    let together = std::sync::Barrier::new(4);
+    let started: Vec<_> = std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..4)
+            .map(|_| {
+                scope.spawn(|| {
+                    together.wait();
+                    Qtest::start(&spec.parse().unwrap())
+                })
+            })
+            .collect();
+        let all = threads.into_iter();
+        all.map(|thread| thread.join().unwrap()).collect()
+    });
+    let running: Vec<_> = started.iter().flatten().collect();
+    assert_eq!(running.len(), 1, "{started:?}");
+    for error in started.iter().filter_map(|started| started.as_ref().err()) {
+        assert!(error.to_string().contains("is in use"), "{error}");
+    }
+}
+
+/// A tap that is not there is not made, and what is no tap is none: in a network namespace, where we may.
+#[test]
+fn a_tap_must_be_there_and_be_one() {
+    if !require_qemu() || !common::again(&["--net"], "", "PINWIRE_NO_TAP") {
+        return;
+    }
+    for (name, why) in [
+        ("nope", "there is no interface nope"),
+        ("lo", "lo is an interface, but no tap"),
+    ] {
+        let spec = format!("e1000,net=tap:{name}").parse().unwrap();
+        let error = Qtest::start(&spec).unwrap_err().to_string();
+        assert!(error.contains(why), "{error}");
+        assert!(error.contains("ip tuntap add"), "{error}");
+    }
+    let links = Process::new("ip").arg("link").output().unwrap();
+    assert!(!text(links).contains("nope"));
+    let made = Process::new("ip")
+        .args(["tuntap", "add", "there", "mode", "tap"])
+        .status();
+    assert!(made.unwrap().success());
+    Qtest::start(&"e1000,net=tap:there".parse().unwrap()).unwrap();
+}
+
 #[test]
 fn a_peer_that_cannot_be_had_is_said_in_qemus_words() {
     if !require_qemu() {
         return;
     }
-    let taken = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
-    let port = taken.local_addr().unwrap().port();
     for (spec, why) in [
-        (
-            format!("e1000,net=udp:{port}:{port}"),
-            "Address already in use",
-        ),
-        // Loopback is no tap, whoever asks.
-        ("e1000,net=tap:lo".to_owned(), "/dev/net/tun"),
         (
             "e1000,pcap=/nonexistent/a.pcap".to_owned(),
             "/nonexistent/a.pcap",

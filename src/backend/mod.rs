@@ -12,7 +12,7 @@ mod watch;
 use std::sync::Arc;
 
 pub use fake::{Fake, FakeBar, FakeDevice, FakeMemory};
-pub use qtest::{Peer, Qtest, QtestBar, QtestControl, QtestSpec};
+pub use qtest::{Peer, Qtest, QtestBar, QtestControl, QtestSpec, UdpPort};
 pub use vfio::{Vfio, VfioBar};
 pub use watch::{Watch, Watched, WatchedBar};
 

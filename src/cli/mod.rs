@@ -26,6 +26,7 @@ mod spread;
 mod stats;
 mod synthetic;
 mod syscalls;
+mod udp_ports;
 
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -92,6 +93,8 @@ enum Command {
     LadderHelper(ladder::child::Args),
     Pagecache(pagecache::Args),
     Serve(serve::Args),
+    #[command(hide = true)]
+    UdpPorts(udp_ports::Args),
 }
 
 /// Why a command ends before its end.
@@ -164,6 +167,7 @@ pub fn main() -> ExitCode {
             Command::LadderHelper(args) => args.run(),
             Command::Pagecache(args) => args.run(),
             Command::Serve(args) => args.run(),
+            Command::UdpPorts(args) => args.run(),
         });
     match outcome {
         Ok(()) | Err(Failure::ReaderGone) => ExitCode::SUCCESS,

@@ -6,6 +6,7 @@ mod address;
 mod bind;
 pub mod config;
 pub mod express;
+pub(crate) mod processes;
 mod sysfs;
 
 pub use address::Address;

@@ -8,7 +8,7 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
-use super::Address;
+use super::{Address, processes};
 use crate::error::{Error, Result};
 
 /// One PCI function as the kernel sees it.
@@ -215,17 +215,8 @@ impl Sysfs {
 
     /// Who has the group's file open: program and process id, where we may see that.
     pub fn group_holder(&self, group: u32) -> Option<String> {
-        let proc = self.root.join("proc");
         let file = Path::new("/dev/vfio").join(group.to_string());
-        let mut processes = names_in(&proc).ok()?.into_iter();
-        let process = processes.find(|process| {
-            let fds = proc.join(process).join("fd");
-            let numbers = names_in(&fds).unwrap_or_default();
-            let is_it = |fd| fs::read_link(fds.join(fd)).is_ok_and(|target| target == file);
-            process.parse::<u32>().is_ok() && numbers.into_iter().any(is_it)
-        })?;
-        let name = fs::read_to_string(proc.join(&process).join("comm")).unwrap_or_default();
-        Some(format!("{} (process {process})", name.trim()))
+        Some(processes::holder(&self.root, &file)?.name())
     }
 }
 

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, mpsc};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use super::cable::Cables;
 use super::config::{HostBridge, inta, slots};
 use super::files::Files;
 use super::intx::Intx;
@@ -38,6 +39,7 @@ impl Machine {
     /// Starts QEMU with the devices of `specs` (see [`slots`]); gives their interrupt lines, too.
     pub fn start(name: &str, specs: &[&QtestSpec]) -> Result<(Self, Vec<Arc<Intx>>)> {
         let start = Instant::now();
+        let cables = Cables::take(specs)?;
         let (launch, ends) = Launch::new(name, specs)?;
         let wire = Arc::new(Wire::new(ends.qtest, BOUND)?);
         let monitor = Arc::new(Mutex::new(Monitor::new(ends.monitor, BOUND)?));
@@ -81,6 +83,8 @@ impl Machine {
         if answer.is_none() {
             return Err(qemu.failure(start.elapsed() >= BOUND));
         }
+        // It has made its network before it answers.
+        cables.taken()?;
         let (pid, took) = (qemu.pid(), start.elapsed());
         tracing::debug!("{name}: QEMU (process {pid}) came up in {took:?}");
         let machine = Self {

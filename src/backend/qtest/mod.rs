@@ -4,6 +4,7 @@
 //! one line an access; its RAM is a file that we map too, so the model's DMA lands in our memory;
 //! its interrupts come as eventfds. QEMU is started and stopped with the [`Qtest`].
 
+mod cable;
 mod config;
 mod control;
 mod files;
@@ -20,6 +21,7 @@ mod wire;
 use std::borrow::Borrow;
 use std::sync::{Arc, Mutex};
 
+pub use cable::UdpPort;
 pub use control::QtestControl;
 pub use spec::{Peer, QtestSpec};
 

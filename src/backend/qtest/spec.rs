@@ -54,7 +54,7 @@ pub enum Peer {
     None,
     /// QEMU's hub of this number.
     Hub(u32),
-    /// UDP on 127.0.0.1, one Ethernet frame a datagram.
+    /// UDP on 127.0.0.1, one Ethernet frame a datagram. The local port must be nobody else's.
     Udp {
         /// The port that QEMU receives on.
         local: u16,
