@@ -72,6 +72,12 @@ pub enum Error {
     )]
     NoIommu(Address),
 
+    /// A virtio device that the IOMMU does not guard.
+    #[error(
+        "{0}: it does not offer VIRTIO_F_ACCESS_PLATFORM, so it would reach memory around the IOMMU, at addresses that are not ours\n  QEMU: -device virtio-net-pci,iommu_platform=on,disable-legacy=on"
+    )]
+    AroundIommu(Address),
+
     /// A kernel module or option is missing.
     #[error("{what}\n  try: {remedy}")]
     KernelLacks {
@@ -112,6 +118,42 @@ pub enum Error {
         address: Address,
         /// Who uses it for what.
         usage: String,
+    },
+
+    /// A disk of the function is in use.
+    #[error(
+        "{address} is in use: {usage}\n  end that first; a disk that is in use is not taken away, not with --force either"
+    )]
+    DiskInUse {
+        /// Which function.
+        address: Address,
+        /// Who uses it for what.
+        usage: String,
+    },
+
+    /// A function that is no network card.
+    #[error(
+        "{address} is {class}, no network card{}\n  --force takes it all the same, and what it does for the system ends: pinwire bind --force {address}",
+        driver.as_ref().map(|driver| format!("; {driver} has it")).unwrap_or_default()
+    )]
+    NotNetwork {
+        /// Which function.
+        address: Address,
+        /// The kind of thing that it is.
+        class: &'static str,
+        /// The driver that has it.
+        driver: Option<String>,
+    },
+
+    /// A function that is not as it was before it was bound.
+    #[error("{address} is not given back: {what}\n  try: {remedy}")]
+    NotGivenBack {
+        /// Which function.
+        address: Address,
+        /// What is otherwise than it was.
+        what: String,
+        /// What to type.
+        remedy: String,
     },
 
     /// A function that did not change its driver. What had been changed was put back.

@@ -299,7 +299,7 @@ fn examples_do_the_same_over_vfio_on_every_card() {
         e1000=0000:00:03.0 e1000e=0000:00:04.0 virtio=0000:00:05.0 packed=0000:00:06.0 edu=0000:00:10.0
         cards=\"$e1000 $e1000e $virtio $packed\" kernel=$(ls /sys/bus/pci/devices/0000:00:07.0/net)
         echo 1 2>/dev/null >/proc/sys/net/ipv6/conf/all/disable_ipv6 || true
-        pinwire bind $cards $edu >&2
+        pinwire bind $cards >&2; pinwire bind --force $edu >&2
         ip addr add 10.0.0.1/24 dev $kernel; ip link set $kernel up promisc on
         edu $edu; edu $edu intx
 

@@ -1,22 +1,24 @@
 //! `pinwire bind` and `pinwire unbind`.
 
-use pinwire::Error;
 use pinwire::pci::{Address, Rebound, Sysfs};
+use pinwire::{Error, nic};
 
-use super::{Outcome, output};
+use super::{Failure, Outcome, output};
 
 /// Takes PCI functions from the kernel: binds them to vfio-pci.
 ///
 /// What a function had before (its driver, its driver_override) is remembered in /run/pinwire until
-/// `pinwire unbind` gives it back. One whose interface is up with an address, is part of a bridge, or
-/// has a mounted disk is refused.
+/// `pinwire unbind` gives it back. Refused is what is no network card, and what is in use: an interface
+/// that has an address, is part of a bridge or the like, is listened to, or is in another network
+/// namespace; a card with virtual functions; a disk with anything on it.
 #[derive(clap::Args)]
 pub struct Bind {
     /// Where they are, such as 0000:00:03.0; see `pinwire list`
     #[arg(required = true, value_name = "ADDRESS")]
     addresses: Vec<Address>,
 
-    /// Takes them even where the system is using them
+    /// Takes them even where they are no network cards, or their interface is in use; not what has a
+    /// disk that is in use
     #[arg(long)]
     force: bool,
 }
@@ -30,9 +32,16 @@ impl Bind {
         }
         // The last word: is it enough?
         for &address in &self.addresses {
-            match sysfs.check_usable(&sysfs.function(address)?) {
+            let function = sysfs.function(address)?;
+            match sysfs.check_usable(&function) {
                 Err(error @ Error::GroupNotViable { .. }) => tracing::warn!("{error}"),
                 checked => drop(checked?),
+            }
+            let (vendor, device) = (function.vendor, function.device);
+            if !nic::knows(vendor, device) {
+                tracing::warn!(
+                    "{address}: no command here has a driver for {vendor:04x}:{device:04x}; other programs may"
+                );
             }
         }
         Ok(())
@@ -40,6 +49,9 @@ impl Bind {
 }
 
 /// Gives PCI functions back to the drivers they had before `pinwire bind`.
+///
+/// Where one is not as it was before, it says what is left, and what to do; the others are given back all
+/// the same, and the exit code is 1.
 #[derive(clap::Args)]
 pub struct Unbind {
     /// Where they are, such as 0000:00:03.0; see `pinwire list`
@@ -51,21 +63,32 @@ impl Unbind {
     /// Runs it.
     pub fn run(self) -> Outcome {
         let sysfs = Sysfs::default();
+        let mut outcome = Ok(());
         for &address in &self.addresses {
-            report(address, &sysfs.unbind(address)?)?;
+            match sysfs.unbind(address) {
+                Ok(rebound) => report(address, &rebound)?,
+                Err(error) => {
+                    output::error(&error);
+                    outcome = Err(Failure::Told);
+                }
+            }
         }
-        Ok(())
+        outcome
     }
 }
 
 fn report(address: Address, rebound: &Rebound) -> Outcome {
     let name = |driver: &Option<String>| driver.clone().unwrap_or("no driver".to_owned());
     match rebound.from == rebound.to {
-        true => output::line(format!("{address}: on {} already", name(&rebound.to))),
+        true => output::line(format!("{address}: on {} already", name(&rebound.to)))?,
         false => output::line(format!(
             "{address}: {} -> {}",
             name(&rebound.from),
             name(&rebound.to)
-        )),
+        ))?,
     }
+    for note in &rebound.notes {
+        output::line(format!("{address}: {note}"))?;
+    }
+    Ok(())
 }

@@ -128,6 +128,7 @@ fn remedy(error: &Error) -> String {
             format!("pinwire bind {}", addresses.collect::<Vec<_>>().join(" "))
         }
         Error::NoIommu(_) => "turn on the IOMMU".to_owned(),
+        Error::AroundIommu(_) => "QEMU: iommu_platform=on".to_owned(),
         Error::KernelLacks { remedy, .. } => remedy.clone(),
         Error::GroupBusy { holder, .. } => {
             format!("in use by {}", holder.as_deref().unwrap_or("a program"))

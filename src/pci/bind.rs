@@ -3,13 +3,17 @@
 //! `driver_override` says which driver alone may have the function. What it said before, and which
 //! driver there was, is kept in `/run/pinwire/ADDRESS` until the function is given back: like the
 //! binding itself, that lasts until the next boot. Where a step fails, those before it are undone.
+//!
+//! A function counts as given back once all is found to be as it was, and not because each step was done:
+//! the kernel may give it to vfio-pci again, by ids that were put into it, or a driver may refuse it. Until then
+//! what it had is kept, and a further [`Sysfs::bind`] does not take what was left for what was.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-use super::sysfs::{function_of, names_in, target_name};
-use super::{Address, Function, Sysfs};
+use super::sysfs::target_name;
+use super::{Address, Function, Sysfs, class};
 use crate::error::{Error, Result};
 
 /// What [`Sysfs::bind`] or [`Sysfs::unbind`] did.
@@ -19,6 +23,8 @@ pub struct Rebound {
     pub from: Option<String>,
     /// The driver now.
     pub to: Option<String>,
+    /// What else has changed, a sentence each.
+    pub notes: Vec<String>,
 }
 
 /// What a function had before we took it.
@@ -26,16 +32,22 @@ pub struct Rebound {
 struct Former {
     driver: Option<String>,
     driver_override: Option<String>,
+    /// Vendor and device: another one may be at the address since.
+    ids: String,
+    /// How many virtual functions it had.
+    virtual_functions: usize,
 }
 
 const VFIO: &str = "vfio-pci";
 
 impl Sysfs {
     /// Gives the function to vfio-pci; where vfio-pci has it already, nothing is done. With `force`,
-    /// also one that the system is using.
+    /// also one that is no network function, or whose network interface the system is using; but never
+    /// one with a disk that is in use.
     ///
     /// # Errors
-    /// [`Error::NoSuchDevice`], [`Error::NoIommu`], [`Error::KernelLacks`], [`Error::InUse`],
+    /// [`Error::NoSuchDevice`], [`Error::NoIommu`], [`Error::AroundIommu`], [`Error::KernelLacks`],
+    /// [`Error::NotNetwork`], [`Error::InUse`], [`Error::DiskInUse`], [`Error::GroupBusy`],
     /// [`Error::NeedsRoot`], or [`Error::Rebind`] where the kernel refuses.
     pub fn bind(&self, address: Address, force: bool) -> Result<Rebound> {
         let function = self.function(address)?;
@@ -50,10 +62,18 @@ impl Sysfs {
         if function.is_bound_to_vfio() {
             return Ok(unchanged(function));
         }
-        let path = self.device(address).join("driver_override");
-        let former = Former {
-            driver: function.driver.clone(),
-            driver_override: read_override(&path).map_err(step("reading driver_override"))?,
+        let found = self
+            .found(&function)
+            .map_err(step("reading driver_override"))?;
+        let known = self.recall(&function);
+        let former = match &known {
+            // Not given back yet: what it had then counts, and not what is left of it.
+            Some(known) if found.driver.is_none() => known.clone(),
+            Some(known) if found.driver_override.as_deref() == Some(VFIO) => Former {
+                driver_override: known.driver_override.clone(),
+                ..found.clone()
+            },
+            _ => found.clone(),
         };
         self.remember(address, &former)
             .map_err(step("remembering its driver in /run/pinwire"))?;
@@ -72,11 +92,20 @@ impl Sysfs {
             Ok(to) => Ok(Rebound {
                 from: function.driver,
                 to,
+                notes: match found.virtual_functions {
+                    0 => Vec::new(),
+                    count => vec![format!(
+                        "its {count} virtual functions went with its driver"
+                    )],
+                },
             }),
             Err(error) => {
-                match self.give_back(address, &former) {
-                    Ok(_) => self.forget(address),
-                    Err(worse) => tracing::error!("undoing what was done: {worse}"),
+                let undone = self.restore(address, &found);
+                match (undone, known) {
+                    (Ok(()), None) => self.forget(address),
+                    // It was there before, and is needed as before.
+                    (Ok(()), Some(known)) => drop(self.remember(address, &known)),
+                    (Err(worse), _) => tracing::error!("undoing what was done: {worse}"),
                 }
                 Err(error)
             }
@@ -85,22 +114,33 @@ impl Sysfs {
 
     /// Takes the function from vfio-pci and gives it back to the driver that it had when it was bound;
     /// where it was not [`Sysfs::bind`] that did, to the driver that the kernel finds. Where
-    /// vfio-pci has not got it, nothing is done.
+    /// vfio-pci has not got it, only what was left of it is tidied: a `driver_override`.
     ///
     /// # Errors
     /// [`Error::NoSuchDevice`], [`Error::GroupBusy`], [`Error::KernelLacks`] where the former driver
-    /// is not loaded any more, [`Error::NeedsRoot`], or [`Error::Rebind`] where it refuses.
+    /// is not loaded any more, [`Error::NeedsRoot`], or [`Error::NotGivenBack`] where not all is as it was.
     pub fn unbind(&self, address: Address) -> Result<Rebound> {
         let step = |what| move |source| failed(address, "unbind", what, source);
         let function = self.function(address)?;
-        let former = self.recall(address);
-        let is_ours = function.is_bound_to_vfio() || function.driver.is_none() && former.is_some();
-        if !is_ours {
+        let former = self.recall(&function);
+        let found = self
+            .found(&function)
+            .map_err(step("reading driver_override"))?;
+        let is_on_vfio = function.is_bound_to_vfio();
+        // Reserved for vfio-pci, and not because it was so before.
+        let was = former
+            .as_ref()
+            .and_then(|former| former.driver_override.as_deref());
+        let is_reserved =
+            found.driver_override.as_deref().is_some_and(is_vfio) && !was.is_some_and(is_vfio);
+        let is_nobodys = function.driver.is_none() && former.is_some();
+        if !is_on_vfio && !is_nobodys && !is_reserved {
             self.forget(address);
             return Ok(unchanged(function));
         }
         // The kernel would wait for that program to end, however long.
-        if let Some(group) = function.group
+        if is_on_vfio
+            && let Some(group) = function.group
             && let Some(holder) = self.group_holder(group)
         {
             return Err(Error::GroupBusy {
@@ -110,26 +150,23 @@ impl Sysfs {
             });
         }
         let _lock = self.lock().map_err(step("locking /run/pinwire"))?;
-        let to = match former {
-            Some(former) => self.give_back(address, &former)?,
-            None => self.give_up(address)?,
-        };
+        let mut notes = Vec::new();
+        match former {
+            // It has a driver: somebody gave it to that one.
+            former if !is_on_vfio && function.driver.is_some() => {
+                let name = former.and_then(|former| former.driver_override);
+                self.set_override(address, "unbind", name.as_deref().unwrap_or_default())?;
+                notes.push(format!("its driver_override said {VFIO}, and does no more"));
+            }
+            Some(former) => self.restore(address, &former)?,
+            None => self.give_up(&function)?,
+        }
         self.forget(address);
         Ok(Rebound {
             from: function.driver,
-            to,
+            to: self.driver(address),
+            notes,
         })
-    }
-
-    /// Does nothing of the system use the function: no interface with an address, no bridge, no disk?
-    ///
-    /// # Errors
-    /// [`Error::InUse`] where something does; [`Error::NoSuchDevice`].
-    pub fn check_unused(&self, address: Address) -> Result<()> {
-        match self.usage(&self.function(address)?)? {
-            Some(usage) => Err(Error::InUse { address, usage }),
-            None => Ok(()),
-        }
     }
 
     fn check_bindable(&self, function: &Function, force: bool) -> Result<()> {
@@ -138,15 +175,11 @@ impl Sysfs {
             return Err(Error::NoIommu(address));
         }
         self.check_vfio()?;
-        const BRIDGE: u32 = 0x06;
-        if function.class >> 16 == BRIDGE {
+        if class::is_bridge(function.class) {
             let why = "it is a bridge, and other devices are behind it";
             return Err(rebind(address, VFIO, why));
         }
-        match self.usage(function)? {
-            Some(usage) if !force => Err(Error::InUse { address, usage }),
-            _ => Ok(()),
-        }
+        self.check_takeable(function, force)
     }
 
     fn take(&self, address: Address) -> Result<()> {
@@ -157,43 +190,112 @@ impl Sysfs {
             .map_err(|source| failed(address, "bind", "asking vfio-pci to take it", source))
     }
 
-    /// Puts things as they were.
-    fn give_back(&self, address: Address, former: &Former) -> Result<Option<String>> {
-        let current = target_name(&self.device(address).join("driver"));
-        if current == former.driver {
-            let name = former.driver_override.as_deref().unwrap_or_default();
+    /// Puts things as they were, and looks whether they are.
+    fn restore(&self, address: Address, former: &Former) -> Result<()> {
+        let not_given_back = |what: String, remedy: String| Error::NotGivenBack {
+            address,
+            what,
+            remedy,
+        };
+        let again = || format!("pinwire unbind {address}");
+        let reserved = former.driver_override.as_deref().unwrap_or_default();
+        if self.driver(address) != former.driver {
+            let name = former.driver.as_deref().unwrap_or_default();
+            let driver = self.root.join("sys/bus/pci/drivers").join(name);
+            if !driver.exists() {
+                return Err(Error::KernelLacks {
+                    what: format!("{address}: its driver {name} is not loaded any more"),
+                    remedy: format!("sudo modprobe {name}, then again: {}", again()),
+                });
+            }
+            // For that driver alone, whoever else would have it: vfio-pci may have been told its ids.
             self.set_override(address, "unbind", name)?;
-            return Ok(current);
+            self.release(address, "unbind")?;
+            let bound = match name {
+                "" => Ok(()),
+                _ => self.write(&driver.join("bind"), &address.to_string()),
+            };
+            self.set_override(address, "unbind", reserved)?;
+            let now = self.driver(address);
+            if bound.is_err() || now != former.driver {
+                let why = bound.err().map(|error| format!(": {error}"));
+                let (why, now) = (why.unwrap_or_default(), named(now.as_ref()));
+                return Err(not_given_back(
+                    format!("{name} did not take it{why}; it is on {now}"),
+                    format!("see what dmesg says, then again: {}", again()),
+                ));
+            }
         }
-        let driver = former.driver.as_deref();
-        let path = driver.map(|name| self.root.join("sys/bus/pci/drivers").join(name));
-        if let Some(path) = &path
-            && !path.exists()
-        {
-            let name = driver.unwrap_or_default();
-            return Err(Error::KernelLacks {
-                what: format!("{address}: its driver {name} is not loaded any more"),
-                remedy: format!("sudo modprobe {name}, then again: pinwire unbind {address}"),
-            });
-        }
-        let name = former.driver_override.as_deref().unwrap_or_default();
-        self.set_override(address, "unbind", name)?;
-        self.release(address, "unbind")?;
-        if let Some((path, name)) = path.zip(driver) {
-            self.write(&path.join("bind"), &address.to_string())
-                .map_err(|error| rebind(address, name, &error.to_string()))?;
-        }
-        Ok(target_name(&self.device(address).join("driver")))
+        self.set_override(address, "unbind", reserved)?;
+        self.restore_virtual_functions(address, former)
     }
 
-    /// Lets the kernel find a driver.
-    fn give_up(&self, address: Address) -> Result<Option<String>> {
+    fn restore_virtual_functions(&self, address: Address, former: &Former) -> Result<()> {
+        let count = former.virtual_functions;
+        if count == 0 || self.virtual_functions(address).len() == count {
+            return Ok(());
+        }
+        let path = self.device(address).join("sriov_numvfs");
+        let written = self.write(&path, &count.to_string());
+        if written.is_ok() && self.virtual_functions(address).len() == count {
+            return Ok(());
+        }
+        Err(Error::NotGivenBack {
+            address,
+            what: format!("its driver has it, but not its {count} virtual functions"),
+            remedy: format!("echo {count} | sudo tee {}", path.display()),
+        })
+    }
+
+    /// Lets the kernel find a driver, and looks whether it found another than vfio-pci.
+    fn give_up(&self, function: &Function) -> Result<()> {
+        let address = function.address;
         self.set_override(address, "unbind", "")?;
         self.release(address, "unbind")?;
         let path = self.root.join("sys/bus/pci/drivers_probe");
         self.write(&path, &address.to_string())
             .map_err(|source| failed(address, "unbind", "asking drivers to take it", source))?;
-        Ok(target_name(&self.device(address).join("driver")))
+        let now = self.function(address)?;
+        let (what, remedy) = match &now.driver {
+            Some(driver) if now.is_bound_to_vfio() => {
+                let (vendor, device) = (function.vendor, function.device);
+                (
+                    format!(
+                        "{driver} took it again: it was told its ids (new_id, or {driver}.ids= where it was loaded)"
+                    ),
+                    format!(
+                        "echo {vendor:04x} {device:04x} | sudo tee /sys/bus/pci/drivers/{driver}/remove_id, then again: pinwire unbind {address}"
+                    ),
+                )
+            }
+            Some(_) => return Ok(()),
+            None => (
+                "no driver that is loaded took it, and nobody remembers which it had".to_owned(),
+                format!(
+                    "load it, and it takes the function: sudo modprobe $(cat /sys/bus/pci/devices/{address}/modalias)"
+                ),
+            ),
+        };
+        Err(Error::NotGivenBack {
+            address,
+            what,
+            remedy,
+        })
+    }
+
+    fn driver(&self, address: Address) -> Option<String> {
+        target_name(&self.device(address).join("driver"))
+    }
+
+    /// What the function has now.
+    fn found(&self, function: &Function) -> io::Result<Former> {
+        let path = self.device(function.address).join("driver_override");
+        Ok(Former {
+            driver: function.driver.clone(),
+            driver_override: read_override(&path)?,
+            ids: ids(function),
+            virtual_functions: self.virtual_functions(function.address).len(),
+        })
     }
 
     fn set_override(&self, address: Address, verb: &str, driver: &str) -> Result<()> {
@@ -223,42 +325,6 @@ impl Sysfs {
         Ok(())
     }
 
-    /// What the system uses the function for, if it does: an address, a bridge, a mounted disk.
-    fn usage(&self, function: &Function) -> Result<Option<String>> {
-        let net = self.root.join("sys/class/net");
-        for interface in &function.interfaces {
-            let flags = fs::read_to_string(net.join(interface).join("flags")).unwrap_or_default();
-            let digits = flags.trim().trim_start_matches("0x");
-            let is_up = u32::from_str_radix(digits, 16).unwrap_or(0) & libc::IFF_UP as u32 != 0;
-            if !is_up {
-                continue;
-            }
-            let above = names_in(&net.join(interface)).unwrap_or_default();
-            if let Some(above) = above.iter().find_map(|name| name.strip_prefix("upper_")) {
-                return Ok(Some(format!("{interface} is up and part of {above}")));
-            }
-            let all = if_addrs::get_if_addrs()
-                .map_err(|source| Error::io("asking for the interfaces' addresses", source))?;
-            if let Some(found) = all.iter().find(|found| found.name == *interface) {
-                let ip = found.ip();
-                return Ok(Some(format!("{interface} is up with the address {ip}")));
-            }
-        }
-        Ok(self.mount_on(function.address))
-    }
-
-    /// A filesystem on a disk of the function: `/sys/dev/block` leads from the disk to the function.
-    fn mount_on(&self, address: Address) -> Option<String> {
-        let mounts = fs::read_to_string(self.root.join("proc/self/mountinfo")).ok()?;
-        mounts.lines().find_map(|line| {
-            let mut fields = line.split(' ');
-            let (number, place) = (fields.nth(2)?, fields.nth(1)?);
-            let disk = self.root.join("sys/dev/block").join(number);
-            let is_ours = function_of(&disk) == Some(address);
-            is_ours.then(|| format!("{place} is mounted from a disk of it"))
-        })
-    }
-
     fn records(&self) -> PathBuf {
         self.root.join("run/pinwire")
     }
@@ -274,22 +340,31 @@ impl Sysfs {
     fn remember(&self, address: Address, former: &Former) -> io::Result<()> {
         let line = |name: &Option<String>| name.clone().unwrap_or_default();
         let text = format!(
-            "{}\n{}\n",
+            "{}\n{}\n{}\n{}\n",
             line(&former.driver),
-            line(&former.driver_override)
+            line(&former.driver_override),
+            former.ids,
+            former.virtual_functions
         );
         fs::write(self.records().join(address.to_string()), text)
     }
 
-    fn recall(&self, address: Address) -> Option<Former> {
-        let text = fs::read_to_string(self.records().join(address.to_string())).ok()?;
-        let mut lines = text
-            .lines()
-            .map(|line| Some(line.to_owned()).filter(|line| !line.is_empty()));
-        Some(Former {
-            driver: lines.next()?,
-            driver_override: lines.next()?,
-        })
+    /// What the function had, unless another one is at its address since.
+    fn recall(&self, function: &Function) -> Option<Former> {
+        let path = self.records().join(function.address.to_string());
+        let text = fs::read_to_string(path).ok()?;
+        let mut lines = text.lines();
+        let mut name = || {
+            let line = lines.next()?.to_owned();
+            Some(Some(line).filter(|line| !line.is_empty()))
+        };
+        let former = Former {
+            driver: name()?,
+            driver_override: name()?,
+            ids: name()??,
+            virtual_functions: name()??.parse().ok()?,
+        };
+        (former.ids == ids(function)).then_some(former)
     }
 
     fn forget(&self, address: Address) {
@@ -302,7 +377,22 @@ fn unchanged(function: Function) -> Rebound {
     Rebound {
         from: function.driver.clone(),
         to: function.driver,
+        notes: Vec::new(),
     }
+}
+
+/// Vendor and device.
+fn ids(function: &Function) -> String {
+    format!("{:04x}:{:04x}", function.vendor, function.device)
+}
+
+/// Is that vfio-pci, or a variant of it?
+fn is_vfio(driver: &str) -> bool {
+    driver.replace('_', "-").ends_with(VFIO)
+}
+
+fn named(driver: Option<&String>) -> &str {
+    driver.map_or("no driver", String::as_str)
 }
 
 fn read_override(path: &Path) -> io::Result<Option<String>> {
@@ -331,262 +421,4 @@ fn failed(address: Address, verb: &str, what: &str, source: io::Error) -> Error 
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use std::os::unix::fs::symlink;
-
-    const NIC: &str = "0000:00:03.0";
-
-    fn address() -> Address {
-        NIC.parse().unwrap()
-    }
-
-    /// A machine with an e1000 at [`NIC`], whose interface is called `interface`.
-    struct Machine {
-        sysfs: Sysfs,
-        root: tempfile::TempDir,
-    }
-
-    impl Machine {
-        fn new(interface: &str) -> Self {
-            let root = tempfile::tempdir().unwrap();
-            let mut sysfs = Sysfs::at(root.path());
-            sysfs.kernel = Some(kernel);
-            let machine = Self { sysfs, root };
-            let device = format!("sys/bus/pci/devices/{NIC}");
-            for (file, text) in [
-                ("vendor", "0x8086\n"),
-                ("device", "0x100e\n"),
-                ("class", "0x020000\n"),
-                ("driver_override", "(null)\n"),
-            ] {
-                machine.file(&format!("{device}/{file}"), text);
-            }
-            for driver in ["vfio-pci", "e1000", "toy"] {
-                machine.file(&format!("sys/bus/pci/drivers/{driver}/bind"), "");
-                machine.file(&format!("sys/bus/pci/drivers/{driver}/unbind"), "");
-            }
-            machine.file("sys/bus/pci/drivers_probe", "");
-            let net = format!("sys/devices/pci0000:00/{NIC}/virtio1/net/{interface}");
-            machine.file(&format!("{net}/flags"), "0x1003\n");
-            machine.link(&format!("sys/class/net/{interface}"), &net);
-            machine.link(
-                &format!("{device}/iommu_group"),
-                "sys/kernel/iommu_groups/7",
-            );
-            machine.link(&format!("{device}/driver"), "sys/bus/pci/drivers/e1000");
-            machine
-        }
-
-        fn file(&self, path: &str, text: &str) {
-            let path = self.root.path().join(path);
-            fs::create_dir_all(path.parent().unwrap()).unwrap();
-            fs::write(path, text).unwrap();
-        }
-
-        fn link(&self, path: &str, target: &str) {
-            let path = self.root.path().join(path);
-            fs::create_dir_all(path.parent().unwrap()).unwrap();
-            symlink(self.root.path().join(target), path).unwrap();
-        }
-
-        fn driver(&self) -> Option<String> {
-            self.sysfs.function(address()).unwrap().driver
-        }
-
-        fn driver_override(&self) -> Option<String> {
-            read_override(&self.sysfs.device(address()).join("driver_override")).unwrap()
-        }
-
-        fn records(&self) -> usize {
-            names_in(&self.sysfs.records()).map_or(0, |names| names.len())
-        }
-    }
-
-    /// What the kernel does when this file is written. A file `refuse` makes vfio-pci refuse.
-    fn kernel(sysfs: &Sysfs, path: &Path, text: &str) {
-        let device = sysfs.device(address());
-        let link = device.join("driver");
-        let drivers = sysfs.root.join("sys/bus/pci/drivers");
-        let file = path.file_name().unwrap().to_str().unwrap();
-        let attach = |name: &str| {
-            let refused = name == "vfio-pci" && sysfs.root.join("refuse").exists();
-            if !refused && !link.exists() {
-                symlink(drivers.join(name), &link).unwrap();
-            }
-        };
-        match file {
-            "driver_override" if text == "\n" => fs::write(path, "(null)\n").unwrap(),
-            "unbind" => fs::remove_file(&link).unwrap(),
-            "bind" => {
-                let driver = path.parent().unwrap().file_name().unwrap();
-                attach(driver.to_str().unwrap());
-            }
-            "drivers_probe" => {
-                let name = read_override(&device.join("driver_override")).unwrap();
-                attach(name.as_deref().unwrap_or("e1000"));
-            }
-            _ => {}
-        }
-    }
-
-    fn some(name: &str) -> Option<String> {
-        Some(name.to_owned())
-    }
-
-    #[test]
-    fn unbind_restores_what_bind_changed() {
-        for former in [None, some("e1000")] {
-            let machine = Machine::new("none0");
-            let path = format!("sys/bus/pci/devices/{NIC}/driver_override");
-            machine.file(&path, former.as_deref().unwrap_or("(null)"));
-            let bound = machine.sysfs.bind(address(), false).unwrap();
-            assert_eq!((bound.from, bound.to), (some("e1000"), some("vfio-pci")));
-            assert_eq!(machine.driver_override(), some("vfio-pci"));
-            let again = machine.sysfs.bind(address(), false).unwrap();
-            assert_eq!(again.from, again.to);
-
-            let unbound = machine.sysfs.unbind(address()).unwrap();
-            assert_eq!(
-                (unbound.from, unbound.to),
-                (some("vfio-pci"), some("e1000"))
-            );
-            assert_eq!(machine.driver(), some("e1000"));
-            assert_eq!(machine.driver_override(), former);
-            assert_eq!(machine.records(), 0);
-            let again = machine.sysfs.unbind(address()).unwrap();
-            assert_eq!(again.from, again.to);
-        }
-    }
-
-    #[test]
-    fn a_function_without_a_driver_has_none_again() {
-        let machine = Machine::new("none0");
-        fs::remove_file(machine.sysfs.device(address()).join("driver")).unwrap();
-        machine.sysfs.bind(address(), false).unwrap();
-        assert_eq!(machine.driver(), some("vfio-pci"));
-        assert_eq!(machine.sysfs.unbind(address()).unwrap().to, None);
-        assert_eq!((machine.driver(), machine.driver_override()), (None, None));
-    }
-
-    #[test]
-    fn the_driver_that_it_had_gets_it_back_and_not_the_likeliest() {
-        let machine = Machine::new("none0");
-        fs::remove_file(machine.sysfs.device(address()).join("driver")).unwrap();
-        machine.link(
-            &format!("sys/bus/pci/devices/{NIC}/driver"),
-            "sys/bus/pci/drivers/toy",
-        );
-        machine.sysfs.bind(address(), false).unwrap();
-        assert_eq!(machine.sysfs.unbind(address()).unwrap().to, some("toy"));
-    }
-
-    #[test]
-    fn what_somebody_else_bound_goes_to_the_driver_that_the_kernel_finds() {
-        let machine = Machine::new("none0");
-        machine.sysfs.bind(address(), false).unwrap();
-        machine.sysfs.forget(address());
-        assert_eq!(machine.sysfs.unbind(address()).unwrap().to, some("e1000"));
-        assert_eq!(machine.driver_override(), None);
-    }
-
-    #[test]
-    fn a_bind_that_fails_is_undone() {
-        let machine = Machine::new("none0");
-        machine.file("refuse", "");
-        let error = machine.sysfs.bind(address(), false).unwrap_err();
-        assert!(matches!(error, Error::Rebind { .. }), "{error}");
-        assert_eq!(machine.driver(), some("e1000"));
-        assert_eq!(machine.driver_override(), None);
-        assert_eq!(machine.records(), 0);
-    }
-
-    #[test]
-    fn an_unbind_whose_driver_is_not_loaded_changes_nothing() {
-        let machine = Machine::new("none0");
-        machine.sysfs.bind(address(), false).unwrap();
-        let drivers = machine.root.path().join("sys/bus/pci/drivers");
-        fs::rename(drivers.join("e1000"), drivers.join("e1001")).unwrap();
-        let error = machine.sysfs.unbind(address()).unwrap_err().to_string();
-        assert!(error.contains("modprobe e1000"), "{error}");
-        assert_eq!(machine.driver(), some("vfio-pci"));
-        assert_eq!(machine.driver_override(), some("vfio-pci"));
-        fs::rename(drivers.join("e1001"), drivers.join("e1000")).unwrap();
-        assert_eq!(machine.sysfs.unbind(address()).unwrap().to, some("e1000"));
-    }
-
-    #[test]
-    fn an_interface_in_use_is_refused_unless_forced() {
-        // The one interface that every machine has, with an address.
-        let machine = Machine::new("lo");
-        let error = machine
-            .sysfs
-            .bind(address(), false)
-            .unwrap_err()
-            .to_string();
-        assert!(error.contains("lo is up with the address"), "{error}");
-        assert!(
-            error.contains("pinwire bind --force 0000:00:03.0"),
-            "{error}"
-        );
-        assert_eq!(machine.driver(), some("e1000"));
-        machine.sysfs.bind(address(), true).unwrap();
-        assert_eq!(machine.driver(), some("vfio-pci"));
-    }
-
-    #[test]
-    fn an_interface_that_is_down_is_not_in_use() {
-        let machine = Machine::new("lo");
-        machine.file("sys/class/net/lo/flags", "0x1002\n");
-        machine.sysfs.bind(address(), false).unwrap();
-    }
-
-    #[test]
-    fn an_interface_in_a_bridge_is_in_use() {
-        let machine = Machine::new("none0");
-        machine.file("sys/class/net/none0/upper_br0/flags", "");
-        let error = machine
-            .sysfs
-            .bind(address(), false)
-            .unwrap_err()
-            .to_string();
-        assert!(error.contains("none0 is up and part of br0"), "{error}");
-    }
-
-    #[test]
-    fn a_disk_with_a_mounted_filesystem_is_in_use() {
-        let machine = Machine::new("none0");
-        let mount = "25 1 259:1 / /home rw - ext4 /dev/nvme0n1p1 rw\n";
-        machine.file("proc/self/mountinfo", mount);
-        let disk = format!("sys/devices/pci0000:00/{NIC}/nvme/nvme0/nvme0n1/nvme0n1p1");
-        machine.link("sys/dev/block/259:1", &disk);
-        let error = machine
-            .sysfs
-            .bind(address(), false)
-            .unwrap_err()
-            .to_string();
-        assert!(error.contains("/home is mounted"), "{error}");
-    }
-
-    #[test]
-    fn what_cannot_be_bound_is_left_alone() {
-        let machine = Machine::new("none0");
-        let class = format!("sys/bus/pci/devices/{NIC}/class");
-        machine.file(&class, "0x060400\n");
-        let error = machine.sysfs.bind(address(), true).unwrap_err().to_string();
-        assert!(error.contains("is a bridge"), "{error}");
-        machine.file(&class, "0x020000\n");
-
-        let drivers = machine.root.path().join("sys/bus/pci/drivers");
-        fs::remove_dir_all(drivers.join("vfio-pci")).unwrap();
-        let error = machine.sysfs.bind(address(), true).unwrap_err().to_string();
-        assert!(error.contains("modprobe vfio-pci"), "{error}");
-
-        fs::remove_file(machine.sysfs.device(address()).join("iommu_group")).unwrap();
-        let error = machine.sysfs.bind(address(), true).unwrap_err();
-        assert!(matches!(error, Error::NoIommu(_)), "{error}");
-        assert_eq!(machine.driver(), some("e1000"));
-        let nowhere = machine.sysfs.bind("0000:00:1f.0".parse().unwrap(), true);
-        assert!(matches!(nowhere, Err(Error::NoSuchDevice(_))));
-    }
-}
+mod tests;

@@ -4,10 +4,14 @@
 
 mod address;
 mod bind;
+mod class;
 pub mod config;
 pub mod express;
+#[cfg(test)]
+mod machine;
 pub(crate) mod processes;
 mod sysfs;
+mod usage;
 
 pub use address::Address;
 pub use bind::Rebound;

@@ -170,11 +170,14 @@ impl Sysfs {
     /// Can the function be opened over VFIO, as far as sysfs tells? Gives its group.
     ///
     /// # Errors
-    /// What is in the way, and what to do: [`Error::NoIommu`], [`Error::KernelLacks`],
+    /// What is in the way, and what to do: [`Error::NoIommu`], [`Error::AroundIommu`], [`Error::KernelLacks`],
     /// [`Error::NotBound`], [`Error::GroupNotViable`].
     pub fn check_usable(&self, function: &Function) -> Result<u32> {
         let address = function.address;
         let group = function.group.ok_or(Error::NoIommu(address))?;
+        if self.goes_around_the_iommu(address) {
+            return Err(Error::AroundIommu(address));
+        }
         self.check_vfio()?;
         if !function.is_bound_to_vfio() {
             let driver = function.driver.clone();

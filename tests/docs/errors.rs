@@ -54,6 +54,7 @@ pub fn samples() -> Vec<(&'static str, Error)> {
             },
         ),
         ("NoIommu", Error::NoIommu(address)),
+        ("AroundIommu", Error::AroundIommu(address)),
         (
             "KernelLacks",
             Error::KernelLacks {
@@ -81,6 +82,31 @@ pub fn samples() -> Vec<(&'static str, Error)> {
             Error::InUse {
                 address,
                 usage: "eth0 is up with the address 10.0.2.15".to_owned(),
+            },
+        ),
+        (
+            "DiskInUse",
+            Error::DiskInUse {
+                address,
+                usage: "/home is mounted from the volume vg-home (dm-1, LVM), made of nvme0n1p3"
+                    .to_owned(),
+            },
+        ),
+        (
+            "NotNetwork",
+            Error::NotNetwork {
+                address,
+                class: "a USB controller",
+                driver: Some("xhci_hcd".to_owned()),
+            },
+        ),
+        (
+            "NotGivenBack",
+            Error::NotGivenBack {
+                address,
+                what: "e1000 did not take it: Device or resource busy (os error 16); it is on no driver"
+                    .to_owned(),
+                remedy: "see what dmesg says, then again: pinwire unbind 0000:00:03.0".to_owned(),
             },
         ),
         (

@@ -6,6 +6,7 @@
 mod common;
 
 mod bench;
+mod bind;
 mod card;
 mod cli;
 mod demo;
@@ -17,5 +18,6 @@ mod machine;
 mod pagecache;
 mod peer;
 mod rungs;
+mod shared_line;
 mod tap;
 mod vfio;

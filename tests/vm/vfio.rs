@@ -23,7 +23,7 @@ nic=$sys/0000:00:03.0
 
 /// Runs the steps one after the other in one VM, checks what they say, and gives all of it, by name.
 #[track_caller]
-fn run(options: &[&str], steps: &[Step]) -> Option<BTreeMap<String, String>> {
+pub fn run(options: &[&str], steps: &[Step]) -> Option<BTreeMap<String, String>> {
     let mut script = PRELUDE.to_owned();
     for (name, lines, _) in steps {
         script += &format!("echo '=== {name}'\n{lines}\n");
