@@ -125,3 +125,35 @@ fn answers(config: &(impl Config + ?Sized)) -> bool {
         .iter()
         .all(|offset| config.read32(*offset).is_ok_and(|word| word != u32::MAX))
 }
+
+#[cfg(test)]
+mod tests {
+    /// What a driver could still do by hand, the command register being words of config space like others.
+    #[test]
+    fn no_driver_writes_the_command_register_by_hand() {
+        let mut folders = vec![concat!(env!("CARGO_MANIFEST_DIR"), "/src").into()];
+        let mut read = 0;
+        while let Some(folder) = folders.pop() {
+            for entry in std::fs::read_dir::<std::path::PathBuf>(folder).unwrap() {
+                let path = entry.unwrap().path();
+                if path.is_dir() {
+                    folders.push(path);
+                    continue;
+                }
+                let is_ours = ["src/backend/", "src/pci/"]
+                    .iter()
+                    .any(|ours| path.to_str().unwrap().contains(ours));
+                let text = std::fs::read_to_string(&path).unwrap();
+                // By its name, which drivers import or write out.
+                let named = |line: &str| {
+                    let mut words = line.split(|c: char| !c.is_alphanumeric() && c != '_');
+                    line.contains("config::") && words.any(|word| word == "COMMAND")
+                };
+                let found = text.lines().find(|line| !is_ours && named(line));
+                assert_eq!(found, None, "{}", path.display());
+                read += 1;
+            }
+        }
+        assert!(read > 100, "{read} files");
+    }
+}

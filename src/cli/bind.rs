@@ -39,9 +39,9 @@ impl Bind {
             }
             let (vendor, device) = (function.vendor, function.device);
             if !nic::knows(vendor, device) {
-                tracing::warn!(
+                output::line(format!(
                     "{address}: no command here has a driver for {vendor:04x}:{device:04x}; other programs may"
-                );
+                ))?;
             }
         }
         Ok(())

@@ -61,13 +61,22 @@ impl UdpPort {
 
 /// Who has the port, where we may see that.
 fn owner(root: &Path, port: u16) -> Option<String> {
-    let table = fs::read_to_string(root.join("proc/net/udp")).ok()?;
-    let port = format!(":{port:04X}");
-    let inode = table.lines().skip(1).find_map(|line| {
-        let mut words = line.split_whitespace();
-        words.nth(1)?.ends_with(&port).then_some(())?;
-        words.nth(7)
-    })?;
+    let tables = ["udp", "udp6"]
+        .map(|table| fs::read_to_string(root.join("proc/net").join(table)).unwrap_or_default());
+    // Of this address, or of all.
+    let is_ours = |place: &str| {
+        place.split_once(':').is_some_and(|(address, found)| {
+            let is_ours = address == "0100007F" || address.bytes().all(|digit| digit == b'0');
+            is_ours && found == format!("{port:04X}")
+        })
+    };
+    let inode = tables
+        .iter()
+        .flat_map(|table| table.lines())
+        .find_map(|line| {
+            let mut words = line.split_whitespace();
+            is_ours(words.nth(1)?).then(|| words.nth(7))?
+        })?;
     let socket = format!("socket:[{inode}]");
     Some(processes::holder(root, Path::new(&socket))?.name())
 }
@@ -119,13 +128,11 @@ fn tap(socket: BorrowedFd<'_>, name: &str) -> Result<u32> {
     let index = netdevice::name_to_index(socket, name).map_err(|_| no_tap(name))?;
     // Of another kind, as far as that can be seen: sysfs may show another network namespace.
     let interface = Path::new("/sys/class/net").join(OsStr::new(name));
-    let flags = fs::read_to_string(interface.join("tun_flags"));
-    let is_tap = match flags {
-        Ok(flags) => u32::from_str_radix(flags.trim().trim_start_matches("0x"), 16)
-            .is_ok_and(|flags| flags & libc::IFF_TAP as u32 != 0),
-        Err(_) => !interface.exists(),
-    };
-    match is_tap {
+    let line = |file| fs::read_to_string(interface.join(file)).unwrap_or_default();
+    let is_shown = line("ifindex").trim().parse() == Ok(index);
+    let flags = u32::from_str_radix(line("tun_flags").trim().trim_start_matches("0x"), 16);
+    let is_tap = flags.is_ok_and(|flags| flags & libc::IFF_TAP as u32 != 0);
+    match is_tap || !is_shown {
         true => Ok(index),
         false => Err(Error::Qemu {
             what: format!("net=tap:{name}: {name} is an interface, but no tap"),
