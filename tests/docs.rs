@@ -23,7 +23,9 @@ mod docs {
 }
 
 use std::collections::BTreeMap;
+use std::io::Write;
 use std::path::Path;
+use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use docs::page::{Block, Kind, Page};
@@ -73,6 +75,10 @@ const BY_HAND: &[(&str, &str)] = &[
         "tests/cli/ladder.rs runs it, with a FILE",
     ),
     (
+        "CLICOLOR_FORCE=1 qemu/demo | docs/picture >docs/src/img/run.svg",
+        "the demo's own test compares the picture with a run",
+    ),
+    (
         "mdbook serve docs",
         "mdbook is not needed for anything else",
     ),
@@ -112,6 +118,63 @@ fn every_block_is_of_a_known_kind() {
         }
     }
     report(&wrong);
+}
+
+/// `docs/picture`, given what `qemu/demo` printed.
+#[test]
+fn a_picture_of_a_run_has_its_lines_as_they_stand() {
+    if Command::new("python3").arg("--version").output().is_err() {
+        common::not_run("it needs python3");
+        return;
+    }
+    let run = "said before\n\n\x1b[1m2. Taken from the kernel: <bound>\x1b[0m\n# pinwire bind\n\
+               \n\x1b[1m5. The answer\x1b[0m\nleft out\n\
+               \n\x1b[1mIn short\x1b[0m\n     a   b\nfile: \x1b[32mas sent\x1b[0m\n";
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/picture");
+    let mut command = Command::new(script);
+    let piped = command.stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut child = piped.spawn().expect("docs/picture");
+    let mut stdin = child.stdin.take().expect("a pipe");
+    stdin.write_all(run.as_bytes()).expect("all of it");
+    drop(stdin);
+    let output = child.wait_with_output().expect("docs/picture");
+    assert!(output.status.success());
+    let picture = String::from_utf8(output.stdout).expect("text");
+    let text =
+        regex_lite::Regex::new("<text( class=.(.).)? x=.([0-9.]+). y=.([0-9.]+).[^>]*>([^<]*)<");
+    let text = text.expect("a pattern");
+    let number = |text: &str| -> f64 { text.parse().expect("a number") };
+    // Column and line as a terminal has them, from where the first piece stands.
+    let pieces: Vec<_> = text.captures_iter(&picture).collect();
+    let [left, top] = [3, 4].map(|at| number(&pieces[0][at]));
+    let at = |piece: &regex_lite::Captures<'_>, group, from: f64, step: f64| {
+        ((number(&piece[group]) - from) / step).round() as usize
+    };
+    let seen: Vec<_> = pieces
+        .iter()
+        .map(|piece| {
+            let style = piece.get(2).map_or("", |style| style.as_str());
+            let place = (at(piece, 4, top, 24.4), at(piece, 3, left, 12.04));
+            (place, style, piece[5].to_owned())
+        })
+        .collect();
+    let expected = [
+        ((0, 0), "g", "$"),
+        ((0, 2), "b", "qemu/demo"),
+        ((1, 0), "", "..."),
+        ((2, 0), "b", "2. Taken from the kernel: &lt;bound&gt;"),
+        ((3, 0), "", "# pinwire bind"),
+        ((4, 0), "", "..."),
+        ((6, 0), "b", "In short"),
+        ((7, 5), "", "a"),
+        ((7, 9), "", "b"),
+        ((8, 0), "", "file:"),
+        ((8, 6), "g", "as sent"),
+    ];
+    assert_eq!(
+        seen,
+        expected.map(|(place, style, text)| (place, style, text.to_owned()))
+    );
 }
 
 #[test]

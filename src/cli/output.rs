@@ -4,6 +4,7 @@
 use std::fmt;
 use std::fmt::Display;
 use std::io::{self, IsTerminal, Write};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
@@ -59,6 +60,19 @@ pub fn error(error: &Error) {
         false => Style::new(),
     };
     aside(format_args!("{style}error:{style:#} {error}"));
+}
+
+/// Shows a report: its JSON in place of its text (`--json`), or in a file beside it (`--json=FILE`).
+pub fn report(json: Option<&Path>, value: impl Display, text: impl Display) -> Outcome {
+    match json {
+        Some(path) if path == Path::new("-") => line(value),
+        Some(path) => {
+            std::fs::write(path, format!("{value}\n"))
+                .map_err(|source| Error::io(format!("cannot write {}", path.display()), source))?;
+            line(text)
+        }
+        None => line(text),
+    }
 }
 
 /// Stands for a device's own figures where it has none, which is so of virtio-net.

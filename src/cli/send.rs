@@ -114,9 +114,9 @@ pub struct Args {
     #[arg(long)]
     explain: bool,
 
-    /// Print the summary as JSON, for programs
-    #[arg(long)]
-    json: bool,
+    /// For programs: the summary as JSON, in place of the table; or into FILE, beside it
+    #[arg(long, value_name = "FILE", num_args = 0..=1, require_equals = true, default_missing_value = "-")]
+    json: Option<PathBuf>,
 }
 
 /// `--rate`.
@@ -151,16 +151,19 @@ impl Args {
     pub fn run(self) -> Outcome {
         let what = self.open()?;
         if let What::File(path, _, 0) = &what {
-            output::aside(format_args!("{} is empty: nothing to send", path.display()));
-            if self.json {
-                let device = self.device.to_string();
-                output::line(
-                    serde_json::json!({ "device": device, "frames": 0, "bytes": 0, "error": null }),
-                )?;
+            let device = self.device.to_string();
+            let json =
+                serde_json::json!({ "device": device, "frames": 0, "bytes": 0, "error": null });
+            let text = format!("{} is empty: nothing to send", path.display());
+            if self.json.is_none() {
+                output::aside(text);
+                return Ok(());
             }
-            return Ok(());
+            return output::report(self.json.as_deref(), json, text);
         }
-        let mut explainer = self.explain.then(|| Explainer::new(self.json));
+        let mut explainer = self
+            .explain
+            .then(|| Explainer::new(self.json.as_deref() == Some(Path::new("-"))));
         let config = NicConfig::default();
         let watch = explainer.as_ref().map(Explainer::watch);
         let mut nic = self.device.open(&config, watch)?;
@@ -379,12 +382,9 @@ impl<'a, S: Source> Run<'a, S> {
             system_calls_not_counted: self.system_calls.as_ref().err().map(String::as_str),
             error: sent.as_ref().err().map(Error::to_string),
         };
-        if self.args.json {
-            let json = serde_json::to_string(&summary).expect("plain values");
-            output::line(json)?;
-        } else {
-            output::line(output::summary(&summary.rows()))?;
-        }
+        let json = serde_json::to_string(&summary).expect("plain values");
+        let text = output::summary(&summary.rows());
+        output::report(self.args.json.as_deref(), json, text)?;
         Ok(sent?)
     }
 }

@@ -372,7 +372,12 @@ fn made_up_frames_are_numbered() {
             "--rate",
             "20000",
         ];
-        let output = pinwire(args).args(["--via", VIA]).assert().success();
+        let beside = dir.path().join("summary.json");
+        let output = pinwire(args)
+            .args(["--via", VIA])
+            .arg(format!("--json={}", beside.display()))
+            .assert()
+            .success();
         let sent = read_pcap(&std::fs::read(out).unwrap());
         assert_eq!(sent.len(), 500);
         for (number, frame) in sent.iter().enumerate() {
@@ -382,6 +387,17 @@ fn made_up_frames_are_numbered() {
             assert!((22..100).all(|at| frame[at] == (at - 14) as u8));
         }
         let table = String::from_utf8_lossy(&output.get_output().stdout);
+        let beside = json(&std::fs::read(&beside).unwrap());
+        check_counter(card, &beside);
+        // Six digits of what is measured.
+        for figure in ["seconds", "packets_per_second", "megabits_per_second"] {
+            let text = beside[figure].to_string();
+            let digits = text.split(['e', 'E']).next().unwrap().replace('.', "");
+            assert!(
+                digits.trim_start_matches('0').len() <= 6,
+                "{figure}: {text}"
+            );
+        }
         let device = match card.starts_with("virtio") {
             true => "the device counted  nothing: it has no counters",
             false => "the device counted  the same frames",

@@ -6,7 +6,7 @@ use comfy_table::{Cell, CellAlignment, LineStyle, Row, Table, TableStyle};
 use serde_json::{Value, json};
 
 use super::measure::Run;
-use crate::cli::figure::{decimals, quotient, six};
+use crate::cli::figure::{decimals, quotient, short, six};
 use crate::cli::spread::Spread;
 
 /// The row that the others are a share of.
@@ -213,7 +213,10 @@ impl Shown {
 
 /// Frames a second in thousands, for people.
 fn kilo(rate: f64) -> String {
-    format!("{:.1}", rate / 1e3)
+    match rate / 1e3 {
+        kilo @ 10.0.. => format!("{kilo:.1}"),
+        kilo => short(kilo),
+    }
 }
 
 /// The same for programs: whole frames.
@@ -276,8 +279,8 @@ mod tests {
         let table = report.table();
         assert!(table.contains("100.0") && table.contains("60.0"), "{table}");
         assert!(table.contains("0.60"), "{table}");
-        // As shown: 60.0 by 1.2.
-        assert!(table.contains("50.0 x"), "{table}");
+        // As shown: 60.0 by 1.23.
+        assert!(table.contains("48.8 x"), "{table}");
         assert_eq!(report.json()[1]["share_of_limit"], 0.6);
         assert_eq!(report.json()[2]["ours_is_times"], 48.6224);
     }

@@ -15,7 +15,7 @@ mod site;
 mod way;
 
 use std::net::{Ipv4Addr, SocketAddr};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use clap::{ArgGroup, ValueEnum};
 use pinwire::ladder::{BLOCK, Kind, Protocol, Terms};
@@ -222,17 +222,7 @@ impl Args {
         if let Some(path) = &self.plot {
             super::picture::save(path, &picture::Ladder::of(report))?;
         }
-        let json = || report.json().to_string();
-        match self.json.as_deref() {
-            Some(path) if path == Path::new("-") => output::line(json()),
-            Some(path) => {
-                std::fs::write(path, json() + "\n").map_err(|source| {
-                    Error::io(format!("cannot write {}", path.display()), source)
-                })?;
-                output::line(report.table())
-            }
-            None => output::line(report.table()),
-        }
+        output::report(self.json.as_deref(), report.json(), report.table())
     }
 }
 

@@ -49,7 +49,7 @@ impl Picture for RoundTrips<'_> {
             .bold_line_style(BLACK.mix(0.2).stroke_width(scale))
             .light_line_style(TRANSPARENT)
             .axis_style(BLACK.stroke_width(scale))
-            .x_label_formatter(&|micros| histogram::time(Duration::from_secs_f64(micros / 1e6)))
+            .x_label_formatter(&tick)
             .draw()?;
         let ink = RGBColor(0x2b, 0x6c, 0xb0);
         chart
@@ -59,11 +59,12 @@ impl Picture for RoundTrips<'_> {
         let middle = times.get(times.len() / 2).copied().unwrap_or_default();
         let at = middle.as_secs_f64() * 1e6;
         if !times.is_empty() {
-            let line = [(at, 0), (at, most)];
-            chart.draw_series([PathElement::new(
-                line,
-                RGBColor(0xc0, 0x39, 0x2b).stroke_width(scale),
-            )])?;
+            // Red with white beside it: red alone is hard to see on a bar.
+            for (ink, width) in [(WHITE, 4), (RGBColor(0xc0, 0x39, 0x2b), 2)] {
+                let line = [(at, 0), (at, most)];
+                let style = ink.stroke_width(width * scale);
+                chart.draw_series([PathElement::new(line, style)])?;
+            }
             let label = format!("median {}", histogram::time(middle));
             // Above all bars, and into the picture: dark on a bar it could not be read.
             let side = match at < (from * to).sqrt() {
@@ -75,6 +76,15 @@ impl Picture for RoundTrips<'_> {
             chart.draw_series([Text::new(label, (at, most), style)])?;
         }
         Ok(())
+    }
+}
+
+/// What stands at a tick: nothing where its neighbours would be too near, as towards the end of a decade.
+fn tick(micros: &f64) -> String {
+    let digit = (micros / 10f64.powf(micros.log10().floor())).round() as u32;
+    match digit {
+        1 | 2 | 5 | 10 => histogram::time(Duration::from_secs_f64(micros / 1e6)),
+        _ => String::new(),
     }
 }
 
@@ -97,6 +107,34 @@ mod tests {
             let bars = picture.matches("fill=\"#2B6CB0\"").count();
             assert_eq!(bars, Histogram::of(times).bins().count(), "{picture}");
             assert!(picture.contains("a card"));
+        }
+    }
+
+    #[test]
+    fn the_median_is_written_above_the_bars_and_within_the_picture() {
+        for micros in [[100, 101, 102, 9000], [100, 9000, 9001, 9002]] {
+            let times: Vec<_> = micros.into_iter().map(Duration::from_micros).collect();
+            let title = "a card";
+            let times = &times[..];
+            let picture = picture::svg(&RoundTrips { title, times }).unwrap();
+            let of = |pattern: &str| -> Vec<[f64; 2]> {
+                let pattern = regex_lite::Regex::new(pattern).unwrap();
+                let found = pattern.captures_iter(&picture);
+                found
+                    .map(|found| [1, 2].map(|at| found[at].parse().unwrap()))
+                    .collect()
+            };
+            let bars = of(r##"<rect x="(\d+)" y="(\d+)" [^>]*fill="#2B6CB0"##);
+            let top = bars.iter().map(|[_, y]| *y).fold(f64::MAX, f64::min);
+            let side = if micros[1] == 101 { "start" } else { "end" };
+            let label = of(&format!(
+                r##"<text x="(\d+)" y="(\d+)" [^>]*text-anchor="{side}"[^>]*>\s*median"##
+            ));
+            let [[x, y]] = label[..] else {
+                panic!("{side}: {picture}");
+            };
+            assert!(y <= top && y > 0.0, "{y}, {top}: {picture}");
+            assert!((0.0..=3200.0).contains(&x), "{picture}");
         }
     }
 }
