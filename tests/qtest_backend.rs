@@ -414,9 +414,17 @@ fn cause(bar: &QtestBar) {
     bar.write32(regs::ICS.offset(), 1 << 2);
 }
 
-/// With MSI-X on, the 82574 does not clear the causes as they are read.
+/// Clears the causes: with MSI-X on, the 82574 does not as they are read.
 fn answered(bar: &QtestBar) {
     bar.write32(regs::ICR.offset(), u32::MAX);
+}
+
+/// Takes the messages that these still have. For a cause that is not cleared within the interval of EITR (data sheet,
+/// §10.2.4.4) QEMU's newer models send another one, of the same vector.
+fn take_repeated(irqs: &[Irq]) {
+    for irq in irqs {
+        while irq.wait(Duration::from_millis(50)).unwrap() {}
+    }
 }
 
 /// These fire, and the others do not.
@@ -454,6 +462,7 @@ fn msi_fires_instead_of_intx() {
         cause(&bar);
         assert_fire(&msi, &[true], "a cause");
         bar.read32(regs::ICR.offset());
+        take_repeated(&msi);
     }
     assert_fire(&intx, &[false], "a message goes instead");
     qtest.interrupts(IrqKind::Msi, 0).unwrap();
@@ -477,6 +486,7 @@ fn msi_x_fires_the_vector_that_the_cause_has_and_others_are_masked() {
         let expected: Vec<bool> = (0..3).map(|irq| irq == vector).collect();
         assert_fire(&irqs, &expected, &format!("vector {vector}"));
         answered(&bar);
+        take_repeated(&irqs);
     }
     // Those turned on before are off, and nobody's vector is lost: 32 for all.
     for _ in 0..10 {
@@ -485,6 +495,7 @@ fn msi_x_fires_the_vector_that_the_cause_has_and_others_are_masked() {
         cause(&bar);
         assert_fire(&again[3..], &[false, true], "once more");
         answered(&bar);
+        take_repeated(&again[4..]);
     }
     assert_fire(&irqs, &[false; 3], "they are off");
     let error = qtest.interrupts(IrqKind::MsiX, 6).unwrap_err().to_string();
