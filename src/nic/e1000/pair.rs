@@ -85,7 +85,8 @@ impl<M: Mmio> QueuePair for Pair<M> {
         if self.state.is_running() {
             self.bar.set(IMC, Interrupts::from(u32::MAX));
             // Reading ICR clears the causes, which lowers the line; only then may it be unmasked.
-            if self.bar.get(ICR).lsc() {
+            let causes = self.bar.get(ICR);
+            if causes.lsc() {
                 follow_link(&self.bar, self.quirks);
             }
         }
