@@ -77,7 +77,7 @@ impl Sysfs {
         };
         self.remember(address, &former)
             .map_err(step("remembering its driver in /run/pinwire"))?;
-        let taken = self.take(address).and_then(|()| {
+        let taken = self.take(address, &found).and_then(|()| {
             let now = self.function(address)?;
             match now.is_bound_to_vfio() {
                 true => Ok(now.driver),
@@ -94,9 +94,7 @@ impl Sysfs {
                 to,
                 notes: match found.virtual_functions {
                     0 => Vec::new(),
-                    count => vec![format!(
-                        "its {count} virtual functions went with its driver"
-                    )],
+                    count => vec![format!("its virtual functions are gone: {count}")],
                 },
             }),
             Err(error) => {
@@ -182,7 +180,14 @@ impl Sysfs {
         self.check_takeable(function, force)
     }
 
-    fn take(&self, address: Address) -> Result<()> {
+    fn take(&self, address: Address, found: &Former) -> Result<()> {
+        if found.virtual_functions > 0 {
+            // Some drivers leave them behind, and vfio-pci takes no function that has any.
+            let path = self.device(address).join("sriov_numvfs");
+            self.write(&path, "0").map_err(|source| {
+                failed(address, "bind", "ending its virtual functions", source)
+            })?;
+        }
         self.set_override(address, "bind", VFIO)?;
         self.release(address, "bind")?;
         let path = self.root.join("sys/bus/pci/drivers_probe");

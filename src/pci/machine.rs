@@ -109,6 +109,7 @@ fn kernel(sysfs: &Sysfs, path: &Path, text: &str) {
     match file {
         "driver_override" if text == "\n" => fs::write(path, "(null)\n").unwrap(),
         "unbind" => fs::remove_file(&link).unwrap(),
+        "sriov_numvfs" if text == "0" => fs::remove_file(device.join("virtfn0")).unwrap(),
         "bind" => {
             let driver = path.parent().unwrap().file_name().unwrap();
             attach(driver.to_str().unwrap());

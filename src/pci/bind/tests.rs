@@ -200,6 +200,7 @@ fn virtual_functions_that_are_not_there_again_are_told() {
     machine.file("sys/bus/pci/devices/0000:00:03.1/vendor", "0x8086");
     machine.file("sys/bus/pci/devices/0000:00:03.1/device", "0x10ed");
     machine.file("sys/bus/pci/devices/0000:00:03.1/class", "0x020000");
+    machine.file(&format!("{device}/sriov_numvfs"), "1\n");
     let error = machine
         .sysfs
         .bind(address(), false)
@@ -210,11 +211,8 @@ fn virtual_functions_that_are_not_there_again_are_told() {
         "{error}"
     );
     let bound = machine.sysfs.bind(address(), true).unwrap();
-    assert_eq!(
-        bound.notes,
-        ["its 1 virtual functions went with its driver"]
-    );
-    fs::remove_file(machine.root.path().join(&device).join("virtfn0")).unwrap();
+    assert_eq!(bound.notes, ["its virtual functions are gone: 1"]);
+    assert!(machine.sysfs.virtual_functions(address()).is_empty());
     let error = machine.sysfs.unbind(address()).unwrap_err().to_string();
     assert!(error.contains("but not its 1 virtual functions"), "{error}");
     assert_eq!(machine.driver(), some("e1000"));
