@@ -395,6 +395,43 @@ fn intx_is_off_unless_it_was_asked_for() {
     }
 }
 
+/// The first and the fifth device of a QEMU, in slots 3 and 7, are on one line.
+#[test]
+fn a_polled_card_leaves_the_line_to_its_neighbour() {
+    if !require_qemu() {
+        return;
+    }
+    for model in ["virtio-net", "e1000", "e1000e"] {
+        let polled = format!("{model},net=hub:0");
+        let specs = [&polled, "e1000", "e1000", "e1000", "e1000"];
+        let specs: Vec<QtestSpec> = specs.iter().map(|spec| spec.parse().unwrap()).collect();
+        let mut all = Qtest::start_all(&specs).unwrap();
+        let neighbour = all.pop().unwrap();
+        let polled = all.remove(0);
+        let control = polled.control();
+        let irqs = neighbour.interrupts(IrqKind::Intx, 1).unwrap();
+        let config = NicConfig {
+            waiting: pinwire::nic::Waiting::Poll,
+            ..NicConfig::default()
+        };
+        let card = pinwire::nic::start(polled, &config).unwrap();
+        for up in [false, true] {
+            // A change of its configuration, which virtio tells whether anybody waits or not.
+            control.set_link(up).unwrap();
+            // What the line did is told before the answer to this.
+            neighbour.check_present().unwrap();
+            let heard = irqs[0].wait(Duration::ZERO).unwrap();
+            assert!(!heard, "{model}: link up: {up}");
+        }
+        // It would have heard.
+        let bar = neighbour.map_bar(0).unwrap();
+        bar.write32(regs::IMS.offset(), 1 << 2);
+        bar.write32(regs::ICS.offset(), 1 << 2);
+        assert!(irqs[0].wait(BOUND).unwrap(), "{model}");
+        drop(card);
+    }
+}
+
 /// Which vector a cause of the 82574's has (data sheet, §10.2.4.9), and what its queues do not cause.
 const IVAR: usize = 0x00e4;
 const OTHER: u32 = 1 << 24;
