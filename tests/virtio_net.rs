@@ -1209,12 +1209,21 @@ fn a_tag_does_not_count_for_the_mtu() {
         let sent = b.nic.send(&mut vec![frame(&pool, &content)]);
         assert_eq!(sent.is_ok(), fits, "{} bytes", content.len());
     }
-    // And comes in, where one buffer must hold it.
-    let (fake, card) = Card::fake(PLAIN | MTU);
-    Card::lock(&card).mtu = 9000;
-    let mut b = on(fake, card, &small());
-    let got = b.receive([0; 12], &tagged(9000));
-    assert_eq!(got[0].frame.to_vec(), tagged(9000));
+    // And comes in, where one buffer must hold it, and is taken where that is not more than is wanted.
+    for (max_frame, taken) in [(1518, false), (9017, false), (9018, true)] {
+        let (fake, card) = Card::fake(PLAIN | MTU);
+        Card::lock(&card).mtu = 9000;
+        let config = NicConfig {
+            max_frame,
+            ..small()
+        };
+        let mut b = on(fake, card, &config);
+        let got = b.receive([0; 12], &tagged(9000));
+        let got: Vec<_> = got.iter().map(|got| got.frame.to_vec()).collect();
+        assert_eq!(got.len(), usize::from(taken), "{max_frame}");
+        assert!(got.iter().all(|got| *got == tagged(9000)));
+        assert_eq!(b.nic.dropped_longer(), u64::from(!taken), "{max_frame}");
+    }
 }
 
 #[test]

@@ -72,7 +72,8 @@ pub struct Args {
           value_parser = clap::value_parser!(u16).range(1..=255))]
     batch: u16,
 
-    /// Longest frame to take, in bytes without frame check sequence; above 1518 is jumbo
+    /// Longest frame to take, in bytes with VLAN tags and without frame check sequence; above 1518 is
+    /// jumbo. Longer ones are dropped; with --offload there is no limit
     #[arg(long, value_name = "BYTES", default_value_t = 1518)]
     max_frame: usize,
 

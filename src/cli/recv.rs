@@ -70,7 +70,8 @@ pub struct Args {
     #[arg(short, long)]
     promiscuous: bool,
 
-    /// Longest frame to take, in bytes without frame check sequence; above 1518 is jumbo
+    /// Longest frame to take, in bytes with VLAN tags and without frame check sequence; above 1518 is
+    /// jumbo. Longer ones are dropped and counted
     #[arg(long, value_name = "BYTES", default_value_t = 1518)]
     max_frame: usize,
 
@@ -435,6 +436,7 @@ impl Run<'_> {
             bytes: self.progress.bytes(),
             seconds: six(self.begin.elapsed().as_secs_f64()),
             filtered_out: self.other,
+            longer: self.nic.dropped_longer(),
             ip_checksums: self.ip,
             l4_checksums: self.l4,
             counted_by: counted.counted_by.to_string(),
@@ -465,6 +467,8 @@ struct Summary<'a> {
     bytes: u64,
     seconds: f64,
     filtered_out: u64,
+    /// Than `--max-frame`.
+    longer: u64,
     ip_checksums: Tally,
     l4_checksums: Tally,
     /// `driver` where the device counts nothing; then the three below are null.
@@ -502,7 +506,7 @@ impl Summary<'_> {
     }
 
     fn rows(&self) -> Vec<(&'static str, String)> {
-        vec![
+        let mut rows = vec![
             ("device", format!("{}, {}", self.device, self.model)),
             ("frames received", grouped(self.frames)),
             ("bytes", grouped(self.bytes)),
@@ -511,7 +515,12 @@ impl Summary<'_> {
             ("IP header checksums", self.ip_checksums.told()),
             ("TCP and UDP checksums", self.l4_checksums.told()),
             ("the device counted", self.device_counted()),
-        ]
+        ];
+        if self.longer > 0 {
+            let dropped = output::count(self.longer, "frame");
+            rows.push(("longer than --max-frame", format!("{dropped} dropped")));
+        }
+        rows
     }
 }
 

@@ -1,7 +1,7 @@
 //! `pinwire send`.
 
 use std::fs::File;
-use std::net::SocketAddrV4;
+use std::net::{Ipv4Addr, SocketAddrV4};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::Arc;
@@ -85,7 +85,8 @@ pub struct Args {
     #[arg(long, value_name = "IP:PORT", conflicts_with_all = ["pcap", "synthetic"])]
     to: Option<SocketAddrV4>,
 
-    /// Where it says it comes from [default: the address after the receiver's, same port]
+    /// Where it says it comes from [default: the address after the receiver's, same port; to a group or
+    /// to all, the card's link-local address, 169.254.x.y]
     #[arg(long, value_name = "IP:PORT", conflicts_with_all = ["pcap", "synthetic"])]
     from: Option<SocketAddrV4>,
 
@@ -174,6 +175,9 @@ impl Args {
     }
 
     fn open(&self) -> Result<What, Error> {
+        if let Some(to) = self.to {
+            check_flow(self.from, to)?;
+        }
         match (&self.pcap, &self.file) {
             (Some(path), _) => {
                 let mut capture = match path == Path::new("-") {
@@ -245,7 +249,9 @@ impl Args {
         let destination = self
             .to
             .ok_or_else(|| Error::Usage("--file needs --to".to_owned()))?;
-        let source = self.from.unwrap_or_else(|| neighbour(destination));
+        let source = self
+            .from
+            .unwrap_or_else(|| likely_source(destination, nic.mac()));
         let destination_mac = match self.via {
             Some(mac) => mac,
             None => resolve(nic, *source.ip(), *destination.ip(), &INTERRUPTED)?,
@@ -281,6 +287,51 @@ fn remarks(source: &CaptureSource, least: usize) {
             packets(left_out.packets)
         );
     }
+}
+
+/// Refuses addresses that nobody takes a datagram to, or from (RFC 1122, §3.2.1.3).
+fn check_flow(from: Option<SocketAddrV4>, to: SocketAddrV4) -> Result<(), Error> {
+    let refuse = |what: String| Err(Error::Usage(what));
+    let nobody = |ip: &Ipv4Addr| ip.is_loopback() || ip.octets()[0] == 0;
+    if nobody(to.ip()) || to.port() == 0 {
+        return refuse(format!(
+            "--to {to}: nobody can be reached there by a wire: 127.x.x.x is inside of every host, 0.x.x.x and \
+             port 0 are nobody's; name an address of the receiver and the port that it listens on"
+        ));
+    }
+    let Some(from) = from else {
+        return Ok(());
+    };
+    if nobody(from.ip()) || from.ip().is_multicast() || from.ip().is_broadcast() {
+        return refuse(format!(
+            "--from {from}: no host takes a datagram that comes from there; name an address of one host, in the \
+             receiver's subnet"
+        ));
+    }
+    match from.ip() == to.ip() {
+        true => refuse(format!(
+            "--from {from} is the receiver's own address, and a host drops what says that it comes from itself; \
+             name another one in its subnet"
+        )),
+        false => Ok(()),
+    }
+}
+
+/// Where a datagram to `to` comes from, if nobody says: a host next to the receiver. A group and a broadcast
+/// have none, and no subnet that is known, so then it is this card's link-local address (RFC 3927).
+fn likely_source(to: SocketAddrV4, mac: Mac) -> SocketAddrV4 {
+    if to.ip().is_multicast() || to.ip().is_broadcast() {
+        let [.., a, b] = mac.0;
+        // The first and the last 256 of them are reserved (§2.1).
+        let ip = Ipv4Addr::new(169, 254, 1 + a % 254, b);
+        tracing::warn!(
+            "the datagrams to {} say that they come from {ip}, the card's link-local address; a receiver that \
+             checks whether there is a way back drops them: then name one in its subnet, --from IP:PORT",
+            to.ip()
+        );
+        return SocketAddrV4::new(ip, to.port());
+    }
+    neighbour(to)
 }
 
 /// The address after `of`, or before it where that is no host's: most likely in the same subnet.
@@ -474,6 +525,35 @@ mod tests {
         for bad in ["", "0", "-1", "inf", "NaN", "fast", "1k"] {
             assert!(bad.parse::<Rate>().is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn a_group_hears_of_a_host_and_no_datagram_comes_from_where_none_can() {
+        let at = |text: &str| text.parse::<SocketAddrV4>().unwrap();
+        for to in ["224.0.0.1:9", "239.255.255.254:9", "255.255.255.255:9"] {
+            for mac in [Mac([0; 6]), Mac([0xff; 6]), Mac([2, 0, 0, 0, 253, 9])] {
+                let from = likely_source(at(to), mac);
+                assert!(from.ip().is_link_local(), "{from}");
+                assert!((1..=254).contains(&from.ip().octets()[2]), "{from}");
+                assert!(check_flow(Some(from), at(to)).is_ok());
+            }
+        }
+        for to in ["127.0.0.1:9", "0.0.0.0:9", "0.1.2.3:9", "10.0.0.2:0"] {
+            assert!(check_flow(None, at(to)).is_err(), "{to}");
+        }
+        for from in [
+            "224.0.0.1:9",
+            "255.255.255.255:9",
+            "127.0.0.1:9",
+            "0.0.0.0:9",
+            "10.0.0.2:8",
+        ] {
+            assert!(
+                check_flow(Some(at(from)), at("10.0.0.2:9")).is_err(),
+                "{from}"
+            );
+        }
+        assert!(check_flow(Some(at("10.0.0.3:0")), at("10.0.0.2:9")).is_ok());
     }
 
     #[test]

@@ -74,7 +74,12 @@ impl UdpFlow {
             total_len: 20 + udp_len,
             // One that is never fragmented needs no identification (RFC 6864).
             dont_fragment: true,
-            time_to_live: 64,
+            // RFC 1112, §6.1: a group is reached on this wire, unless somebody wants more.
+            time_to_live: if self.destination.ip().is_multicast() {
+                1
+            } else {
+                64
+            },
             protocol: IpNumber::UDP,
             header_checksum: 0,
             source: self.source.ip().octets(),

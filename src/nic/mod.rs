@@ -8,6 +8,7 @@ pub mod e1000;
 pub mod e1000e;
 mod front;
 mod intel;
+mod longest;
 mod pair;
 mod sums;
 mod view;
@@ -109,7 +110,9 @@ pub struct NicConfig {
     pub tx_ring: usize,
     /// Descriptors of the receive ring.
     pub rx_ring: usize,
-    /// Longest frame to receive, in bytes without the frame check sequence; above 1518, jumbo frames are on.
+    /// Longest frame to receive, in bytes with its VLAN tags and without the frame check sequence; longer
+    /// ones are dropped and counted ([`Nic::dropped_longer`]). Above 1518, jumbo frames are on. No limit
+    /// with `rx_offload`, where frames are not cut yet.
     pub max_frame: usize,
     /// Receive what is addressed to others, too.
     pub promiscuous: bool,
@@ -503,6 +506,12 @@ pub trait Nic: Send {
             self.stop()?;
         }
         received
+    }
+
+    /// Frames dropped since they were longer than [`NicConfig::max_frame`], by all pairs.
+    fn dropped_longer(&self) -> u64 {
+        let pairs = 0..self.queues();
+        pairs.map(|index| self.pair(index).dropped_longer()).sum()
     }
 
     /// [`QueuePair::wait`] of the first pair.

@@ -80,11 +80,18 @@ pub trait QueuePair: Send + AsFd {
     fn in_flight(&self) -> usize;
 
     /// Appends to `into` the frames that came in, at most `most`, and gives the card fresh buffers.
-    /// Gives how many.
+    /// Gives how many; 0, too, where all that came were longer than
+    /// [`NicConfig::max_frame`](super::NicConfig::max_frame).
     ///
     /// # Errors
     /// As [`QueuePair::check_running`].
     fn recv(&mut self, into: &mut Vec<Received>, most: usize) -> Result<usize>;
+
+    /// Frames dropped since they were longer than
+    /// [`NicConfig::max_frame`](super::NicConfig::max_frame).
+    fn dropped_longer(&self) -> u64 {
+        0
+    }
 
     /// Do its rings run? What every other method asks first, but for [`QueuePair::disarm`]: where they
     /// do not, all give this error, no frame goes in or comes out, and no register of the card is

@@ -135,6 +135,29 @@ fn files_that_are_not_there() {
     fails(folder, 1, &["/usr", "not a regular file"]);
 }
 
+#[test]
+fn addresses_that_no_wire_leads_to_are_refused() {
+    let (_dir, path) = scratch("file", b"content");
+    let file = ["send", NOWHERE, "--file", text(&path), "--to"];
+    let [send, device, option, path, to] = file;
+    for receiver in ["127.0.0.1:9", "0.0.0.0:9", "10.0.0.2:0"] {
+        fails(
+            [send, device, option, path, to, receiver],
+            1,
+            &[receiver, "receiver"],
+        );
+    }
+    for from in [
+        "224.0.0.1:9",
+        "255.255.255.255:9",
+        "127.0.0.1:9",
+        "10.0.0.2:9",
+    ] {
+        let args = [send, device, option, path, to, "10.0.0.2:9", "--from", from];
+        fails(args, 1, &[from, "subnet"]);
+    }
+}
+
 /// A pipe that nobody writes into.
 fn named_pipe() -> (tempfile::TempDir, PathBuf) {
     let dir = tempfile::tempdir().unwrap();

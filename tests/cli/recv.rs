@@ -190,6 +190,36 @@ fn others_frames_are_seen_by_the_promiscuous_only() {
 }
 
 #[test]
+fn no_card_takes_frames_longer_than_the_limit() {
+    on_every_card(|card| {
+        for limit in [1000, 1518, 1522, 9000] {
+            let lens = [60, limit - 1, limit, limit + 1, limit + 4, 16_000];
+            let frames: Vec<_> = (0..).zip(lens).map(|(n, len)| to_card(n, len)).collect();
+            let most = limit.to_string();
+            let output = receive(
+                card,
+                &frames,
+                &["--max-frame", &most, "--count", "12", "--json"],
+            );
+            let text = String::from_utf8(output.stdout).unwrap();
+            let each = text.lines().map(|line| json(line.as_bytes()));
+            let taken: Vec<_> = each.filter_map(|line| line["bytes"].as_u64()).collect();
+            assert_eq!(taken.len(), 12);
+            assert!(
+                taken.iter().all(|len| *len <= limit as u64),
+                "{limit}: {taken:?}"
+            );
+            assert!(taken.contains(&(limit as u64)), "{limit}: {taken:?}");
+            let summary = &json(text.as_bytes())["summary"];
+            // Those that the card itself keeps away it does not hand over to be counted.
+            if limit == 1522 || limit == 9000 {
+                assert!(summary["longer"].as_u64().unwrap() > 0, "{summary}");
+            }
+        }
+    });
+}
+
+#[test]
 fn it_ends_when_its_time_is_up() {
     on_every_card(|card| {
         let output = pinwire([

@@ -186,6 +186,37 @@ fn a_file_leaves_from_its_page_cache_with_the_cpu_denied() {
 }
 
 #[test]
+fn a_group_hears_of_a_source_that_a_host_can_have() {
+    on_every_card(|card| {
+        let dir = tempfile::tempdir().unwrap();
+        let (device, out) = captured(card, dir.path());
+        let file = dir.path().join("file");
+        std::fs::write(&file, b"to you all").unwrap();
+        let file = file.to_str().unwrap();
+        for (to, mac, ttl) in [
+            ("224.0.0.1:7000", [0x01, 0, 0x5e, 0, 0, 1], 1),
+            ("239.129.2.3:7000", [0x01, 0, 0x5e, 1, 2, 3], 1),
+            ("255.255.255.255:7000", [0xff; 6], 64),
+        ] {
+            let args = ["send", &device, "--file", file, "--to", to];
+            let output = pinwire(args).assert().success().get_output().clone();
+            let said = String::from_utf8(output.stderr).unwrap();
+            assert!(
+                said.contains("169.254.") && said.contains("--from"),
+                "{said}"
+            );
+            let sent = read_pcap(&std::fs::read(&out).unwrap());
+            let ethernet = wire::EthernetFrame::new_checked(&sent[0]).unwrap();
+            assert_eq!(ethernet.dst_addr().0, mac, "{to}");
+            let ip = wire::Ipv4Packet::new_checked(ethernet.payload()).unwrap();
+            assert!(ip.verify_checksum());
+            assert_eq!(ip.hop_limit(), ttl, "{to}");
+            assert!(ip.src_addr().is_link_local(), "{to}: {}", ip.src_addr());
+        }
+    });
+}
+
+#[test]
 fn files_of_awkward_lengths_leave_whole() {
     on_every_card(|card| {
         let dir = tempfile::tempdir().unwrap();

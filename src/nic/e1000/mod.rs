@@ -25,6 +25,7 @@ use super::intel::quirks::{I82540EM, I82544GC, I82545EM, Quirks, Reload};
 use super::intel::stats::{Counters, OctetRegs, StatRegs};
 use super::intel::tx::{MAX_BUFFER, MAX_PAYLEN, Tx, TxRegs, TxSetup};
 use super::intel::{self, filter, flush, phy};
+use super::longest::Longest;
 use super::{
     Known, Link, Mac, Nic, NicConfig, QueuePair, RegisterView, RingView, Stats, Waiting,
     await_link, poll_until, read_registers,
@@ -209,6 +210,7 @@ impl<B: Backend> E1000<B> {
             tx: Tx::new(&bar, name, dma, &state, tx_setup, within)?,
             irq,
             waiting: config.waiting,
+            longest: Longest::new(config),
             bar: bar.clone(),
             state: state.clone(),
             quirks,

@@ -9,6 +9,7 @@ use crate::error::Result;
 use crate::irq::Irq;
 use crate::mmio::Mmio;
 use crate::nic::intel::quirks::Quirks;
+use crate::nic::longest::Longest;
 use crate::nic::pair::no_interrupt;
 use crate::nic::{QueuePair, Received, Waiting};
 use crate::ring_state::RingState;
@@ -18,6 +19,7 @@ pub(super) struct Pair<M> {
     pub rx: Rx<M>,
     pub irq: Irq,
     pub waiting: Waiting,
+    pub longest: Longest,
     pub bar: M,
     /// That of all rings of the card.
     pub state: RingState,
@@ -48,9 +50,16 @@ impl<M: Mmio> QueuePair for Pair<M> {
     }
 
     fn recv(&mut self, into: &mut Vec<Received>, most: usize) -> Result<usize> {
-        let taken = self.rx.take(into, most)?;
+        let begin = into.len();
+        let taken = self.rx.take(into, most);
+        let kept = self.longest.keep(into, begin);
+        taken?;
         self.rx.lend();
-        Ok(taken)
+        Ok(kept)
+    }
+
+    fn dropped_longer(&self) -> u64 {
+        self.longest.dropped()
     }
 
     fn check_running(&self) -> Result<()> {

@@ -32,6 +32,7 @@ use super::intel::quirks::{I82574L, Quirks, Reload};
 use super::intel::stats::{Counters, OctetRegs, StatRegs};
 use super::intel::tx::{Tx, TxRegs, TxSetup};
 use super::intel::{self, VENDOR, filter, flush, phy};
+use super::longest::Longest;
 use super::{
     Known, Link, Mac, Nic, NicConfig, QueuePair, RSS_KEY, Received, RegisterView, RingView, Stats,
     Waiting, await_link, poll_until, read_registers,
@@ -218,6 +219,7 @@ impl<B: Backend> E1000e<B> {
                 irq,
                 causes,
                 waiting: config.waiting,
+                longest: Longest::new(config),
                 bar: bar.clone(),
                 state: state.clone(),
             });

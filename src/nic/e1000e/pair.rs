@@ -14,6 +14,7 @@ use crate::error::Result;
 use crate::irq::Irq;
 use crate::mmio::Mmio;
 use crate::nic::intel::flush;
+use crate::nic::longest::Longest;
 use crate::nic::pair::no_interrupt;
 use crate::nic::{QueuePair, Received, RingView, Waiting};
 use crate::ring_state::RingState;
@@ -117,6 +118,7 @@ pub(super) struct Pair<M> {
     pub irq: Irq,
     pub causes: Causes,
     pub waiting: Waiting,
+    pub longest: Longest,
     pub bar: M,
     /// That of all rings of the card.
     pub state: RingState,
@@ -146,9 +148,16 @@ impl<M: Mmio> QueuePair for Pair<M> {
     }
 
     fn recv(&mut self, into: &mut Vec<Received>, most: usize) -> Result<usize> {
-        let taken = either!(&mut self.rx, ring => ring.take(into, most))?;
+        let begin = into.len();
+        let taken = either!(&mut self.rx, ring => ring.take(into, most));
+        let kept = self.longest.keep(into, begin);
+        taken?;
         self.rx.lend();
-        Ok(taken)
+        Ok(kept)
+    }
+
+    fn dropped_longer(&self) -> u64 {
+        self.longest.dropped()
     }
 
     fn check_running(&self) -> Result<()> {

@@ -26,6 +26,7 @@ use self::features as f;
 use self::pair::{NetPair, Pair};
 use self::rx::Rx;
 use self::tx::{Sent, Tx};
+use super::longest::Longest;
 use super::{
     FeatureView, Known, Link, Mac, Nic, NicConfig, QueuePair, RSS_KEY, RegisterView, RingView,
     Stats, VLANS, Waiting, await_link, check_vlans,
@@ -274,6 +275,7 @@ impl<T: Transport + 'static> VirtioNet<T> {
                 tx: Tx::new(tx, tx_bell, &name, &dma, self.taken, self.max_frame)?,
                 irq,
                 waiting: self.config.waiting,
+                longest: Longest::new(&self.config),
                 isr: (!self.msix && self.config.waiting != Waiting::Poll)
                     .then(|| self.transport.isr()),
                 state,

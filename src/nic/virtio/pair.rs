@@ -11,6 +11,7 @@ use super::tx::{Sent, Tx};
 use crate::dma::{DmaBuf, Frame, Pool};
 use crate::error::Result;
 use crate::irq::Irq;
+use crate::nic::longest::Longest;
 use crate::nic::pair::no_interrupt;
 use crate::nic::{Mac, QueuePair, Received, RingView, Stats, Waiting};
 use crate::ring_state::RingState;
@@ -66,6 +67,7 @@ pub(super) struct Pair<RX, TX, D> {
     pub tx: Tx<TX, D>,
     pub irq: Irq,
     pub waiting: Waiting,
+    pub longest: Longest,
     /// Without MSI-X: asks the device why it interrupts, which lowers the line.
     pub isr: Option<Isr>,
     /// That of both rings.
@@ -96,9 +98,16 @@ impl<RX: Ring<DmaBuf>, TX: Ring<Sent>, D: Doorbell> QueuePair for Pair<RX, TX, D
     }
 
     fn recv(&mut self, into: &mut Vec<Received>, most: usize) -> Result<usize> {
-        let taken = self.rx.take(into, most)?;
+        let begin = into.len();
+        let taken = self.rx.take(into, most);
+        let kept = self.longest.keep(into, begin);
+        taken?;
         self.rx.lend();
-        Ok(taken)
+        Ok(kept)
+    }
+
+    fn dropped_longer(&self) -> u64 {
+        self.longest.dropped()
     }
 
     fn check_running(&self) -> Result<()> {
