@@ -85,6 +85,7 @@ use std::fs::File;
 use std::io;
 use std::os::fd::AsRawFd;
 use std::sync::Arc;
+use std::sync::atomic::{Ordering, compiler_fence};
 
 use super::home::{Keeper, MOST};
 use super::region::bytes_of;
@@ -351,6 +352,22 @@ impl Segment {
         })
     }
 
+    /// Copies its beginning out, as much as `into` holds; gives how many bytes that is. What a device may
+    /// still write is looked at in such a copy, and not read again: else it may be another thing by then.
+    /// Nothing of a slice of a file.
+    #[inline]
+    pub fn copy_prefix(&self, into: &mut [u8]) -> usize {
+        let len = if self.is_buffer() {
+            self.len().min(into.len())
+        } else {
+            0
+        };
+        if len > 0 {
+            copy_out(self, 0, &mut into[..len]);
+        }
+        len
+    }
+
     /// Writes `header` right before the segment, into its [`HEADROOM`]; gives where the device sees
     /// it. `None` where there is no room: a slice of a file has none.
     #[inline]
@@ -379,4 +396,7 @@ pub(super) fn copy_out(segment: &Segment, offset: usize, into: &mut [u8]) {
         let from = segment.meta().ptr.as_ptr().add(offset);
         from.copy_to_nonoverlapping(into.as_mut_ptr(), into.len());
     }
+    // The copy is what counts from here on: the compiler must not go back to the buffer for it, which a
+    // device may write.
+    compiler_fence(Ordering::SeqCst);
 }

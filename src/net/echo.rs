@@ -56,6 +56,8 @@ pub struct Echo {
     came: Vec<Received>,
     /// Answers that had no room in the ring; at most a batch.
     out: Vec<Frame>,
+    /// What each of them is.
+    kinds: VecDeque<Kind>,
     gone: Vec<Frame>,
     bytes: Vec<u8>,
     echoed: Echoed,
@@ -75,6 +77,7 @@ impl Echo {
             open: VecDeque::with_capacity(OPEN),
             came: Vec::with_capacity(BATCH),
             out: Vec::with_capacity(BATCH),
+            kinds: VecDeque::with_capacity(BATCH),
             gone: Vec::with_capacity(4096),
             bytes: Vec::with_capacity(64),
             echoed: Echoed::default(),
@@ -104,18 +107,22 @@ impl Echo {
         self.came = batch;
         let before = self.out.len();
         if before > 0 {
-            while let Err(error) = nic.send(&mut self.out) {
-                let Error::FrameLength { .. } = error else {
-                    return Err(error);
-                };
-                self.drop_refused();
+            loop {
+                let sent = nic.send(&mut self.out);
+                self.kinds.drain(..self.kinds.len() - self.out.len());
+                match sent {
+                    Ok(_) => break,
+                    Err(Error::FrameLength { .. }) => self.drop_refused(),
+                    Err(error) => return Err(error),
+                }
             }
         }
         Ok(back + came + before - self.out.len())
     }
 
     fn one(&mut self, nic: &mut dyn Nic, received: Received) -> Result<()> {
-        if is_arp(received.frame.first()) {
+        let head = Head::of(received.frame.first());
+        if head.ethertype() == Some(EtherType::ARP) {
             received.frame.copy_to(&mut self.bytes);
             let packet = Packet::parse(&self.bytes);
             if let Some(packet) = packet
@@ -125,10 +132,12 @@ impl Echo {
                 return Ok(());
             }
         }
-        match self.answer(received) {
-            Some(frame) => {
+        match self.turn(&head, received) {
+            Some((frame, kind)) => {
+                *self.echoed.count(kind) += 1;
                 self.echoed.bytes += frame.len() as u64;
                 self.out.push(frame);
+                self.kinds.push_back(kind);
             }
             None => self.echoed.ignored += 1,
         }
@@ -139,37 +148,32 @@ impl Echo {
     #[cold]
     fn drop_refused(&mut self) {
         let frame = self.out.remove(0);
-        let echoed = &mut self.echoed;
-        echoed.bytes -= frame.len() as u64;
-        echoed.ignored += 1;
-        let header = link(frame.first()).and_then(|(_, l2)| frame.first().array::<IP_HEADER>(l2));
-        let header = header.expect("an answer has an IPv4 header");
-        let ip = Ipv4HeaderSlice::from_slice(&header).expect("it was made here");
-        *match ip.protocol() {
-            _ if ip.fragments_offset().value() > 0 => &mut echoed.fragments,
-            IpNumber::ICMP => &mut echoed.icmp,
-            _ => &mut echoed.udp,
-        } -= 1;
+        self.echoed.bytes -= frame.len() as u64;
+        self.echoed.ignored += 1;
+        if let Some(kind) = self.kinds.pop_front() {
+            *self.echoed.count(kind) -= 1;
+        }
     }
 
-    /// The request turned into its answer, in the buffer that it came in; `None` where it is none.
-    pub fn answer(&mut self, received: Received) -> Option<Frame> {
+    /// The request, which begins with `head`, turned into its answer in the buffer that it came in;
+    /// `None` where it is none.
+    fn turn(&mut self, head: &Head, received: Received) -> Option<(Frame, Kind)> {
         if received.ip_checksum == Checksum::Bad || received.l4_checksum == Checksum::Bad {
             return None;
         }
         let mut frame = received.frame;
         let length = frame.len();
         let first = frame.first_mut();
-        let [to, from] = [first.array::<6>(0)?, first.array::<6>(6)?];
+        let [to, from] = [head.array::<6>(0)?, head.array::<6>(6)?];
         // Broadcasts are not answered: one question must not make many answers (RFC 1122, 3.2.2.6).
         if Mac(to) != self.mac || from[0] & 1 != 0 {
             return None;
         }
-        let (ethertype, l2) = link(first)?;
-        if ethertype != EtherType::IPV4.0 {
+        let (ethertype, l2) = head.link()?;
+        if ethertype != EtherType::IPV4 {
             return None;
         }
-        let bytes = first.array::<IP_HEADER>(l2)?;
+        let bytes = head.array::<IP_HEADER>(l2)?;
         let ip = Ipv4HeaderSlice::from_slice(&bytes).ok()?;
         let (source, id, protocol) = (ip.source_addr(), ip.identification(), ip.protocol());
         if ip.to_header().calc_header_checksum() != ip.header_checksum()
@@ -182,40 +186,40 @@ impl Echo {
         }
         let open = (source, id, protocol.0);
         let l4 = l2 + IP_HEADER;
-        if ip.fragments_offset().value() > 0 {
+        let kind = if ip.fragments_offset().value() > 0 {
             // Who comes before its beginning, or belongs to what is not answered, is not known.
-            self.open.contains(&open).then_some(())?;
-            self.echoed.fragments += 1;
+            self.open.contains(&open).then_some(Kind::Fragment)?
         } else {
-            match protocol {
+            let kind = match protocol {
                 IpNumber::ICMP => {
-                    let [0x08, 0x00, high, low] = first.array(l4)? else {
+                    let [0x08, 0x00, high, low] = head.array(l4)? else {
                         return None;
                     };
                     let sum = patched(u16::from_be_bytes([high, low]), 0x0800, 0x0000);
                     let [high, low] = sum.to_be_bytes();
                     first.put(l4, &[0, 0, high, low]);
-                    self.echoed.icmp += 1;
+                    Kind::Icmp
                 }
                 IpNumber::UDP => {
-                    let [a, b, c, d] = first.array(l4)?;
+                    let [a, b, c, d] = head.array(l4)?;
                     // An answer to an echo server's answer would go on for ever (RFC 862 does not say).
                     let (theirs, ours) = (u16::from_be_bytes([a, b]), u16::from_be_bytes([c, d]));
                     if ours != self.udp_port || theirs == self.udp_port || theirs == 0 {
                         return None;
                     }
                     first.put(l4, &[c, d, a, b]);
-                    self.echoed.udp += 1;
+                    Kind::Udp
                 }
                 _ => return None,
-            }
+            };
             if ip.more_fragments() {
                 if self.open.len() == OPEN {
                     self.open.pop_front();
                 }
                 self.open.push_back(open);
             }
-        }
+            kind
+        };
         first.put(0, &from);
         first.put(6, &to);
         // The time to live and the protocol are one word of the header.
@@ -228,21 +232,60 @@ impl Echo {
         if let Some(tci) = received.vlan {
             frame.set_offload(frame.offload().with_vlan(tci));
         }
-        Some(frame)
+        Some((frame, kind))
     }
 }
 
-/// What the frame carries, and where that begins: past one VLAN tag, if it has one.
-fn link(first: &Segment) -> Option<(u16, usize)> {
-    let ethertype = |at| first.array(at).map(u16::from_be_bytes);
-    match EtherType(ethertype(12)?) {
-        EtherType::VLAN_TAGGED_FRAME => Some((ethertype(12 + TAG)?, ETHERNET_HEADER + TAG)),
-        EtherType(other) => Some((other, ETHERNET_HEADER)),
+/// What an answer is.
+#[derive(Debug, Clone, Copy)]
+enum Kind {
+    Icmp,
+    Udp,
+    Fragment,
+}
+
+impl Echoed {
+    fn count(&mut self, kind: Kind) -> &mut u64 {
+        match kind {
+            Kind::Icmp => &mut self.icmp,
+            Kind::Udp => &mut self.udp,
+            Kind::Fragment => &mut self.fragments,
+        }
     }
 }
 
-fn is_arp(first: &Segment) -> bool {
-    link(first).is_some_and(|(ethertype, _)| ethertype == EtherType::ARP.0)
+/// The beginning of a frame, copied out once: link header with a tag, IPv4 header, and the first bytes of
+/// what it carries.
+struct Head {
+    bytes: [u8; ETHERNET_HEADER + TAG + IP_HEADER + 4],
+    len: usize,
+}
+
+impl Head {
+    fn of(first: &Segment) -> Self {
+        let mut bytes = [0; _];
+        let len = first.copy_prefix(&mut bytes);
+        Self { bytes, len }
+    }
+
+    /// `N` bytes at `at`; `None` where the frame, or what was copied of it, is shorter.
+    fn array<const N: usize>(&self, at: usize) -> Option<[u8; N]> {
+        let rest = self.bytes[..self.len].get(at..)?;
+        rest.first_chunk().copied()
+    }
+
+    /// What the frame carries, and where that begins: past one VLAN tag, if it has one.
+    fn link(&self) -> Option<(EtherType, usize)> {
+        let ethertype = |at| Some(EtherType(u16::from_be_bytes(self.array(at)?)));
+        match ethertype(12)? {
+            EtherType::VLAN_TAGGED_FRAME => Some((ethertype(12 + TAG)?, ETHERNET_HEADER + TAG)),
+            other => Some((other, ETHERNET_HEADER)),
+        }
+    }
+
+    fn ethertype(&self) -> Option<EtherType> {
+        self.link().map(|(ethertype, _)| ethertype)
+    }
 }
 
 /// May an answer go there?

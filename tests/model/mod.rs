@@ -60,6 +60,9 @@ pub enum Lie {
     NoEeprom,
 }
 
+/// What a test has its device do beside its work.
+pub type Also = Box<dyn FnMut(&FakeMemory) + Send>;
+
 pub struct Model {
     regs: Vec<u32>,
     config: [u8; 256],
@@ -76,6 +79,8 @@ pub struct Model {
     pub lie: Lie,
     /// Status and error bits that received descriptors get besides DD and EOP.
     pub rx_word: (u8, u8),
+    /// What else the device does whenever the transmit tail was written.
+    pub on_doorbell: Option<Also>,
     /// How often the transmit tail was written.
     pub doorbells: usize,
     /// How often DD was written.
@@ -108,6 +113,7 @@ impl Model {
             eager: true,
             lie: Lie::None,
             rx_word: (0, 0),
+            on_doorbell: None,
             doorbells: 0,
             write_backs: 0,
             silicon: Silicon::new(device_id),
@@ -346,6 +352,9 @@ impl FakeDevice for Model {
             self.doorbells += 1;
             if self.eager {
                 self.step_tx(memory, usize::MAX);
+            }
+            if let Some(also) = &mut self.on_doorbell {
+                also(memory);
             }
         }
         if offset == RDT && self.eager {

@@ -2,12 +2,12 @@
 
 use etherparse::{IcmpEchoHeader, Icmpv4Header, Icmpv4Type, IpNumber};
 use pinwire::net::{Arp, Echo, Echoed};
-use pinwire::nic::Mac;
+use pinwire::nic::{Mac, Nic};
 use proptest::prelude::*;
 use smoltcp::phy::ChecksumCapabilities;
 use smoltcp::wire::{Icmpv4Packet, Icmpv4Repr, UdpPacket, UdpRepr};
 
-use crate::model::MAC;
+use crate::model::{self, MAC};
 use crate::{Bench, bytes, ip, whole};
 
 const THEIRS: [u8; 6] = [2, 0, 0, 0, 0, 9];
@@ -99,6 +99,45 @@ fn what_is_longer_than_the_card_sends_ends_nothing() {
     let (sent, echoed) = echo(frames);
     assert_eq!(sent.len(), 1);
     assert_eq!((echoed.icmp, echoed.ignored), (1, 1));
+}
+
+#[test]
+fn a_device_that_writes_on_into_what_it_gave_back_changes_nothing_that_was_read() {
+    // Longer than e1000 sends: refused, after the doorbell of what came before it.
+    let long = |protocol, payload: &[u8]| {
+        let mut header = etherparse::Ipv4Header::new(0, 64, protocol, THEIR_IP, OUR_IP).unwrap();
+        header.total_len = 20 + payload.len() as u16;
+        header.header_checksum = header.calc_header_checksum();
+        [&MAC[..], &THEIRS, &[8, 0], &header.to_bytes(), payload].concat()
+    };
+    let data = bytes(1, 16_300);
+    for scribbled in [[0x00; 64], [0xff; 64], [0x45; 64], [0x88; 64]] {
+        let mut bench = Bench::one();
+        let short = |id| ip(MACS, IPS, IpNumber::ICMP, id, &request(b"short")).remove(0);
+        bench.comes([
+            short(1),
+            long(IpNumber::ICMP, &request(&data)),
+            short(2),
+            long(IpNumber::UDP, &udp([5000, 7], &data)),
+            short(3),
+        ]);
+        let rings = bench.card.rings();
+        let slots = rings.iter().filter(|ring| ring.name == "receive");
+        let buffers = slots
+            .flat_map(|ring| &ring.slots)
+            .filter_map(|slot| slot.buffer);
+        let iovas: Vec<u64> = buffers.map(|(iova, ..)| iova.0).collect();
+        model::lock(&bench.model).on_doorbell = Some(Box::new(move |memory| {
+            for iova in &iovas {
+                memory.write(*iova, &scribbled);
+            }
+        }));
+        let mut echo = Echo::new(&bench.card, OUR_IP.into(), 7).unwrap();
+        while echo.round(&mut bench.card).unwrap() > 0 {}
+        let echoed = echo.echoed();
+        assert_eq!((echoed.icmp, echoed.udp, echoed.fragments), (3, 0, 0));
+        assert_eq!((echoed.ignored, bench.sent().len()), (2, 3));
+    }
 }
 
 #[test]
