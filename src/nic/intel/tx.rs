@@ -18,6 +18,7 @@ use crate::barrier::dma_wmb;
 use crate::dma::{DmaArray, DmaSpace, Frame, Offload, OffloadFlags, Segment, SpaceId};
 use crate::error::{Error, Result};
 use crate::mmio::{Mmio, ReadWrite, Reg};
+use crate::nic::front::Front;
 use crate::nic::sums::{clear_ipv4, sum_pseudo};
 use crate::nic::{Marks, NO_IPV6_CHECKSUM, Owner, RingView, SlotView, foreign_memory, poll_until};
 use crate::ring_state::RingState;
@@ -268,15 +269,29 @@ impl<M: Mmio> Tx<M> {
 
     /// As [`TxRing::push`], into a ring that runs.
     #[inline]
-    fn push(&mut self, frame: Frame) -> Result<(), PushError> {
-        match plain(&frame, &self.setup, self.plain_max) {
-            Some(_) if self.room() == 0 => Err(PushError::Full(frame)),
-            Some((iova, word)) => {
-                self.descs[self.tail].post(iova, word);
-                self.keep(frame);
+    fn push(&mut self, mut frame: Frame) -> Result<(), PushError> {
+        match self.lay_out(&mut frame) {
+            Ok(Some(count)) => {
+                self.keep(frame, count);
                 Ok(())
             }
-            None => self.push_in_pieces(frame),
+            Ok(None) => Err(PushError::Full(frame)),
+            Err(error) => Err(PushError::Refused(frame, error)),
+        }
+    }
+
+    /// Writes the descriptors of `frame` behind the tail, which the device does not see before
+    /// [`Tx::keep`] has moved it; gives how many. `None`: there is no room now. What goes wrong in between
+    /// leaves the ring as it was.
+    #[inline]
+    fn lay_out(&mut self, frame: &mut Frame) -> Result<Option<usize>> {
+        match plain(frame, &self.setup, self.plain_max) {
+            Some(_) if self.room() == 0 => Ok(None),
+            Some((iova, word)) => {
+                self.descs[self.tail].post(iova, word);
+                Ok(Some(1))
+            }
+            None => self.lay_out_in_pieces(frame),
         }
     }
 
@@ -325,51 +340,34 @@ impl<M: Mmio> Tx<M> {
     pub(in crate::nic) fn post(&mut self, frames: &mut Vec<Frame>) -> Result<usize> {
         self.state.check()?;
         let mut sent = self.push_plain(frames);
-        if frames.is_empty() {
+        if frames.is_empty() || self.room() == 0 {
             return Ok(sent);
         }
-        let fitting = self.fitting(frames);
-        let mut refused = None;
-        let mut going = frames.drain(..fitting);
-        for frame in going.by_ref() {
-            match self.push(frame) {
-                Ok(()) => sent += 1,
-                Err(PushError::Full(frame)) => {
-                    refused = Some((frame, None));
-                    break;
-                }
-                Err(PushError::Refused(frame, error)) => {
-                    refused = Some((frame, Some(error)));
-                    break;
-                }
-            }
-        }
-        let rest = refused.map(|(frame, error)| (frame, error, going.collect::<Vec<_>>()));
-        if let Some((frame, error, rest)) = rest {
-            // Those before the refused one went; it and the rest stay.
-            frames.splice(0..0, std::iter::once(frame).chain(rest));
-            if let Some(error) = error {
-                return Err(error);
-            }
+        let mut front = Front::of(frames);
+        while let Some(frame) = front.first()
+            && let Some(count) = self.lay_out(frame)?
+            && let Some(frame) = front.take()
+        {
+            self.keep(frame, count);
+            sent += 1;
         }
         Ok(sent)
     }
 
-    /// The frame that ends at the tail's descriptor belongs to the ring.
+    /// The next `count` descriptors, and the frame that they are of, belong to the ring.
     #[inline]
-    fn keep(&mut self, frame: Frame) {
-        self.frames[self.tail] = Some(frame);
-        self.tail = (self.tail + 1) & self.mask;
+    fn keep(&mut self, frame: Frame, count: usize) {
+        let last = (self.tail + count - 1) & self.mask;
+        self.frames[last] = Some(frame);
+        self.tail = (last + 1) & self.mask;
         self.in_flight += 1;
     }
 
-    /// A frame of several segments, or one that the device shall work on.
-    fn push_in_pieces(&mut self, mut frame: Frame) -> Result<(), PushError> {
+    /// [`Tx::lay_out`] of a frame of several segments, or one that the device shall work on.
+    fn lay_out_in_pieces(&mut self, frame: &mut Frame) -> Result<Option<usize>> {
         let offload = frame.offload();
         let length = frame.len();
-        if let Err(error) = self.check(&frame) {
-            return Err(PushError::Refused(frame, error));
-        }
+        self.check(frame)?;
         let tso = offload.flags.contains(OffloadFlags::TSO);
         let checksums = offload.flags.intersects(
             OffloadFlags::IP_CHECKSUM | OffloadFlags::TCP_CHECKSUM | OffloadFlags::UDP_CHECKSUM,
@@ -383,27 +381,25 @@ impl<M: Mmio> Tx<M> {
         let known = self.setup.keeps_context && without_vlan == self.context;
         let fresh_context = tso || (checksums && !known);
 
-        let cut = Cut::of(&frame, &self.setup, self.after_tso);
-        let pieces = cut.pieces(&frame, 0, 0).count();
+        let cut = Cut::of(frame, &self.setup, self.after_tso);
+        let pieces = cut.pieces(frame, 0, 0).count();
         let needed = pieces + usize::from(fresh_context);
         if needed > self.mask {
-            let error = self.not_offered(format!(
+            return Err(self.not_offered(format!(
                 "a frame of {needed} descriptors: the ring has {}",
                 self.mask
-            ));
-            return Err(PushError::Refused(frame, error));
+            )));
         }
         if needed > self.room() {
-            return Err(PushError::Full(frame));
+            return Ok(None);
         }
         if tso {
             prepare_cut(frame.first_mut(), offload);
         }
+        let mut at = self.tail;
         if fresh_context {
-            self.post_context(offload, length);
-            if !tso {
-                self.context = without_vlan;
-            }
+            self.post_context(at, offload, length);
+            at = (at + 1) & self.mask;
         }
         let word = DataTx::new()
             .with_ifcs(true)
@@ -417,22 +413,22 @@ impl<M: Mmio> Tx<M> {
             )
             .with_vle(offload.flags.contains(OffloadFlags::VLAN))
             .with_special(offload.vlan);
-        let headers = self.move_headers(&frame, cut.moved);
+        let headers = self.move_headers(at, frame, cut.moved);
         let zeros = self.zeros.as_ref().map_or(0, |zeros| zeros.iova(0).0);
-        for (nth, (iova, len)) in cut.pieces(&frame, headers, zeros).enumerate() {
+        for (nth, (iova, len)) in cut.pieces(frame, headers, zeros).enumerate() {
             let last = nth + 1 == pieces;
             let word = word.with_dtalen(len as u32).with_eop(last);
-            self.descs[self.tail].post(iova, word.into());
-            if !last {
-                self.tail = (self.tail + 1) & self.mask;
-            }
+            self.descs[at].post(iova, word.into());
+            at = (at + 1) & self.mask;
         }
-        self.keep(frame);
+        if fresh_context && !tso {
+            self.context = without_vlan;
+        }
         match tso && self.setup.quirks.early_report_after {
             true => (self.after_tso, self.plain_max) = (true, 0),
             false => self.followed_by_any(),
         }
-        Ok(())
+        Ok(Some(needed))
     }
 
     /// The next frame may go as it lies.
@@ -440,18 +436,19 @@ impl<M: Mmio> Tx<M> {
         (self.after_tso, self.plain_max) = (false, self.setup.longest_plain());
     }
 
-    /// Copies the first `len` bytes of `frame` to where they may lie; gives the IOVA.
-    fn move_headers(&self, frame: &Frame, len: usize) -> u64 {
+    /// Copies the first `len` bytes of `frame` to where they may lie, beside descriptor `at`; gives the
+    /// IOVA.
+    fn move_headers(&self, at: usize, frame: &Frame, len: usize) -> u64 {
         let Some(slots) = self.headers.as_ref().filter(|_| len > 0) else {
             return 0;
         };
         let start = high_end(len);
-        for (offset, byte) in slots[self.tail][start..start + len].iter().enumerate() {
+        for (offset, byte) in slots[at][start..start + len].iter().enumerate() {
             // `check` saw that they are in a buffer.
             let [value] = frame.first().array(offset).unwrap_or_default();
             byte.store(value, Ordering::Relaxed);
         }
-        slots.iova(self.tail).0 + start as u64
+        slots.iova(at).0 + start as u64
     }
 
     /// Can the device do this at all?
@@ -551,8 +548,8 @@ impl<M: Mmio> Tx<M> {
         }
     }
 
-    /// Tells the device where the headers are, §3.3.6.
-    fn post_context(&mut self, offload: Offload, length: usize) {
+    /// Tells the device where the headers are, §3.3.6, by descriptor `at`.
+    fn post_context(&self, at: usize, offload: Offload, length: usize) {
         let (l2, l3) = (offload.l2_len, offload.l3_len);
         let tcp = offload.flags.contains(OffloadFlags::TCP_CHECKSUM);
         let tso = offload.flags.contains(OffloadFlags::TSO);
@@ -576,8 +573,7 @@ impl<M: Mmio> Tx<M> {
                 .with_hdrlen(headers)
                 .with_mss(offload.mss);
         }
-        self.descs[self.tail].post(offsets.into(), word.into());
-        self.tail = (self.tail + 1) & self.mask;
+        self.descs[at].post(offsets.into(), word.into());
     }
 
     /// As [`TxRing::doorbell`].
@@ -632,33 +628,6 @@ impl<M: Mmio> Tx<M> {
             done.extend(slots.filter_map(Option::take));
         }
         self.in_flight -= done.len() - before;
-    }
-
-    /// How many of `frames`, from the front, the ring has room for.
-    #[inline]
-    fn fitting(&self, frames: &[Frame]) -> usize {
-        let room = self.room();
-        // The plain case first: one descriptor a frame.
-        let most = frames.len().min(room);
-        if frames[..most]
-            .iter()
-            .all(|frame| plain(frame, &self.setup, self.plain_max).is_some())
-        {
-            return most;
-        }
-        let (mut left, mut after_tso) = (room, self.after_tso);
-        frames
-            .iter()
-            .take_while(|frame| {
-                let pieces = Cut::of(frame, &self.setup, after_tso).pieces(frame, 0, 0);
-                let needed = pieces.count() + usize::from(!frame.offload().is_none());
-                after_tso = frame.offload().flags.contains(OffloadFlags::TSO);
-                let fits = needed <= left;
-                left = left.saturating_sub(needed);
-                // A frame that never fits goes to `push`, which says so.
-                fits || needed > self.mask
-            })
-            .count()
     }
 
     /// The device's own speed: `frames` times the same frame, from a ring that is filled once; per

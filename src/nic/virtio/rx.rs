@@ -87,9 +87,9 @@ impl<R: Ring<DmaBuf>, D: Doorbell> Rx<R, D> {
             let mut popped = self.ring.pop_each(wanted, |used| coming.add(used, into));
             // The device makes the buffers of a frame used together (§5.1.6.4), so they are there.
             while popped.is_ok()
-                && let Some((_, came, of)) = &coming.partial
+                && let Some(partial) = &coming.partial
             {
-                let (came, of) = (*came, *of);
+                let (came, of) = (partial.came, partial.of);
                 match self.ring.pop() {
                     Ok(Some(used)) => coming.add(used, into),
                     Ok(None) => {
@@ -187,12 +187,21 @@ struct Coming {
     size: usize,
     merge: bool,
     taken: u64,
-    /// A frame that goes on in the next buffer: how many of its buffers came, and of how many.
-    partial: Option<(Received, u16, u16)>,
+    partial: Option<Partial>,
     lie: Option<String>,
     bytes: u64,
     frames: u64,
     errors: u64,
+}
+
+/// A frame that goes on in the next buffer.
+struct Partial {
+    received: Received,
+    /// As it was when its first buffer came: the device may write it still.
+    header: Header,
+    /// How many of its buffers came, and of how many.
+    came: u16,
+    of: u16,
 }
 
 impl Coming {
@@ -218,7 +227,7 @@ impl Coming {
             l4_checksum: Checksum::Unchecked,
         };
         if self.merge && header.num_buffers != 1 {
-            return self.begin(received, header.num_buffers);
+            return self.begin(received, header);
         }
         self.bytes += (written - HEADER) as u64;
         self.finish(received, header, into);
@@ -226,7 +235,8 @@ impl Coming {
 
     /// A frame of several buffers, of which this is the first.
     #[cold]
-    fn begin(&mut self, received: Received, buffers: u16) {
+    fn begin(&mut self, received: Received, header: Header) {
+        let buffers = header.num_buffers;
         if buffers == 0 || usize::from(buffers) > self.size {
             let size = self.size;
             return self.lied(format!(
@@ -234,31 +244,38 @@ impl Coming {
             ));
         }
         if self.lie.is_none() {
-            self.partial = Some((received, 1, buffers));
+            self.partial = Some(Partial {
+                received,
+                header,
+                came: 1,
+                of: buffers,
+            });
         }
     }
 
     /// The next buffer of a frame: it has no header, so the frame goes on in its headroom.
     #[cold]
     fn join(&mut self, mut buf: DmaBuf, written: usize, into: &mut Vec<Received>) {
-        let Some((mut received, mut came, of)) = self.partial.take() else {
+        let Some(mut partial) = self.partial.take() else {
             return;
         };
         if written == 0 {
+            let Partial { came, of, .. } = partial;
             return self.lied(format!("an empty buffer, {came} of {of} of a frame"));
         }
         buf.begin_early(HEADER);
         buf.set_len(written);
-        received.frame.append(buf);
-        came += 1;
-        if came < of {
-            self.partial = Some((received, came, of));
+        partial.received.frame.append(buf);
+        partial.came += 1;
+        if partial.came < partial.of {
+            self.partial = Some(partial);
             return;
         }
-        // It lies before the first buffer still.
-        let header = received.frame.first().headroom().map(Header::from_bytes);
+        let Partial {
+            received, header, ..
+        } = partial;
         self.bytes += received.frame.len() as u64;
-        self.finish(received, header.unwrap_or_default(), into);
+        self.finish(received, header, into);
     }
 
     /// The frame is whole: what its header says of it.
