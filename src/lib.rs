@@ -37,6 +37,8 @@ pub mod dma;
 pub mod error;
 #[cfg(any(feature = "ladder", feature = "serve"))]
 mod errqueue;
+#[cfg(any(feature = "ladder", feature = "serve"))]
+mod insist;
 pub mod irq;
 #[cfg(feature = "ladder")]
 pub mod ladder;

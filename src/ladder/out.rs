@@ -271,6 +271,11 @@ impl<'a> Out<'a> {
     pub fn write_all(&mut self, mut bytes: &[u8]) -> Result<(), Stopped> {
         while !bytes.is_empty() {
             let written = self.call("write", |socket| rustix::io::write(socket, bytes))?;
+            if written == 0 {
+                return Err(
+                    self.failed("write", std::io::Error::from(std::io::ErrorKind::WriteZero))
+                );
+            }
             self.moved(written);
             bytes = &bytes[written..];
         }

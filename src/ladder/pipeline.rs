@@ -118,18 +118,20 @@ impl<'a> Pipeline<'a> {
             };
             self.asked += len as u64;
             self.queue.push_back(index);
-            self.read(index);
+            self.read(index, out)?;
         }
         Ok(())
     }
 
     /// Asks for the rest of a block.
-    fn read(&mut self, index: usize) {
+    fn read(&mut self, index: usize, out: &Out<'_>) -> Result<(), Stopped> {
         let block = &mut self.blocks[index];
         block.busy = true;
         let (rest, at) = (block.filled..block.len, block.offset + block.filled as u64);
-        self.uring
+        let asked = self
+            .uring
             .read(token(index, false), (index, rest), self.file.as_fd(), at);
+        asked.map_err(|error| out.failed("io_uring_enter", error))
     }
 
     /// Sends what was read, where no chain is under way.
@@ -155,10 +157,11 @@ impl<'a> Pipeline<'a> {
             let what = (*index, block.gone..block.filled);
             let (token, linked) = (token(*index, true), place + 1 < chain.len());
             let socket = out.socket()?;
-            match self.way {
+            let asked = match self.way {
                 Way::Write => self.uring.write(token, what, socket, linked),
                 Way::ZeroCopy => self.uring.send_zc(token, what, socket, linked, self.report),
-            }
+            };
+            asked.map_err(|error| out.failed("io_uring_enter", error))?;
         }
         Ok(())
     }
@@ -218,7 +221,7 @@ impl<'a> Pipeline<'a> {
             }
         }
         if block.filled < block.len {
-            self.read(index);
+            self.read(index, out)?;
         }
         self.check_end(out)
     }

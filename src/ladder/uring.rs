@@ -17,6 +17,7 @@ use memmap2::{MmapOptions, MmapRaw};
 
 use super::out::NAP;
 use super::{Why, lack};
+use crate::insist::{BOUND, insist};
 
 /// What may be asked for before it is handed over, and under way at once.
 const ENTRIES: u32 = 64;
@@ -29,6 +30,8 @@ const COPIED: u32 = 1 << 31;
 const TOKEN_BITS: u32 = 16;
 
 /// A ring, and its blocks.
+///
+/// Nothing here is asked for without end: what the kernel refuses to take for a second is an error.
 pub(super) struct Uring {
     ring: IoUring,
     /// Goes after the ring.
@@ -121,10 +124,10 @@ impl Uring {
         (index, range): (usize, Range<usize>),
         file: BorrowedFd<'_>,
         offset: u64,
-    ) {
+    ) -> io::Result<()> {
         let (at, len) = self.place(index, range);
         let read = opcode::ReadFixed::new(Fd(file.as_raw_fd()), at, len, index as u16);
-        self.push(token, read.offset(offset).build());
+        self.push(token, read.offset(offset).build())
     }
 
     /// Asks for `range` of block `index` to be written to `socket`; where it is `linked`, what is asked
@@ -135,10 +138,10 @@ impl Uring {
         (index, range): (usize, Range<usize>),
         socket: BorrowedFd<'_>,
         linked: bool,
-    ) {
+    ) -> io::Result<()> {
         let (at, len) = self.place(index, range);
         let write = opcode::WriteFixed::new(Fd(socket.as_raw_fd()), at, len, index as u16);
-        self.push(token, link(write.build(), linked));
+        self.push(token, link(write.build(), linked))
     }
 
     /// As [`Uring::write`], from the block itself: until the notice comes, it is the kernel's. With
@@ -150,14 +153,14 @@ impl Uring {
         socket: BorrowedFd<'_>,
         linked: bool,
         report: bool,
-    ) {
+    ) -> io::Result<()> {
         let (at, len) = self.place(index, range);
         let send = opcode::SendZc::new(Fd(socket.as_raw_fd()), at, len)
             .buf_index(Some(index as u16))
             // Else a short one would not break a link.
             .flags(libc::MSG_WAITALL)
             .zc_flags(if report { REPORT_USAGE } else { 0 });
-        self.push(token, link(send.build(), linked));
+        self.push(token, link(send.build(), linked))
     }
 
     /// Asks for at most `len` bytes to be spliced: one of the two is a pipe, and has no offset.
@@ -168,12 +171,12 @@ impl Uring {
         to: BorrowedFd<'_>,
         len: usize,
         linked: bool,
-    ) {
+    ) -> io::Result<()> {
         let from_at = offset.map_or(-1, |offset| offset as i64);
         let (from, to) = (Fd(from.as_raw_fd()), Fd(to.as_raw_fd()));
         let len = u32::try_from(len).unwrap_or(u32::MAX / 2);
         let splice = opcode::Splice::new(from, from_at, to, -1, len);
-        self.push(token, link(splice.build(), linked));
+        self.push(token, link(splice.build(), linked))
     }
 
     /// Hands over what was asked for, and waits until something is done, or for a tenth of a second. Gives
@@ -240,18 +243,27 @@ impl Uring {
         (memory.as_mut_ptr().wrapping_add(at), range.len() as u32)
     }
 
-    fn push(&mut self, token: u64, entry: Entry) {
+    /// Puts it into the queue; where that is full, what is in it is handed over first.
+    ///
+    /// # Errors
+    /// The kernel takes nothing.
+    fn push(&mut self, token: u64, entry: Entry) -> io::Result<()> {
         assert!(token < 1 << TOKEN_BITS);
-        self.asked += 1;
-        let entry = entry.user_data(self.asked << TOKEN_BITS | token);
+        let entry = entry.user_data((self.asked + 1) << TOKEN_BITS | token);
+        if self.ring.submission().is_full() {
+            insist(BOUND, || {
+                let handed = self.ring.submit();
+                self.reap();
+                handed
+            })?;
+        }
         // SAFETY: what it reads or writes is a block (or a pipe), which lives as long as the kernel may do
         // so. The kernel looks a linked file up only when its turn has come: who asks keeps it open as long
         // as the ring, whose end takes all back.
-        while unsafe { self.ring.submission().push(&entry) }.is_err() {
-            // Full: what is in it is handed over first.
-            let _ = self.ring.submit();
-            self.reap();
-        }
+        let pushed = unsafe { self.ring.submission().push(&entry) };
+        pushed.map_err(io::Error::other)?;
+        self.asked += 1;
+        Ok(())
     }
 }
 
@@ -297,4 +309,32 @@ pub(super) fn is_transient(error: &io::Error) -> bool {
         error.raw_os_error(),
         Some(libc::EINTR | libc::EAGAIN | libc::ECANCELED)
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::fd::AsFd;
+
+    #[test]
+    fn a_kernel_that_takes_nothing_is_not_asked_for_ever() {
+        let Ok(mut uring) = Uring::new(0, 0) else {
+            println!("SKIPPED: this kernel gives us no io_uring");
+            assert!(std::env::var_os("PINWIRE_REQUIRE_ALL").is_none());
+            return;
+        };
+        // One that is disabled takes nothing before it is enabled.
+        uring.ring = IoUring::builder()
+            .setup_r_disabled()
+            .build(ENTRIES)
+            .unwrap();
+        let (from, to) = std::io::pipe().unwrap();
+        let mut splice = || uring.splice(1, (from.as_fd(), None), to.as_fd(), 1, false);
+        for _ in 0..ENTRIES {
+            splice().unwrap();
+        }
+        assert_eq!(splice().unwrap_err().raw_os_error(), Some(libc::EBADFD));
+        // Nobody waits for what was never handed over.
+        uring.asked = 0;
+    }
 }

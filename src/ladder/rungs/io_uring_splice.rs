@@ -46,8 +46,11 @@ fn run(job: &mut Job<'_>) -> Result<(), Stopped> {
         // What does not fit into the pipe would break the chain.
         let most = most.min(BLOCK);
         let file: (BorrowedFd<'_>, _) = (job.file.as_fd(), Some(begin + out.sent()));
-        uring.splice(IN, file, fill.as_fd(), most, true);
-        uring.splice(OUT, (pipe.as_fd(), None), out.socket()?, most, false);
+        let socket = out.socket()?;
+        uring
+            .splice(IN, file, fill.as_fd(), most, true)
+            .and_then(|()| uring.splice(OUT, (pipe.as_fd(), None), socket, most, false))
+            .map_err(|error| out.failed("io_uring_enter", error))?;
         let [filled, gone] = both(&mut uring, out)?;
         if filled.as_ref().is_err_and(is_transient) {
             out.go_on(&since)?;

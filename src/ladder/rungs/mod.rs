@@ -88,6 +88,13 @@ fn splice_out(out: &mut Out<'_>, pipe: &OwnedFd, len: usize) -> Result<usize, St
         rustix::pipe::splice(pipe, None, socket, None, len, none)
     });
     let went = went.map_err(|stopped| stopped.or_missing(&lack::SPLICE_SOCKET))?;
+    if went == 0 {
+        // Who goes on until all has gone would do so for ever.
+        return Err(out.failed(
+            "splice",
+            std::io::Error::from(std::io::ErrorKind::WriteZero),
+        ));
+    }
     out.moved(went);
     Ok(went)
 }

@@ -1,7 +1,8 @@
 //! An io_uring with registered buffers, and the one chain it is used for.
 //!
 //! The kernel uses the buffers from when a chain is handed in until its last completion is taken, and
-//! all of that happens within one call here: nothing is under way when it returns.
+//! all of that happens within one call here: nothing is under way when it returns. Where the kernel does
+//! not go on with a chain for a second, that ring is given up, and there is a fresh one.
 
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
@@ -9,6 +10,8 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 use io_uring::{IoUring, opcode, squeue, types};
 use memmap2::MmapMut;
 use rustix::io::Errno;
+
+use crate::insist::{BOUND, insist};
 
 /// Bytes of a buffer.
 pub const BLOCK: usize = 64 << 10;
@@ -57,7 +60,7 @@ impl Ring {
     /// that came short.
     ///
     /// # Errors
-    /// The ring itself failed.
+    /// The ring itself failed, or the kernel took nothing for a second: some of the chain may have gone.
     pub fn read_and_send(
         &mut self,
         file: BorrowedFd<'_>,
@@ -104,15 +107,9 @@ impl Ring {
         drop(queue);
         let mut left = 2 * blocks;
         while left > 0 {
-            match self.ring.submit_and_wait(left) {
-                Ok(_) => {}
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                // No memory for an entry, or no room for its completion: there will be.
-                Err(error) if matches!(error.raw_os_error(), Some(libc::EAGAIN | libc::EBUSY)) => {
-                    std::thread::yield_now();
-                }
-                // Entries may be under way still: they must not outlive what they refer to.
-                Err(error) => panic!("io_uring_enter: {error}"),
+            if let Err(error) = insist(BOUND, || self.ring.submit_and_wait(left)) {
+                self.give_up(&error);
+                return Err(error);
             }
             for entry in self.ring.completion() {
                 left -= 1;
@@ -127,5 +124,17 @@ impl Ring {
             }
         }
         Ok(out)
+    }
+
+    /// The kernel takes no more of a chain, of which some may be under way still: its end will be that of
+    /// the ring, and its buffers are nobody's any more.
+    #[cold]
+    fn give_up(&mut self, error: &io::Error) {
+        let Ok(fresh) = Self::new() else {
+            panic!("io_uring_enter: {error}");
+        };
+        let Self { ring, buffers } = std::mem::replace(self, fresh);
+        drop(ring);
+        std::mem::forget(buffers);
     }
 }
