@@ -193,6 +193,12 @@ pub enum Error {
     )]
     DeviceGone(String),
 
+    /// The kernel tells of an error of the device's, or of its link's, by Advanced Error Reporting.
+    #[error(
+        "{0} met an error that PCI Express does not correct (AER): what it read or wrote last may be lost\n  the kernel says more: dmesg | grep -i aer; open the device again, which resets it; where it comes again, the card or its slot is at fault"
+    )]
+    BusError(String),
+
     /// The device wrote something that cannot be true.
     #[error(
         "{device}: the device wrote what cannot be true: {what}\n  it was stopped, and nothing it says is used; start it again before using it (Nic::restart)"

@@ -4,10 +4,10 @@
 //! once the device has been asked for its cause, or there is never a second one. MSI and MSI-X are
 //! messages; they need no unmasking.
 //!
-//! Who sleeps on an interrupt also hears that the device is being taken away ([`Departure`]).
+//! Who sleeps on an interrupt also hears that the device is being taken away, or has failed ([`Departure`]).
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -44,12 +44,23 @@ impl IrqLine for NoLine {
     }
 }
 
-/// The news that a device is being taken away: spread by whoever hears it first, to all who wait for
-/// the device. There is no way back.
+/// Why a device is not to be used any more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Why {
+    /// The kernel wants it back, or it is gone: [`Error::DeviceGone`].
+    Removal = 1,
+    /// It met an error that PCI Express does not correct: [`Error::BusError`].
+    BusError = 2,
+}
+
+/// The news that a device is being taken away, or has failed: spread by whoever hears it first, to all
+/// who wait for the device. There is no way back.
 #[derive(Debug)]
 pub struct Departure {
     device: String,
-    announced: AtomicBool,
+    /// A [`Why`], or 0.
+    announced: AtomicU8,
     /// The device's interrupts.
     wakes: Mutex<Vec<EventFd>>,
 }
@@ -59,15 +70,20 @@ impl Departure {
     pub fn of(device: impl Into<String>) -> Arc<Self> {
         Arc::new(Self {
             device: device.into(),
-            announced: AtomicBool::new(false),
+            announced: AtomicU8::new(0),
             wakes: Mutex::default(),
         })
     }
 
-    /// The device goes: wakes all who wait for it.
-    pub fn announce(&self) {
+    /// The device goes: wakes all who wait for it. What was announced first counts.
+    pub fn announce(&self, why: Why) {
         // Before they wake: each looks then.
-        self.announced.store(true, Ordering::Release);
+        let (release, relaxed) = (Ordering::Release, Ordering::Relaxed);
+        let _ = (self.announced).compare_exchange(0, why as u8, release, relaxed);
+        self.wake();
+    }
+
+    fn wake(&self) {
         for event in self.wakes().iter() {
             // Fails only where the counter is full: then it is readable anyhow.
             let _ = event.write(1);
@@ -77,16 +93,18 @@ impl Departure {
     /// Does it go? A look at memory only.
     #[inline]
     pub fn is_announced(&self) -> bool {
-        self.announced.load(Ordering::Acquire)
+        self.announced.load(Ordering::Acquire) != 0
     }
 
     /// # Errors
-    /// [`Error::DeviceGone`] where it does.
+    /// [`Error::DeviceGone`] or [`Error::BusError`] where it does.
     #[inline]
     pub fn check(&self) -> Result<()> {
-        match self.is_announced() {
-            false => Ok(()),
-            true => Err(Error::DeviceGone(self.device.clone())),
+        const FAILED: u8 = Why::BusError as u8;
+        match self.announced.load(Ordering::Acquire) {
+            0 => Ok(()),
+            FAILED => Err(Error::BusError(self.device.clone())),
+            _ => Err(Error::DeviceGone(self.device.clone())),
         }
     }
 
@@ -102,7 +120,7 @@ impl Departure {
             irq.departure = Some(Arc::clone(self));
         }
         if self.is_announced() {
-            self.announce();
+            self.wake();
         }
         Ok(())
     }
@@ -166,7 +184,8 @@ impl Irq {
     /// Waits until it fires: `true`; `false` where `timeout` passed or a signal came first.
     ///
     /// # Errors
-    /// [`Error::DeviceGone`] where the device is being taken away; where the system refuses.
+    /// [`Error::DeviceGone`] where the device is being taken away, [`Error::BusError`] where it has failed;
+    /// where the system refuses.
     pub fn wait(&self, timeout: Duration) -> Result<bool> {
         self.check_departure()?;
         let came = poll(&mut [self.readable()], timeout)? && self.event.read().is_ok();
@@ -192,10 +211,10 @@ impl Irq {
         Ok(came)
     }
 
-    /// Is the device not being taken away, as far as is known?
+    /// Is the device not being taken away, and has not failed, as far as is known?
     ///
     /// # Errors
-    /// [`Error::DeviceGone`].
+    /// [`Error::DeviceGone`], [`Error::BusError`].
     pub fn check_departure(&self) -> Result<()> {
         match &self.departure {
             Some(departure) => departure.check(),
@@ -234,5 +253,30 @@ fn poll(polls: &mut [libc::pollfd], timeout: Duration) -> Result<bool> {
             error if error.kind() == std::io::ErrorKind::Interrupted => Ok(false),
             error => Err(Error::io("waiting for an interrupt", error)),
         },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_sleeps_on_a_device_is_woken_and_told_what_happened_to_it_first() {
+        for (first, then) in [(Why::BusError, Why::Removal), (Why::Removal, Why::BusError)] {
+            let departure = Departure::of("0000:00:04.0");
+            let mut irqs = [Irq::never().unwrap()];
+            departure.wakes_all(&mut irqs).unwrap();
+            let [irq] = irqs;
+            let sleeper = std::thread::spawn(move || irq.wait(Duration::from_secs(60)));
+            departure.announce(first);
+            let told = sleeper.join().unwrap().unwrap_err();
+            departure.announce(then);
+            for error in [told, departure.check().unwrap_err()] {
+                match first {
+                    Why::BusError => assert!(matches!(error, Error::BusError(_)), "{error}"),
+                    Why::Removal => assert!(matches!(error, Error::DeviceGone(_)), "{error}"),
+                }
+            }
+        }
     }
 }

@@ -87,10 +87,13 @@ pub trait Backend: Config + Send {
     /// addresses. When memory is freed does not depend on it: see [`DmaSpace::quarantine`].
     fn has_iommu(&self) -> bool;
 
-    /// Is it known already that the function is being taken away? A look at memory only, where
-    /// [`Backend::check_present`] asks the system.
-    fn is_leaving(&self) -> bool {
-        false
+    /// Is the function not being taken away, and has not failed, as far as is known already? A look at
+    /// memory only, where [`Backend::check_present`] asks the system.
+    ///
+    /// # Errors
+    /// [`Error::DeviceGone`], [`Error::BusError`].
+    fn check_leaving(&self) -> Result<()> {
+        Ok(())
     }
 
     /// Is the function still there?

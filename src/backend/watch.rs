@@ -94,8 +94,8 @@ impl<B: Backend> Backend for Watched<B> {
         self.inner.has_iommu()
     }
 
-    fn is_leaving(&self) -> bool {
-        self.inner.is_leaving()
+    fn check_leaving(&self) -> Result<()> {
+        self.inner.check_leaving()
     }
 
     fn check_present(&self) -> Result<()> {

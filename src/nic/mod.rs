@@ -542,11 +542,12 @@ pub trait Nic: Send {
     /// [`Error::DeviceGone`], [`Error::WasReset`], [`Error::NeedsReset`].
     fn check(&self) -> Result<()>;
 
-    /// Is it not known yet that the card is being taken away? Until its owner lets go it may work as
-    /// ever, so that nothing else tells. A look at memory only, where [`Nic::check`] asks the system.
+    /// Is it not known yet that the card is being taken away, or has failed on its bus? Until its owner lets
+    /// go it may work as ever, so that nothing else tells. A look at memory only, where [`Nic::check`] asks
+    /// the system.
     ///
     /// # Errors
-    /// [`Error::DeviceGone`].
+    /// [`Error::DeviceGone`], [`Error::BusError`].
     fn check_leaving(&self) -> Result<()>;
 
     /// What it counted.

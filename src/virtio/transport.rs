@@ -81,8 +81,12 @@ pub trait Transport: Send {
     /// As [`Backend::interrupts`](crate::backend::Backend::interrupts).
     fn interrupts(&self, kind: IrqKind, count: usize) -> Result<Vec<Irq>>;
 
-    /// Is it known already that the device is being taken away? A look at memory only.
-    fn is_leaving(&self) -> bool;
+    /// Is the device not being taken away, and has not failed, as far as is known already? A look at
+    /// memory only.
+    ///
+    /// # Errors
+    /// [`Error::DeviceGone`], [`Error::BusError`].
+    fn check_leaving(&self) -> Result<()>;
 
     /// Is the device still there?
     ///

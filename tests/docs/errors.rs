@@ -133,6 +133,7 @@ pub fn samples() -> Vec<(&'static str, Error)> {
             },
         ),
         ("DeviceGone", Error::DeviceGone(device())),
+        ("BusError", Error::BusError("0000:00:04.0".to_owned())),
         (
             "DeviceLied",
             Error::DeviceLied {

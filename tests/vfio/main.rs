@@ -388,6 +388,57 @@ fn what_a_device_has_not_got_is_not_offered() {
     assert!(device.interrupts(IrqKind::Intx, 1).is_ok());
 }
 
+/// Has the kernel raise an interrupt of kind `index` of the only device that is open here, as if it had
+/// come about: `VFIO_DEVICE_SET_IRQS` with no data (linux/vfio.h).
+fn raise(index: u32) {
+    const SET_IRQS: libc::c_ulong = 0x3b6e;
+    const DATA_NONE: u32 = 1 << 0;
+    const ACTION_TRIGGER: u32 = 1 << 5;
+    let files = std::fs::read_dir("/proc/self/fd").unwrap();
+    let device = files.map(|file| file.unwrap().path()).find(|file| {
+        let target = std::fs::read_link(file);
+        target.is_ok_and(|target| target.as_os_str() == "anon_inode:[vfio-device]")
+    });
+    let device = device.expect("a device of VFIO's is open");
+    let fd = device.file_name().unwrap().to_str().unwrap();
+    let set: [u32; 5] = [20, DATA_NONE | ACTION_TRIGGER, index, 0, 1];
+    // SAFETY: takes a `vfio_irq_set` without data, whose size is in it.
+    let done = unsafe { libc::ioctl(fd.parse().unwrap(), SET_IRQS, set.as_ptr()) };
+    assert_eq!(done, 0, "{}", std::io::Error::last_os_error());
+}
+
+#[test]
+fn an_error_of_pci_express_ends_the_use_of_the_card_and_is_named() {
+    // VFIO_PCI_ERR_IRQ_INDEX
+    const ERROR: u32 = 3;
+    let spec: DeviceSpec = E1000E.parse().unwrap();
+    let mut nic = spec.open(&NicConfig::default(), None).unwrap();
+    nic.check().unwrap();
+    nic.recv(&mut Vec::new(), 1).unwrap();
+    raise(ERROR);
+    // One who sleeps is woken; who looks is told as soon as it is known.
+    let told = loop {
+        // A change of the link ends a wait, too.
+        if let Err(error) = nic.wait(Duration::from_secs(60)) {
+            break error;
+        }
+    };
+    for error in [
+        told,
+        nic.check().unwrap_err(),
+        nic.check_leaving().unwrap_err(),
+        nic.recv(&mut Vec::new(), 1).unwrap_err(),
+    ] {
+        assert!(matches!(error, Error::BusError(_)), "{error}");
+        assert!(error.to_string().contains("AER"), "{error}");
+    }
+    // Opened again it is as good as new.
+    drop(nic);
+    let mut nic = spec.open(&NicConfig::default(), None).unwrap();
+    nic.check().unwrap();
+    nic.recv(&mut Vec::new(), 1).unwrap();
+}
+
 fn msi(kind: IrqKind, count: usize, prepare: impl Fn(&VfioBar)) -> Vec<bool> {
     let device = open(E1000E);
     device

@@ -11,7 +11,7 @@ use super::machine::Machine;
 use super::spec;
 use super::wire::lock;
 use crate::error::{Error, Result};
-use crate::irq::Departure;
+use crate::irq::{Departure, Why};
 use crate::pci::config::{Command, Config};
 
 /// The PCI Express capability, and slot control in it.
@@ -89,7 +89,7 @@ impl QtestControl {
             )));
         };
         // Before it is: no register access finds what is in its place then.
-        self.departure.announce();
+        self.departure.announce(Why::Removal);
         let list = port.capabilities()?;
         let found = list.iter().find(|capability| capability.id == EXPRESS);
         let gone = || Error::DeviceGone(self.name.clone());

@@ -232,8 +232,8 @@ impl Backend for Qtest {
         false
     }
 
-    fn is_leaving(&self) -> bool {
-        self.control.departure.is_announced()
+    fn check_leaving(&self) -> Result<()> {
+        self.control.departure.check()
     }
 }
 

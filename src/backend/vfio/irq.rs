@@ -12,7 +12,7 @@ use vmm_sys_util::eventfd::EventFd;
 
 use super::ioctl;
 use crate::error::{Error, Result};
-use crate::irq::{Departure, Irq, IrqKind, IrqLine};
+use crate::irq::{Departure, Irq, IrqKind, IrqLine, Why};
 
 /// The vectors of one device, of which one kind can be on at a time.
 #[derive(Debug)]
@@ -80,31 +80,47 @@ impl Interrupts {
     }
 }
 
-/// The kernel's wish to have the device back: it is being unplugged or unbound, and the kernel waits
-/// until whoever has it lets go. Until then the device works as ever, so somebody must listen: a thread
-/// of its own, that nobody who is busy with the device needs a system call to know.
+/// What the kernel has to say of the device beside its own interrupts.
+///
+/// It wants the device back: it is being unplugged or unbound, and the kernel waits until whoever has it
+/// lets go. Or it heard of an error that PCI Express does not correct (AER), which it leaves to whoever has
+/// the device. In between the device works as ever, or seems to, so somebody must listen: a thread of its
+/// own, that nobody who is busy with the device needs a system call to know.
 #[derive(Debug)]
-pub struct Request {
+pub struct News {
     departure: Arc<Departure>,
     /// Ends the thread.
     end: EventFd,
     listener: Option<JoinHandle<()>>,
 }
 
-impl Request {
-    /// That of `device`; it never comes where the kernel has none.
+/// The kernel's own interrupts of a device, and what each means. Only a function on PCI Express has errors.
+const KINDS: [(u32, Why); 2] = [
+    (VFIO_PCI_REQ_IRQ_INDEX, Why::Removal),
+    (VFIO_PCI_ERR_IRQ_INDEX, Why::BusError),
+];
+
+impl News {
+    /// That of `device`; none comes where the kernel has none.
     pub fn of(name: &str, device: &File) -> std::io::Result<Self> {
         let event = || EventFd::new(libc::EFD_NONBLOCK | libc::EFD_CLOEXEC);
-        let (request, end) = (event()?, event()?);
+        let end = event()?;
         let departure = Departure::of(name);
+        let mut kinds = Vec::new();
+        for (index, why) in KINDS {
+            if ioctl::irq_info(device, index).is_ok_and(|info| info.count > 0) {
+                let event = event()?;
+                ioctl::trigger_events(device, index, &[event.as_raw_fd()])?;
+                kinds.push((Irq::message(event), why));
+            }
+        }
         let mut listener = None;
-        if ioctl::irq_info(device, VFIO_PCI_REQ_IRQ_INDEX).is_ok_and(|info| info.count > 0) {
-            ioctl::trigger_events(device, VFIO_PCI_REQ_IRQ_INDEX, &[request.as_raw_fd()])?;
-            let (request, end) = (Irq::message(request), Irq::message(end.try_clone()?));
+        if !kinds.is_empty() {
+            let end = Irq::message(end.try_clone()?);
             let departure = Arc::clone(&departure);
             let listen = move || {
-                if came_before(&request, &end) {
-                    departure.announce();
+                if let Some(why) = first_of(&kinds, &end) {
+                    departure.announce(why);
                 }
             };
             let thread = std::thread::Builder::new().name("vfio request".to_owned());
@@ -123,23 +139,26 @@ impl Request {
     }
 }
 
-/// Waits for one of the two: `true` where `request` came.
-fn came_before(request: &Irq, end: &Irq) -> bool {
+/// Waits for one of `kinds`: what it means; `None` where the end came before.
+fn first_of(kinds: &[(Irq, Why)], end: &Irq) -> Option<Why> {
     const LONG: Duration = Duration::from_secs(24 * 60 * 60);
+    let came = |irq: &Irq| irq.wait(Duration::ZERO).unwrap_or(false);
     loop {
-        match Irq::wait_any([request, end], LONG) {
-            Err(error) => {
-                tracing::warn!("nobody listens whether the kernel wants the device back: {error}");
-                return false;
-            }
-            Ok(_) if request.wait(Duration::ZERO).unwrap_or(false) => return true,
-            Ok(_) if end.wait(Duration::ZERO).unwrap_or(false) => return false,
-            Ok(_) => {}
+        let all = kinds.iter().map(|(irq, _)| irq).chain([end]);
+        if let Err(error) = Irq::wait_any(all, LONG) {
+            tracing::warn!("nobody listens to what the kernel says of the device: {error}");
+            return None;
+        }
+        if let Some((_, why)) = kinds.iter().find(|(irq, _)| came(irq)) {
+            return Some(*why);
+        }
+        if came(end) {
+            return None;
         }
     }
 }
 
-impl Drop for Request {
+impl Drop for News {
     fn drop(&mut self) {
         // Fails only where the counter is full: then it is readable anyhow.
         let _ = self.end.write(1);

@@ -29,7 +29,7 @@ use crate::pci::express::Aspm;
 use crate::pci::{Address, Sysfs};
 use dma::Space;
 use group::{Domain, while_busy};
-use irq::{Interrupts, Request};
+use irq::{Interrupts, News};
 use region::Region;
 
 /// How long a device may take to answer after a reset (PCI Express 4.0, §6.6.1: 1 s).
@@ -40,7 +40,7 @@ pub struct Vfio {
     name: String,
     config: Region,
     interrupts: Interrupts,
-    request: Request,
+    news: News,
     dma: Arc<dyn DmaSpace>,
     device: Arc<File>,
 }
@@ -108,7 +108,7 @@ impl Vfio {
         let vfio = Self {
             config: Region::of(&device, VFIO_PCI_CONFIG_REGION_INDEX).map_err(os)?,
             interrupts: Interrupts::of(&device),
-            request: Request::of(&name, &device).map_err(os)?,
+            news: News::of(&name, &device).map_err(os)?,
             dma,
             device,
             name,
@@ -227,7 +227,7 @@ impl Backend for Vfio {
             // Not before the kernel listens to the line. It has begun masked, and is unmasked by this.
             super::set_intx(self, true)?;
         }
-        self.request.departure().wakes_all(&mut irqs)?;
+        self.news.departure().wakes_all(&mut irqs)?;
         Ok(irqs)
     }
 
@@ -247,16 +247,17 @@ impl Backend for Vfio {
         true
     }
 
-    fn is_leaving(&self) -> bool {
-        self.request.departure().is_announced()
+    fn check_leaving(&self) -> Result<()> {
+        self.news.departure().check()
     }
 
     fn check_present(&self) -> Result<()> {
         // Before config space: it answers until we let go.
-        if self.is_leaving() || !super::answers(self) {
-            return Err(Error::DeviceGone(self.name.clone()));
+        self.check_leaving()?;
+        match super::answers(self) {
+            true => Ok(()),
+            false => Err(Error::DeviceGone(self.name.clone())),
         }
-        Ok(())
     }
 }
 

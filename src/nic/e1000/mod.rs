@@ -529,10 +529,7 @@ impl<B: Backend> Nic for E1000<B> {
     }
 
     fn check_leaving(&self) -> Result<()> {
-        match self.backend.is_leaving() {
-            false => Ok(()),
-            true => Err(Error::DeviceGone(self.name().to_owned())),
-        }
+        self.backend.check_leaving()
     }
 
     fn stats(&mut self) -> Stats {

@@ -626,10 +626,7 @@ impl<T: Transport + 'static> Nic for VirtioNet<T> {
     }
 
     fn check_leaving(&self) -> Result<()> {
-        match self.transport.is_leaving() {
-            false => Ok(()),
-            true => Err(Error::DeviceGone(self.name().to_owned())),
-        }
+        self.transport.check_leaving()
     }
 
     /// The device counts nothing: these are the frames that passed through the rings, and what it dropped

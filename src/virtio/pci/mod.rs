@@ -298,8 +298,8 @@ impl<B: Backend + 'static> Transport for PciTransport<B> {
         self.backend.interrupts(kind, count)
     }
 
-    fn is_leaving(&self) -> bool {
-        self.backend.is_leaving()
+    fn check_leaving(&self) -> Result<()> {
+        self.backend.check_leaving()
     }
 
     fn check_present(&self) -> Result<()> {
