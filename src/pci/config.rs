@@ -3,6 +3,8 @@
 //! What a device says of itself is not trusted: the list is walked a bounded number of steps, inside
 //! the 256 bytes, and never twice through one place.
 
+#![warn(clippy::arithmetic_side_effects)] // numbers of a device: checked, or wrapped on purpose
+
 use crate::error::Result;
 
 /// Vendor and device id, 0x00.
@@ -15,6 +17,11 @@ pub const STATUS: u16 = 0x06;
 pub const REVISION: u16 = 0x08;
 /// First base address register, 0x10; six of them, 4 bytes each.
 pub const BAR0: u16 = 0x10;
+/// Where base address register `index` (0 to 5) is.
+pub const fn bar(index: u8) -> u16 {
+    BAR0.saturating_add((index as u16) << 2)
+}
+
 /// Subsystem vendor and id, 0x2c.
 pub const SUBSYSTEM: u16 = 0x2c;
 /// Where the capability list begins, 0x34.
@@ -135,12 +142,13 @@ pub trait Config {
     fn io_bar(&self) -> Result<Option<u8>> {
         let mut index = 0;
         while index < 6 {
-            let bar = self.read32(BAR0 + 4 * u16::from(index))?;
+            let base = self.read32(bar(index))?;
             // Bit 0: I/O ports. Else bits 2:1 are 10 where it takes the next one, too (§6.2.5.1).
-            if bar & 1 != 0 {
+            if base & 1 != 0 {
                 return Ok(Some(index));
             }
-            index += if bar & 0b110 == 0b100 { 2 } else { 1 };
+            let takes: u8 = if base & 0b110 == 0b100 { 2 } else { 1 };
+            index = takes.saturating_add(index);
         }
         Ok(None)
     }
@@ -183,13 +191,13 @@ mod tests {
     impl Config for Bytes {
         fn read(&self, offset: u16, into: &mut [u8]) -> Result<()> {
             let offset = usize::from(offset);
-            into.copy_from_slice(&self.0.borrow()[offset..offset + into.len()]);
+            into.copy_from_slice(&self.0.borrow()[offset..][..into.len()]);
             Ok(())
         }
 
         fn write(&self, offset: u16, from: &[u8]) -> Result<()> {
             let offset = usize::from(offset);
-            self.0.borrow_mut()[offset..offset + from.len()].copy_from_slice(from);
+            self.0.borrow_mut()[offset..][..from.len()].copy_from_slice(from);
             Ok(())
         }
     }

@@ -5,6 +5,12 @@
 //! stay linked in the same order. Where the device works in order (VIRTIO_F_IN_ORDER) they go out
 //! and come back round in a circle, and the links never change.
 
+#![allow(
+    clippy::arithmetic_side_effects,
+    reason = "of our own numbers: places and counts up to the ring's size, chains counted in 64 bits; what \
+              the device wrote is compared, or subtracted with wrapping, before it is one of them"
+)]
+
 use std::cell::Cell;
 
 use super::ring::{EMPTY, OnDrop, Piece, RingConfig};

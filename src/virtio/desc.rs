@@ -166,7 +166,10 @@ impl Tables {
 
     /// `count` of them.
     pub(super) fn alloc(dma: &Arc<dyn DmaSpace>, count: usize) -> Result<Self> {
-        Ok(Self(DmaArray::alloc(dma, count * Self::LONGEST)?))
+        Ok(Self(DmaArray::alloc(
+            dma,
+            count.saturating_mul(Self::LONGEST),
+        )?))
     }
 
     /// Writes the table of chain `id`; `word1` makes the second word of each piece from its place
@@ -177,21 +180,21 @@ impl Tables {
         pieces: &[Piece],
         word1: impl Fn(usize, u32) -> u64,
     ) -> (Iova, u32) {
-        let first = usize::from(id) * Self::LONGEST;
-        let table = &self.0[first..first + Self::LONGEST];
+        let first = usize::from(id).saturating_mul(Self::LONGEST);
+        let table = &self.0[first..][..Self::LONGEST];
         for (nth, (desc, piece)) in table.iter().zip(pieces).enumerate() {
             desc.post(piece.iova, word1(nth, piece.len));
         }
         (
             self.0.iova(first),
-            (pieces.len() * size_of::<Desc>()) as u32,
+            size_of_val(&table[..pieces.len()]) as u32,
         )
     }
 
     /// The table at `iova`, as both sides see it, and its length in bytes: to be shown.
     pub(super) fn at(&self, iova: Iova, len: u32) -> Option<(Iova, usize, usize)> {
         let past = usize::try_from(iova.0.checked_sub(self.0.iova(0).0)?).ok()?;
-        let desc = self.0.get(past / size_of::<Desc>())?;
+        let desc = self.0.get(past.checked_div(size_of::<Desc>())?)?;
         Some((iova, (&raw const *desc).addr(), len as usize))
     }
 

@@ -24,12 +24,14 @@ pub fn need_event_packed(event: u16, old: u16, count: u16, size: u16) -> bool {
         return true;
     }
     // Two laps, one for each value of the wrap counter, make a round on which every place is once.
-    let place = |at: u16| u32::from(at & OFFSET) + if at & WRAP != 0 { 0 } else { size };
+    let lap = |at: u16| if at & WRAP != 0 { 0 } else { size };
+    // Both are at most 16 bits of 32.
+    let place = |at: u16| u32::from(at & OFFSET).wrapping_add(lap(at));
     let (event, old) = (place(event), place(old));
-    let ahead = if event >= old {
-        event - old
-    } else {
-        event + 2 * size - old
+    let round = size.wrapping_mul(2);
+    let ahead = match event.checked_sub(old) {
+        Some(ahead) => ahead,
+        None => event.wrapping_add(round).wrapping_sub(old),
     };
     ahead < u32::from(count)
 }
@@ -40,6 +42,7 @@ pub(super) const OFFSET: u16 = 0x7fff;
 pub(super) const WRAP: u16 = 0x8000;
 
 #[cfg(test)]
+#[allow(clippy::arithmetic_side_effects)]
 mod tests {
     use super::*;
     use proptest::prelude::*;

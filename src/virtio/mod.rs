@@ -5,6 +5,8 @@
 //! [`Ring`] is one virtqueue in memory, split (§2.7) or packed (§2.8); it owns what the device may
 //! reach, by tokens. Neither knows what the other is made of, nor what a network is.
 
+#![warn(clippy::arithmetic_side_effects)] // numbers of a device: checked, or wrapped on purpose
+
 mod chains;
 mod desc;
 mod event;

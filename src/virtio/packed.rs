@@ -6,6 +6,12 @@
 //! the ring stops the device before it drops the ring, or says that it
 //! did not stop ([`Ring::quarantine`]).
 
+#![allow(
+    clippy::arithmetic_side_effects,
+    reason = "of our own numbers: places and counts up to the ring's size, chains counted in 64 bits; what \
+              the device wrote is compared, or subtracted with wrapping, before it is one of them"
+)]
+
 use std::cell::Cell;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};

@@ -206,7 +206,7 @@ pub(super) fn pop_one_by_one<T, R: Ring<T>>(
         && let Some(used) = ring.pop()?
     {
         take(used);
-        count += 1;
+        count = count.saturating_add(1);
     }
     Ok(count)
 }

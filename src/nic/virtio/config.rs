@@ -159,5 +159,7 @@ impl NetConfig {
 
 /// A field, where the device's configuration is long enough to have it.
 fn field<M: Mmio, T: From<u32>>(config: &M, reg: Reg<T, ReadOnly>) -> Option<T> {
-    (reg.offset() + reg.width().bytes() <= config.size()).then(|| config.get(reg))
+    let past = reg.offset().checked_add(reg.width().bytes());
+    past.is_some_and(|past| past <= config.size())
+        .then(|| config.get(reg))
 }

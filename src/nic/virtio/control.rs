@@ -4,6 +4,11 @@
 //! yes. The driver waits for it, since these are rare. A device that does not answer keeps the
 //! queue's memory, and is asked nothing more.
 
+#![allow(
+    clippy::arithmetic_side_effects,
+    reason = "of lengths of our own, which are bounded before; the device wrote none of them"
+)]
+
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 

@@ -65,22 +65,23 @@ impl Header {
     /// What lies in memory.
     #[inline]
     pub fn from_bytes(bytes: [u8; HEADER]) -> Self {
-        let word = |at: usize| u16::from_le_bytes([bytes[at], bytes[at + 1]]);
+        let [flags, gso_type, a, b, c, d, e, g, h, i, j, k] = bytes;
         Self {
-            flags: bytes[0],
-            gso_type: bytes[1],
-            hdr_len: word(2),
-            gso_size: word(4),
-            csum_start: word(6),
-            csum_offset: word(8),
-            num_buffers: word(10),
+            flags,
+            gso_type,
+            hdr_len: u16::from_le_bytes([a, b]),
+            gso_size: u16::from_le_bytes([c, d]),
+            csum_start: u16::from_le_bytes([e, g]),
+            csum_offset: u16::from_le_bytes([h, i]),
+            num_buffers: u16::from_le_bytes([j, k]),
         }
     }
 
     /// For a frame that the device shall work on.
     pub fn of(offload: Offload) -> Self {
         let flags = offload.flags;
-        let l4 = u16::from(offload.l2_len) + u16::from(offload.l3_len);
+        // Three bytes at most: nothing is cut off.
+        let l4 = u16::from(offload.l2_len).saturating_add(offload.l3_len.into());
         let mut header = Self::default();
         if flags.intersects(OffloadFlags::TCP_CHECKSUM | OffloadFlags::UDP_CHECKSUM) {
             header.flags = NEEDS_CSUM;
@@ -91,7 +92,7 @@ impl Header {
             };
         }
         if flags.intersects(OffloadFlags::TSO | OffloadFlags::USO) {
-            header.hdr_len = l4 + u16::from(offload.l4_len);
+            header.hdr_len = l4.saturating_add(offload.l4_len.into());
             header.gso_size = offload.mss;
             header.gso_type = match flags {
                 _ if flags.contains(OffloadFlags::USO) => GSO_UDP_L4,
@@ -123,8 +124,10 @@ impl Header {
         }
         let (l2_len, ethertype) = link(first)?;
         let l3_len = u8::try_from(self.csum_start.checked_sub(l2_len.into())?).ok()?;
-        let field = usize::from(self.csum_start) + usize::from(self.csum_offset);
-        if l3_len < 20 || field + 2 > frame.len() {
+        let past = usize::from(self.csum_start)
+            .checked_add(self.csum_offset.into())?
+            .checked_add(2)?;
+        if l3_len < 20 || past > frame.len() {
             return None;
         }
         let tcp = self.csum_offset == TCP_CSUM;
@@ -154,8 +157,9 @@ impl Header {
         }
         let l4_len = match tcp {
             true => {
-                let [offset] = first.array(usize::from(self.csum_start) + 12)?;
-                (offset >> 4) * 4
+                let [offset] = first.array(usize::from(self.csum_start).checked_add(12)?)?;
+                // Words of 4 bytes, in the upper half.
+                offset >> 2 & 0x3c
             }
             false => 8,
         };
@@ -172,10 +176,10 @@ impl Header {
 
 /// Bytes of the link header with its VLAN tags, and the EtherType after it.
 fn link(first: &Segment) -> Option<(u8, u16)> {
-    for at in [12, 16, 20] {
+    for (at, past) in [(12, 14), (16, 18), (20, 22)] {
         let ethertype = u16::from_be_bytes(first.array(at)?);
         if !matches!(ethertype, 0x8100 | 0x88a8) {
-            return Some((at as u8 + 2, ethertype));
+            return Some((past, ethertype));
         }
     }
     None

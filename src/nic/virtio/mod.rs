@@ -4,6 +4,8 @@
 //! owns its pairs, the pairs own what the device can reach, and the device is reset before they go.
 //! What is read beside the specification: [`features`] §5.1.3, [`config`] §5.1.4, [`header`] §5.1.6.
 
+#![warn(clippy::arithmetic_side_effects)] // numbers of a device: checked, or wrapped on purpose
+
 pub mod config;
 mod control;
 pub mod features;
@@ -145,7 +147,9 @@ impl<T: Transport + 'static> VirtioNet<T> {
             taken,
             device,
             mac: device.mac.unwrap_or_else(made_up_mac),
-            max_frame: device.mtu.map_or(MAX_FRAME, |mtu| mtu + MIN_FRAME),
+            max_frame: device
+                .mtu
+                .map_or(MAX_FRAME, |mtu| mtu.saturating_add(MIN_FRAME)),
             msix: false,
             vlans: vec![Some(false); VLANS].into(),
             states: Vec::new(),
@@ -255,14 +259,14 @@ impl<T: Transport + 'static> VirtioNet<T> {
         let dma = Arc::clone(self.transport.dma());
         let name = self.transport.name().to_owned();
         for (index, irq) in irqs.into_iter().enumerate() {
-            let (first, vector) = (2 * index as u16, self.vector(index));
-            let mut rx: RX = self.ring(first, self.config.rx_ring, "rx_ring")?;
-            let mut tx: TX = self.ring(first + 1, self.config.tx_ring, "tx_ring")?;
-            let state = self.state(vec![first, first + 1]);
+            let (numbers, vector) = (numbers_of(index), self.vector(index));
+            let mut rx: RX = self.ring(numbers[0], self.config.rx_ring, "rx_ring")?;
+            let mut tx: TX = self.ring(numbers[1], self.config.tx_ring, "tx_ring")?;
+            let state = self.state(numbers.to_vec());
             rx.share(&state);
             tx.share(&state);
             let [rx_bell, tx_bell] = self.enable(
-                first,
+                numbers,
                 [
                     (rx.size() as u16, rx.areas()),
                     (tx.size() as u16, tx.areas()),
@@ -294,15 +298,15 @@ impl<T: Transport + 'static> VirtioNet<T> {
         Ok(())
     }
 
-    /// Tells the device of a receive and a transmit queue, the first of which is number `first`.
+    /// Tells the device of a receive and a transmit queue, which have these numbers.
     fn enable(
         &self,
-        first: u16,
+        numbers: [u16; 2],
         [rx, tx]: [(u16, Areas); 2],
         vector: Option<u16>,
     ) -> Result<[T::Doorbell; 2]> {
         let enable = |index, (size, areas)| self.transport.enable_queue(index, size, areas, vector);
-        Ok([enable(first, rx)?, enable(first + 1, tx)?])
+        Ok([enable(numbers[0], rx)?, enable(numbers[1], tx)?])
     }
 
     /// Bytes of a receive buffer: without MRG_RXBUF a frame must fit into one.
@@ -314,7 +318,7 @@ impl<T: Transport + 'static> VirtioNet<T> {
             _ => {
                 let mtu = match self.taken & f::MTU {
                     0 => 0,
-                    _ => self.max_frame + TAG,
+                    _ => self.max_frame.saturating_add(TAG),
                 };
                 BUFFER.max(self.config.max_frame).max(mtu)
             }
@@ -479,7 +483,7 @@ fn control_queue<T: Transport>(
     device: &NetConfig,
     taken: u64,
 ) -> Result<(u16, u16), String> {
-    let number = 2 * u32::from(device.pairs.unwrap_or(1));
+    let number = u32::from(device.pairs.unwrap_or(1)) << 1;
     let Ok(index) = u16::try_from(number) else {
         return Err(format!(
             "its control queue would be number {number}, and numbers have 16 bits"
@@ -492,6 +496,13 @@ fn control_queue<T: Transport>(
             "its control queue (number {index}) has {most} descriptors, and a command takes 2"
         )),
     }
+}
+
+/// The numbers of a pair's queues, receive first, §5.1.2. There are no more than [`MAX_PAIRS`], so that
+/// they have 16 bits.
+fn numbers_of(pair: usize) -> [u16; 2] {
+    let first = (pair as u16) << 1;
+    [first, first | 1]
 }
 
 /// Descriptors of a queue that may have up to `most`, where `wanted` are wished for: a split one has a
@@ -804,7 +815,7 @@ impl<T: Transport + 'static> VirtioNet<T> {
         self.transport.agree(self.taken)?;
         for index in 0..self.pairs.len() {
             let areas = self.pairs[index].areas();
-            let doorbells = self.enable(2 * index as u16, areas, self.vector(index))?;
+            let doorbells = self.enable(numbers_of(index), areas, self.vector(index))?;
             self.pairs[index].set_doorbells(doorbells);
         }
         if let Some(control) = &mut self.control {

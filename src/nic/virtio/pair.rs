@@ -195,12 +195,14 @@ impl<RX: Ring<DmaBuf>, TX: Ring<Sent>, D: Doorbell> NetPair<D> for Pair<RX, TX, 
         // A frame on the wire has 4 bytes of check sequence more, as other cards count it.
         const FCS: u64 = 4;
         let (frames, bytes, errors) = self.rx.counted();
-        stats.rx_frames += frames;
-        stats.rx_bytes += bytes + FCS * frames;
-        stats.rx_errors += errors;
+        let add = |to: &mut u64, more: u64| *to = to.wrapping_add(more);
+        let with_fcs = |bytes: u64, frames: u64| bytes.wrapping_add(FCS.wrapping_mul(frames));
+        add(&mut stats.rx_frames, frames);
+        add(&mut stats.rx_bytes, with_fcs(bytes, frames));
+        add(&mut stats.rx_errors, errors);
         let (frames, bytes) = self.tx.counted();
-        stats.tx_frames += frames;
-        stats.tx_bytes += bytes + FCS * frames;
+        add(&mut stats.tx_frames, frames);
+        add(&mut stats.tx_bytes, with_fcs(bytes, frames));
     }
 
     fn views(&self, pair: usize) -> [RingView; 2] {

@@ -40,7 +40,7 @@ impl<R: Ring<DmaBuf>, D: Doorbell> Rx<R, D> {
     ) -> Result<Self> {
         Ok(Self {
             // As many again as the ring holds, so that the caller may keep some.
-            pool: Pool::new(dma, 2 * ring.size(), capacity)?,
+            pool: Pool::new(dma, ring.size().saturating_mul(2), capacity)?,
             ring,
             doorbell,
             taken,
@@ -56,9 +56,12 @@ impl<R: Ring<DmaBuf>, D: Doorbell> Rx<R, D> {
         if !self.ring.state().is_running() {
             return;
         }
-        let (pool, len) = (&self.pool, (self.pool.capacity() + HEADER) as u32);
+        let (pool, len) = (
+            &self.pool,
+            self.pool.capacity().saturating_add(HEADER) as u32,
+        );
         let fresh = std::iter::from_fn(|| pool.take()).map(|buf| {
-            let iova = Iova(buf.iova().0 - HEADER as u64);
+            let iova = Iova(buf.iova().0.wrapping_sub(HEADER as u64));
             (Piece { iova, len }, buf)
         });
         self.ring.push_each(true, fresh);
@@ -73,7 +76,7 @@ impl<R: Ring<DmaBuf>, D: Doorbell> Rx<R, D> {
         let before = into.len();
         let merge = self.taken & f::MRG_RXBUF != 0;
         loop {
-            let wanted = most - (into.len() - before);
+            let wanted = most.saturating_sub(into.len().saturating_sub(before));
             let mut coming = Coming {
                 size: if merge { self.ring.size() } else { 1 },
                 merge,
@@ -99,15 +102,19 @@ impl<R: Ring<DmaBuf>, D: Doorbell> Rx<R, D> {
                     Err(error) => popped = Err(error),
                 }
             }
-            self.bytes += coming.bytes;
-            self.frames += coming.frames;
-            self.errors += coming.errors;
+            for (count, more) in [
+                (&mut self.bytes, coming.bytes),
+                (&mut self.frames, coming.frames),
+                (&mut self.errors, coming.errors),
+            ] {
+                *count = count.wrapping_add(more);
+            }
             if let Some(lie) = coming.lie {
                 return Err(self.lied(lie));
             }
             // Frames of several buffers, or that were dropped, leave room for more.
-            if popped? == 0 || into.len() - before == most {
-                return Ok(into.len() - before);
+            if popped? == 0 || into.len().saturating_sub(before) == most {
+                return Ok(into.len().saturating_sub(before));
             }
         }
     }
@@ -174,8 +181,8 @@ impl<R: Ring<DmaBuf>, D: Doorbell> Rx<R, D> {
             address: self.ring.address(),
             marks: self.ring.marks(),
             slots: self.ring.slots(|buf, iova| {
-                let address = buf.address() - HEADER;
-                Some((iova, address, buf.capacity() + HEADER))
+                let address = buf.address().wrapping_sub(HEADER);
+                Some((iova, address, buf.capacity().saturating_add(HEADER)))
             }),
         }
     }
@@ -213,13 +220,13 @@ impl Coming {
             return self.join(buf, written, into);
         }
         let header = Header::from_bytes(buf.headroom());
-        if written <= HEADER {
+        let Some(len @ 1..) = written.checked_sub(HEADER) else {
             return self.lied(format!(
                 "a frame of {written} bytes with its header of {HEADER}"
             ));
-        }
+        };
         // The ring checked that it is no more than the device may write.
-        buf.set_len(written - HEADER);
+        buf.set_len(len);
         let received = Received {
             frame: Frame::from(buf),
             vlan: None,
@@ -229,7 +236,7 @@ impl Coming {
         if self.merge && header.num_buffers != 1 {
             return self.begin(received, header);
         }
-        self.bytes += (written - HEADER) as u64;
+        self.bytes = self.bytes.wrapping_add(len as u64);
         self.finish(received, header, into);
     }
 
@@ -266,7 +273,7 @@ impl Coming {
         buf.begin_early(HEADER);
         buf.set_len(written);
         partial.received.frame.append(buf);
-        partial.came += 1;
+        partial.came = partial.came.saturating_add(1);
         if partial.came < partial.of {
             self.partial = Some(partial);
             return;
@@ -274,18 +281,18 @@ impl Coming {
         let Partial {
             received, header, ..
         } = partial;
-        self.bytes += received.frame.len() as u64;
+        self.bytes = self.bytes.wrapping_add(received.frame.len() as u64);
         self.finish(received, header, into);
     }
 
     /// The frame is whole: what its header says of it.
     #[inline]
     fn finish(&mut self, mut received: Received, header: Header, into: &mut Vec<Received>) {
-        self.frames += 1;
+        self.frames = self.frames.wrapping_add(1);
         if !header.is_plain() {
             let Some(offload) = header.offload(&received.frame, self.taken) else {
                 // What is to be done to it cannot be, so nobody could use it.
-                self.errors += 1;
+                self.errors = self.errors.wrapping_add(1);
                 return;
             };
             received.frame.set_offload(offload);

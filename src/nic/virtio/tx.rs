@@ -5,6 +5,11 @@
 //! that begins early) gets a header in a buffer of the queue's own. Between push and reap a frame belongs
 //! to the ring.
 
+#![allow(
+    clippy::arithmetic_side_effects,
+    reason = "of lengths of our own, which are bounded before; the device wrote none of them"
+)]
+
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 

@@ -4,8 +4,6 @@
 //! mapped by it: the BAR is one of six and the stretch lies inside. A device may tell of a structure more
 //! than once, and of what this driver cannot use (I/O ports): the first that can be used counts.
 
-#![warn(clippy::arithmetic_side_effects)]
-
 use crate::error::Result;
 use crate::mmio::{Mmio, Width};
 use crate::pci::config::Config;

@@ -24,7 +24,7 @@ use crate::error::{Error, Result};
 use crate::irq::{Irq, IrqKind};
 use crate::mmio::{Mmio, Place, RegInfo, Width};
 use crate::nic::{RegisterView, poll_until, read_registers};
-use crate::pci::config::{BAR0, Command, SUBSYSTEM};
+use crate::pci::config::{Command, SUBSYSTEM, bar};
 
 /// Red Hat's PCI vendor id, which all virtio devices have.
 pub const VENDOR: u16 = 0x1af4;
@@ -67,7 +67,10 @@ impl<B: Backend + 'static> PciTransport<B> {
             _ => id.wrapping_sub(MODERN),
         };
         let vectors = match backend.capabilities()?.iter().find(|cap| cap.id == MSI_X) {
-            Some(cap) => usize::from(backend.read16(cap.offset + 2)? & 0x7ff) + 1,
+            Some(cap) => {
+                let control = backend.read16(cap.offset.saturating_add(2))?;
+                usize::from(control & 0x7ff).saturating_add(1)
+            }
             None => 0,
         };
         backend.command(Command::MEMORY, Command::BUS_MASTER)?;
@@ -209,7 +212,7 @@ impl<B: Backend> Structures<'_, B> {
         if let Some((_, bar)) = self.mapped.iter().find(|(known, _)| *known == index) {
             return Ok(Ok(bar.clone()));
         }
-        if self.backend.read32(BAR0 + 4 * u16::from(index))? & IS_IO != 0 {
+        if self.backend.read32(bar(index))? & IS_IO != 0 {
             return Ok(Err(format!("BAR {index} is not memory, but I/O ports")));
         }
         match self.backend.map_bar(index) {
@@ -493,7 +496,10 @@ impl<B: Backend + 'static> Transport for PciTransport<B> {
             if self.common.get(QUEUE_ENABLE) != 1 {
                 continue;
             }
-            let here = |info: &&RegInfo| info.offset + info.width.bytes() <= self.common.size();
+            let here = |info: &&RegInfo| {
+                let past = info.offset.checked_add(info.width.bytes());
+                past.is_some_and(|past| past <= self.common.size())
+            };
             views.extend(QUEUE_ARRAYS.iter().filter(here).map(|info| RegisterView {
                 info,
                 index: queue.into(),
