@@ -443,7 +443,7 @@ fn the_backend_works_on_real_devices() {
     let steps = [(
         "inside",
         inside,
-        "exit code 0\n19 passed; 0 failed\nexit code 0",
+        "exit code 0\ntest result: ok.\n0 failed; 0 ignored\nexit code 0",
     )];
     let _ = run(&options, &steps);
 }
