@@ -335,7 +335,7 @@ impl Ladder<'_> {
             canvas.text(at, &number, text(17.0, colour).bold().ending())?;
             // The rung knows of fewer where the kernel was seen to copy on its own.
             if copies.account.round() as usize != counted {
-                let account = format!("({:.0} by its account)", copies.account);
+                let account = format!("(account {:.0})", copies.account);
                 canvas.text((at.0 - 18.0, y), &account, text(12.0, FAINT).ending())?;
             }
         }
