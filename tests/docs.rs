@@ -35,6 +35,7 @@ use docs::session::Session;
 const BY_HAND: &[(&str, &str)] = &[
     ("qemu/demo", "a test of its own runs it"),
     ("qemu/test", "it runs this test"),
+    ("qemu/suite --test nic", "qemu/test runs all that it does"),
     ("qemu/vm", "without a command it is a shell, for people"),
     (
         "qemu/vm -- 'pinwire list'",
