@@ -126,13 +126,18 @@ fn a_guest_can_do_without_iommu_vfio_and_hugepages() {
 }
 
 #[test]
-fn a_card_behind_a_virtio_iommu_is_driven() {
+fn a_card_behind_a_virtio_iommu_is_driven_where_the_kernel_knows_one() {
     let command = "set -e; pinwire bind 0000:00:03.0; pinwire send 0000:00:03.0 --synthetic 64 --count 10 --json
         ls /sys/class/iommu; ls /sys/class/iommu | grep -q dmar && exit 1; true";
     let Some(output) = common::vm(&["--iommu", "virtio"], command) else {
         return;
     };
     let out = stdout(&output);
+    // Debian's 6.1 has no driver for it; KERNEL= and MODULES= name one that has.
+    let lacking = "has no driver for it; Debian's have one from 6.12 on: KERNEL= and MODULES=";
+    if output.status.code() == Some(125) && stderr(&output).contains(lacking) {
+        return;
+    }
     assert!(output.status.success(), "{out}{}", stderr(&output));
     assert!(out.contains("\"frames\":10,"), "{out}");
 }
