@@ -214,10 +214,9 @@ impl Args {
                 let rounds = (self.rounds > 0).then_some(self.rounds);
                 let mut source = CaptureSource::new(nic, *capture, rounds, buffers)?;
                 source.set_longest_gap(self.max_gap.unwrap_or(Duration::MAX));
-                let least = nic.min_tx_frame();
                 let mut run = Run::new(nic, self, pace, source, None);
                 let sent = run.go(explainer);
-                remarks(&run.source.inner, least);
+                remarks(&run.source.inner);
                 run.report(sent)
             }
             What::File(path, file, len) => {
@@ -266,7 +265,7 @@ impl Args {
 }
 
 /// Tells in what the frames that left are not the packets of the capture.
-fn remarks(source: &CaptureSource, least: usize) {
+fn remarks(source: &CaptureSource) {
     let packets = |count| output::count(count, "packet");
     if source.cut_short() > 0 {
         tracing::warn!(
@@ -276,8 +275,9 @@ fn remarks(source: &CaptureSource, least: usize) {
     }
     if source.padded() > 0 {
         tracing::warn!(
-            "{} shorter than the {least} bytes that the card sends at least: padded with zeros",
-            packets(source.padded())
+            "{} shorter than Ethernet's least of {} bytes: padded with zeros",
+            packets(source.padded()),
+            CaptureSource::LEAST
         );
     }
     if let Some(left_out) = source.capture().left_out() {

@@ -97,6 +97,10 @@ impl Round {
 }
 
 impl CaptureSource {
+    /// Bytes of the shortest frame on Ethernet, without its check sequence: what is shorter is padded with
+    /// zeros, on every card.
+    pub const LEAST: usize = 60;
+
     /// The capture, `rounds` times (`None`: without end), with `buffers` buffers.
     ///
     /// # Errors
@@ -138,7 +142,7 @@ impl CaptureSource {
         &self.reader
     }
 
-    /// Packets shorter than the card's least, which were padded with zeros.
+    /// Packets shorter than [`CaptureSource::LEAST`], which were padded with zeros.
     pub fn padded(&self) -> u64 {
         self.padded
     }
@@ -178,7 +182,11 @@ impl Source for CaptureSource {
                 return Ok(Next::End);
             };
             // Only what is too long is refused: what is too short is padded.
-            let len = packet.data.len().max(self.limits.min);
+            let len = packet
+                .data
+                .len()
+                .max(CaptureSource::LEAST)
+                .max(self.limits.min);
             let remedy = "cut long packets (editcap -s BYTES IN OUT), or leave this one out (editcap IN OUT NUMBER)";
             self.limits
                 .check(len, remedy)

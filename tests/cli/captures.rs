@@ -29,7 +29,7 @@ fn send(card: &str, bytes: &[u8], more: &[&str]) -> (Vec<Vec<u8>>, String) {
 }
 
 #[test]
-fn frames_shorter_than_the_card_s_least_are_padded_and_that_is_said_once() {
+fn frames_shorter_than_ethernet_s_least_are_padded_and_that_is_said_once() {
     on_every_card(|card| {
         let lens = [60, 14, 0, 6, 13, 15, 60];
         let packets: Vec<_> = (0..).zip(lens).collect();
@@ -47,8 +47,10 @@ fn frames_shorter_than_the_card_s_least_are_padded_and_that_is_said_once() {
         for ((number, len), sent) in (1u8..).zip(lens).zip(&sent) {
             assert!(sent[..len].iter().all(|byte| *byte == number), "{len}");
             assert!(sent[len..].iter().all(|byte| *byte == 0), "{len}");
+            assert!(sent.len() >= 60, "{len}");
         }
         assert_eq!(said.matches("padded with zeros").count(), 1, "{said}");
+        assert!(said.contains("5 packets"), "{said}");
     });
 }
 
