@@ -13,10 +13,10 @@ use pinwire::backend::Backend;
 use pinwire::barrier::dma_wmb;
 use pinwire::device::{DeviceSpec, Driver};
 use pinwire::dma::{DmaArray, DmaRegion};
-use pinwire::mmio::Mmio;
+use pinwire::mmio::{Mmio, RegInfo};
 use pinwire::nic::e1000::desc::{LegacyTx, TxDesc, describe_tx};
 use pinwire::nic::e1000::regs::{CTRL, IMC, Interrupts, RCTL, Rctl, STATUS, TCTL, Tctl};
-use pinwire::nic::e1000::regs::{TDBAH, TDBAL, TDH, TDLEN, TDT};
+use pinwire::nic::e1000::regs::{TABLE, TDBAH, TDBAL, TDH, TDLEN, TDT};
 use pinwire::nic::e1000e::regs::{TARC, TXDCTL};
 use pinwire::nic::{e1000, e1000e};
 use pinwire::pci::config::Command;
@@ -46,7 +46,7 @@ impl Driver for Hello {
 fn hello(device: &impl Backend, is_82574: bool) -> Result<(), Box<dyn Error>> {
     // 1. The registers: BAR 0, mapped into this process.
     device.command(Command::MEMORY, Command::empty())?;
-    let bar = device.map_bar(0)?;
+    let bar = device.map_bar(0, RegInfo::size_of(TABLE))?;
     println!("BAR 0   {} bytes, STATUS {:?}", bar.size(), bar.get(STATUS));
 
     // 2. Nothing of an earlier owner goes on: no interrupts, receiver and transmitter off.

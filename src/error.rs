@@ -199,6 +199,23 @@ pub enum Error {
     )]
     BusError(String),
 
+    /// A BAR that has not got the registers that its driver needs.
+    #[error(
+        "{device}: BAR {bar} has {size:#x} bytes, and {needed:#x} bytes of memory are needed: {why}\n  see what it has: lspci -vv; a BAR that no address was given to has none (dmesg says why): boot with pci=realloc, or remove the function and rescan"
+    )]
+    UnusableBar {
+        /// Which device.
+        device: String,
+        /// Which BAR.
+        bar: u8,
+        /// Its length in bytes; 0 where there is none.
+        size: u64,
+        /// How many bytes the driver needs.
+        needed: u64,
+        /// What is wrong with it.
+        why: &'static str,
+    },
+
     /// The device wrote something that cannot be true.
     #[error(
         "{device}: the device wrote what cannot be true: {what}\n  it was stopped, and nothing it says is used; start it again before using it (Nic::restart)"

@@ -190,6 +190,11 @@ impl<T, A> Reg<T, A> {
     pub const fn offset(self) -> usize {
         self.offset
     }
+
+    /// Where it ends, in bytes.
+    pub const fn end(self) -> usize {
+        self.offset + self.width.bytes()
+    }
 }
 
 /// `count` registers of one kind, `stride` bytes apart.
@@ -255,6 +260,33 @@ pub struct RegInfo {
 }
 
 impl RegInfo {
+    /// Where it ends, in bytes; of an array, the last one.
+    pub const fn end(&self) -> usize {
+        let (count, stride) = self.array;
+        self.offset + (count - 1) * stride + self.width.bytes()
+    }
+
+    /// Bytes from the beginning of a BAR to the end of the last register of `table`: the least that a
+    /// driver asks [`Backend::map_bar`](crate::backend::Backend::map_bar) for, so that no register of
+    /// its own lies outside.
+    ///
+    /// ```
+    /// use pinwire::mmio::RegInfo;
+    /// use pinwire::nic::e1000::regs::{TABLE, VFTA};
+    /// assert_eq!(RegInfo::size_of(TABLE), VFTA.index(127).end());
+    /// ```
+    pub const fn size_of(table: &[RegInfo]) -> usize {
+        let (mut most, mut nth) = (0, 0);
+        while nth < table.len() {
+            let end = table[nth].end();
+            if end > most {
+                most = end;
+            }
+            nth += 1;
+        }
+        most
+    }
+
     /// The register of `table` at `offset`, and which one of an array it is.
     pub fn find(table: &'static [RegInfo], offset: usize) -> Option<(&'static RegInfo, usize)> {
         table.iter().find_map(|info| {

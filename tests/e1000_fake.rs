@@ -296,6 +296,118 @@ fn a_card_that_counts_no_good_octets_has_the_total_of_all() {
 }
 
 #[test]
+fn counters_of_all_ones_stay_at_their_end() {
+    let mut b = bench(small());
+    lock(&b.model).lie = Lie::CountsAll;
+    let mut before = b.card.stats();
+    for _ in 0..3 {
+        let now = b.card.stats();
+        assert_eq!(now.rx_bytes, u64::MAX, "both halves are ones");
+        assert!(now.rx_frames >= before.rx_frames && now.rx_errors >= before.rx_errors);
+        let since = now.since(before);
+        assert!(since.rx_frames <= u32::MAX.into(), "{since:?}");
+        before = now;
+    }
+    lock(&b.model).lie = Lie::None;
+    b.card.restart().unwrap();
+    assert!(b.card.stats().rx_frames >= before.rx_frames);
+}
+
+#[test]
+fn what_a_card_says_that_goes_while_it_is_asked_is_not_counted() {
+    let mut b = bench(small());
+    lock(&b.model).inbox.push_back(bytes(1, 60));
+    lock(&b.model).step_rx(&b.memory);
+    let before = b.card.stats();
+    lock(&b.model).lie = Lie::GoneSoon;
+    assert_eq!(b.card.stats(), before);
+}
+
+/// A frame of `len` bytes that the card shall do `offload` to.
+fn worked_on(b: &mut Bench, len: usize, offload: Offload) -> pinwire::Result<usize> {
+    let pool = Pool::new(b.card.dma(), 1, 16_000).unwrap();
+    let mut out = frame(&pool, &bytes(1, len));
+    out.set_offload(offload);
+    let sent = b.card.send(&mut vec![out]);
+    b.card.reap(&mut Vec::new()).unwrap();
+    sent
+}
+
+#[test]
+fn headers_that_end_where_a_context_can_just_say_it_are_summed() {
+    // As forwarded from a card whose header says csum_start 239, with the longest TCP header.
+    let far = Offload {
+        flags: OffloadFlags::TCP_CHECKSUM,
+        l2_len: 14,
+        l3_len: 225,
+        l4_len: 60,
+        mss: 0,
+        vlan: 0,
+    };
+    let mut b = bench(small());
+    assert_eq!(worked_on(&mut b, 300, far).unwrap(), 1);
+    let further = Offload { l3_len: 226, ..far };
+    assert!(worked_on(&mut b, 300, further).is_err());
+    // The checksum's place must be in the frame.
+    assert!(worked_on(&mut b, 258, far).is_err());
+    assert_eq!(worked_on(&mut b, 259, far).unwrap(), 1);
+}
+
+#[test]
+fn headers_too_short_for_what_shall_be_done_to_them_are_refused() {
+    let cut = Offload {
+        flags: OffloadFlags::TSO | OffloadFlags::TCP_CHECKSUM,
+        l2_len: 14,
+        l3_len: 20,
+        l4_len: 20,
+        mss: 1000,
+        vlan: 0,
+    };
+    let mut b = bench(small());
+    assert_eq!(worked_on(&mut b, 3000, cut).unwrap(), 1);
+    let ipv6 = OffloadFlags::IPV6 | OffloadFlags::TCP_CHECKSUM;
+    for (offload, says) in [
+        (Offload { l3_len: 19, ..cut }, "19 of IP header"),
+        (Offload { l3_len: 0, ..cut }, "0 of IP header"),
+        (Offload { l2_len: 13, ..cut }, "13 bytes of link header"),
+        (Offload { l4_len: 19, ..cut }, "header of 19 bytes"),
+        (Offload { l4_len: 0, ..cut }, "header of 0 bytes"),
+        (Offload { mss: 0, ..cut }, "an mss of 0"),
+        (
+            Offload {
+                flags: OffloadFlags::TSO,
+                ..cut
+            },
+            "TCP_CHECKSUM",
+        ),
+        (Offload { l3_len: 255, ..cut }, "255"),
+        (Offload { l4_len: 255, ..cut }, "255"),
+        (
+            Offload {
+                l2_len: 255,
+                l3_len: 255,
+                l4_len: 255,
+                ..cut
+            },
+            "255",
+        ),
+        (
+            Offload {
+                flags: ipv6,
+                l3_len: 39,
+                ..cut
+            },
+            "39 of IP header",
+        ),
+    ] {
+        let error = worked_on(&mut b, 3000, offload).unwrap_err();
+        assert!(matches!(error, Error::NotOffered { .. }), "{error}");
+        assert!(error.to_string().contains(says), "{offload:?}: {error}");
+    }
+    assert_eq!(lock(&b.model).sent.len(), 1);
+}
+
+#[test]
 fn what_was_counted_before_a_restart_counts() {
     let mut b = bench(small());
     for i in 0..8 {
@@ -750,6 +862,31 @@ proptest! {
         let home: Vec<_> = std::iter::from_fn(|| pool.take()).collect();
         prop_assert_eq!(home.len(), 256);
         prop_assert!(b.memory.faults().is_empty());
+    }
+
+    /// Whatever an offload says, which may be a device's word or a peer's: the frame goes or is refused,
+    /// and what the card is told of its headers lies within the frame.
+    #[test]
+    fn whatever_an_offload_says_it_is_done_or_refused(
+        len in 17usize..600,
+        flags in any::<u8>(),
+        lengths in prop::array::uniform3(prop_oneof![Just(0u8), 8..70u8, 200..=255u8, any::<u8>()]),
+        mss in prop_oneof![Just(0u16), 1..2000u16, any::<u16>()],
+        vlan in any::<u16>(),
+    ) {
+        let mut b = bench(NicConfig { vlan_offload: flags & 1 != 0, ..small() });
+        let [l2_len, l3_len, l4_len] = lengths;
+        let flags = OffloadFlags::from_bits_truncate(flags);
+        let offload = Offload { flags, l2_len, l3_len, l4_len, mss, vlan };
+        let sent = worked_on(&mut b, len, offload);
+        prop_assert_eq!(lock(&b.model).sent.len(), usize::from(sent.is_ok()));
+        for [ip_sum, l4_sum] in lock(&b.model).sums.drain(..) {
+            let ip = flags.contains(OffloadFlags::IP_CHECKSUM);
+            let l4 = flags.intersects(OffloadFlags::TCP_CHECKSUM | OffloadFlags::UDP_CHECKSUM);
+            prop_assert!(!ip || usize::from(ip_sum) + 2 <= len, "{offload:?}");
+            prop_assert!(!l4 || usize::from(l4_sum) + 2 <= len, "{offload:?}");
+            prop_assert!(l4_sum >= l2_len.saturating_add(l3_len), "{offload:?}");
+        }
     }
 
     /// Whatever comes in, in whatever pieces: every frame is received once, in order and whole.

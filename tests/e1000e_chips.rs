@@ -94,7 +94,7 @@ fn a_phy_that_a_kernel_powered_down_is_powered_up() {
 fn the_packet_buffer_is_halved_whatever_a_kernel_left() {
     let (fake, model) = Pcie::fake();
     // Linux leaves 32 of 40 KB to reception: a frame of 9 KiB would never leave.
-    fake.map_bar(0).unwrap().write32(0x1000, 32);
+    fake.map_bar(0, 0x1004).unwrap().write32(0x1000, 32);
     let config = NicConfig {
         max_frame: 9000,
         ..NicConfig::default()

@@ -395,8 +395,8 @@ impl Backend for Has {
         self.0.name()
     }
 
-    fn map_bar(&self, index: u8) -> pinwire::Result<FakeBar> {
-        self.0.map_bar(index)
+    fn map_bar(&self, index: u8, least: usize) -> pinwire::Result<FakeBar> {
+        self.0.map_bar(index, least)
     }
 
     fn dma(&self) -> &Arc<dyn DmaSpace> {

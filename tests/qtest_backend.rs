@@ -19,7 +19,7 @@ use pinwire::barrier::dma_wmb;
 use pinwire::device::DeviceSpec;
 use pinwire::dma::{DmaArray, DmaFile, DmaRegion, Frame};
 use pinwire::irq::{Irq, IrqKind};
-use pinwire::mmio::{Mmio, Width};
+use pinwire::mmio::{Mmio, RegInfo, Width};
 use pinwire::nic::e1000::desc::{LegacyTx, RxDesc, TxDesc};
 use pinwire::nic::e1000::regs::{self, Ctrl, Interrupts, Rctl, Tctl};
 use pinwire::nic::virtio::VirtioNet;
@@ -56,7 +56,7 @@ impl Card {
     }
 
     fn up(qtest: Qtest) -> Self {
-        let bar = qtest.map_bar(0).unwrap();
+        let bar = qtest.map_bar(0, RegInfo::size_of(regs::TABLE)).unwrap();
         qtest
             .command(Command::BUS_MASTER, Command::empty())
             .unwrap();
@@ -215,7 +215,7 @@ fn every_model_answers_with_its_ids_and_bars() {
         let model = spec.split(',').next().unwrap();
         assert_eq!(qtest.name(), format!("qtest:{model}"));
         assert_eq!(qtest.ids().unwrap(), ids, "{spec}");
-        let there = (0..6).filter(|index| qtest.map_bar(*index).is_ok());
+        let there = (0..6).filter(|index| qtest.map_bar(*index, 1).is_ok());
         assert_eq!(there.collect::<Vec<_>>(), bars, "{spec}");
     }
 }
@@ -424,7 +424,7 @@ fn a_polled_card_leaves_the_line_to_its_neighbour() {
             assert!(!heard, "{model}: link up: {up}");
         }
         // It would have heard.
-        let bar = neighbour.map_bar(0).unwrap();
+        let bar = neighbour.map_bar(0, RegInfo::size_of(regs::TABLE)).unwrap();
         bar.write32(regs::IMS.offset(), 1 << 2);
         bar.write32(regs::ICS.offset(), 1 << 2);
         assert!(irqs[0].wait(BOUND).unwrap(), "{model}");
@@ -441,7 +441,7 @@ fn e1000e() -> (Qtest, QtestBar) {
     qtest
         .command(Command::BUS_MASTER, Command::empty())
         .unwrap();
-    let bar = qtest.map_bar(0).unwrap();
+    let bar = qtest.map_bar(0, RegInfo::size_of(regs::TABLE)).unwrap();
     (qtest, bar)
 }
 
@@ -566,7 +566,7 @@ fn a_change_of_virtios_configuration_is_a_message() {
         .unwrap();
     let irqs = qtest.interrupts(IrqKind::MsiX, 3).unwrap();
     // The common configuration is where QEMU's BAR 4 begins (virtio 1.2, §4.1.4.3).
-    let common = qtest.map_bar(4).unwrap();
+    let common = qtest.map_bar(4, 0x18).unwrap();
     let (config_vector, status) = (0x10, 0x14);
     common.write(config_vector, Width::Two, 2);
     // ACKNOWLEDGE, DRIVER, and as good as it gets: DRIVER_OK.
@@ -631,11 +631,34 @@ fn interrupts_and_bars_that_are_not_there_are_refused() {
         let why = format!("{count} {kind:?} interrupts: it has {has}");
         assert!(error.contains(&why), "{error}");
     }
-    for index in [1, 2, 9] {
-        let error = qtest.map_bar(index).err().unwrap().to_string();
-        assert!(error.contains("its memory BARs are: 0"), "{error}");
+    for (index, least, says) in [
+        (
+            0,
+            (128 << 10) + 1,
+            "BAR 0 has 0x20000 bytes, and 0x20001 bytes of memory are needed: it is too short",
+        ),
+        (
+            1,
+            4,
+            "BAR 1 has 0x40 bytes, and 0x4 bytes of memory are needed: it is not memory, but I/O ports",
+        ),
+        (
+            2,
+            4,
+            "BAR 2 has 0x0 bytes, and 0x4 bytes of memory are needed: there is none",
+        ),
+        (9, 4, "there are BARs 0 to 5"),
+    ] {
+        let error = qtest.map_bar(index, least).err().unwrap().to_string();
+        assert!(error.contains(says), "{error}");
     }
-    assert_eq!(qtest.map_bar(0).unwrap().size(), 128 << 10);
+    assert_eq!(
+        qtest
+            .map_bar(0, RegInfo::size_of(regs::TABLE))
+            .unwrap()
+            .size(),
+        128 << 10
+    );
     assert!(!qtest.reset().unwrap());
     assert!(!qtest.has_iommu());
     assert!(qtest.read(255, &mut [0; 2]).is_err());
@@ -676,7 +699,10 @@ fn no_process_is_left_and_what_was_handed_out_is_gone() {
         return;
     }
     let qtest = Qtest::start(&"e1000".parse().unwrap()).unwrap();
-    let (pid, bar) = (qtest.pid(), qtest.map_bar(0).unwrap());
+    let (pid, bar) = (
+        qtest.pid(),
+        qtest.map_bar(0, RegInfo::size_of(regs::TABLE)).unwrap(),
+    );
     let mut region = DmaRegion::alloc(qtest.dma(), 4096).unwrap();
     assert!(Path::new(&format!("/proc/{pid}")).exists());
     drop(qtest);
@@ -1146,7 +1172,7 @@ fn helper() {
         Ok(qtest) if spec.model == "virtio-net" => {
             // `max_virtqueue_pairs` of the device's configuration (virtio 1.2, §5.1.4), which is 8 KiB
             // into QEMU's BAR 4.
-            let pairs = qtest.map_bar(4).unwrap().read(0x2008, Width::Two);
+            let pairs = qtest.map_bar(4, 0x200a).unwrap().read(0x2008, Width::Two);
             println!("max_virtqueue_pairs {pairs}");
         }
         Ok(qtest) => {

@@ -446,3 +446,35 @@ fn a_card_that_is_stopped_refuses_what_is_pushed_one_by_one() {
         Err(Error::Stopped { .. })
     ));
 }
+
+/// A place that holds a ring could be swapped with another card's, and dropped with that one while the
+/// first card works on it. So what drivers give out is borrowed from a private place (`TxRing`), or has no
+/// size (`dyn QueuePair`), which cannot be swapped.
+#[test]
+fn no_driver_gives_out_a_place_that_holds_what_a_card_reaches() {
+    let src = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut folders = vec![src.join("nic"), src.join("virtio")];
+    let mut files = 0;
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+                continue;
+            }
+            files += 1;
+            let text = std::fs::read_to_string(&path).unwrap();
+            for signature in text.split("fn ").skip(1) {
+                let signature = signature.split(['{', ';']).next().unwrap();
+                let given = signature.split_once("->").map_or("", |(_, given)| given);
+                let place = given.contains("&mut") && !given.contains("&mut dyn");
+                // What stays within the driver is its own.
+                let before = &text[..signature.as_ptr().addr() - text.as_ptr().addr()];
+                let inside = before.ends_with("pub(super) fn ")
+                    || before.ends_with("pub(in crate::nic) fn ");
+                assert!(!place || inside, "{}: fn {signature}", path.display());
+            }
+        }
+    }
+    assert!(files > 20, "no drivers found");
+}

@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use memmap2::{MmapOptions, MmapRaw};
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
-use super::Backend;
+use super::{Backend, Found, check_bar};
 use crate::dma::{DmaSpace, Iova, IovaAllocator, Mapping, SpaceId};
 use crate::error::{Error, Result};
 use crate::irq::{Irq, IrqKind, IrqLine};
@@ -98,7 +98,13 @@ impl Backend for Fake {
         "fake"
     }
 
-    fn map_bar(&self, index: u8) -> Result<FakeBar> {
+    fn map_bar(&self, index: u8, least: usize) -> Result<FakeBar> {
+        let found = match self.bar.size {
+            _ if index > 5 => Found::Nothing,
+            0 => Found::Nothing,
+            size => Found::Memory(size as u64),
+        };
+        check_bar(self.name(), index, found, least)?;
         Ok(FakeBar {
             index,
             ..self.bar.clone()

@@ -38,11 +38,15 @@ pub trait Backend: Config + Send {
     /// What people call it: `0000:00:03.0`, `qtest:e1000`.
     fn name(&self) -> &str;
 
-    /// Maps BAR `index` (0 to 5), which must be a memory BAR.
+    /// Maps BAR `index` (0 to 5), which must be a memory BAR of at least `least` bytes. How long a BAR is
+    /// the device says; how much of it is needed, the driver's register table
+    /// ([`RegInfo::size_of`](crate::mmio::RegInfo::size_of)). Held against each other here, before the
+    /// first access, no register of the table lies outside of what is mapped.
     ///
     /// # Errors
-    /// No such BAR, an I/O BAR, or the system refuses.
-    fn map_bar(&self, index: u8) -> Result<Self::Bar>;
+    /// [`Error::UnusableBar`] where there is no such BAR, or one of I/O ports, or one that is too short;
+    /// where the system refuses.
+    fn map_bar(&self, index: u8, least: usize) -> Result<Self::Bar>;
 
     /// Opens the first BAR that is I/O ports: offsets count from its first port. For what a chip cannot be
     /// told by memory; nothing on a hot path.
@@ -119,6 +123,40 @@ fn set_intx(config: &(impl Config + ?Sized), on: bool) -> Result<()> {
         false => now | INTX_DISABLE,
     };
     config.write(config::COMMAND, &then.to_le_bytes())
+}
+
+/// What a backend finds where a BAR should be, with its length in bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Found {
+    Nothing,
+    Ports(u64),
+    Memory(u64),
+}
+
+/// Is BAR `index` of `device` one that can be mapped, and of at least `least` bytes? What every backend
+/// asks.
+fn check_bar(device: &str, index: u8, found: Found, least: usize) -> Result<()> {
+    match found {
+        Found::Memory(size) if size >= least as u64 => Ok(()),
+        _ => Err(unusable_bar(device, index, found, least)),
+    }
+}
+
+/// Why BAR `index` of `device` cannot be mapped with at least `least` bytes.
+fn unusable_bar(device: &str, index: u8, found: Found, least: usize) -> Error {
+    let (size, why) = match found {
+        Found::Nothing if index > 5 => (0, "there are BARs 0 to 5"),
+        Found::Nothing => (0, "there is none"),
+        Found::Ports(size) => (size, "it is not memory, but I/O ports"),
+        Found::Memory(size) => (size, "it is too short"),
+    };
+    Error::UnusableBar {
+        device: device.to_owned(),
+        bar: index,
+        size,
+        needed: least as u64,
+        why,
+    }
 }
 
 /// Does config space read anything but all ones?

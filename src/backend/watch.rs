@@ -58,9 +58,9 @@ impl<B: Backend> Backend for Watched<B> {
         self.inner.name()
     }
 
-    fn map_bar(&self, index: u8) -> Result<Self::Bar> {
+    fn map_bar(&self, index: u8, least: usize) -> Result<Self::Bar> {
         Ok(WatchedBar {
-            inner: self.inner.map_bar(index)?,
+            inner: self.inner.map_bar(index, least)?,
             watch: Arc::clone(&self.watch),
             bar: index,
         })

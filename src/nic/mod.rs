@@ -387,9 +387,7 @@ pub(crate) fn poll_until(bound: Duration, mut done: impl FnMut() -> bool) -> boo
 /// array, those that are not 0.
 pub(crate) fn read_registers<M: Mmio>(bar: &M, table: &'static [RegInfo]) -> Vec<RegisterView> {
     let quiet = |info: &&RegInfo| {
-        let (count, stride) = info.array;
-        let end = info.offset + (count - 1) * stride + info.width.bytes();
-        matches!(info.access, Access::ReadOnly | Access::ReadWrite) && end <= bar.size()
+        matches!(info.access, Access::ReadOnly | Access::ReadWrite) && info.end() <= bar.size()
     };
     let each = table.iter().filter(quiet).flat_map(|info| {
         let (count, stride) = info.array;

@@ -1,13 +1,27 @@
 //! Checksums that a driver begins or makes, in the headers of a frame that a card shall work on.
 
+#![warn(clippy::arithmetic_side_effects)]
+
 use crate::dma::{Offload, OffloadFlags, Segment};
 
 /// Where the checksum is in an IPv4 header.
-const IPV4_CSUM: usize = 10;
+pub(in crate::nic) const IPV4_CSUM: u8 = 10;
 /// Where it is in a TCP header.
 pub(in crate::nic) const TCP_CSUM: u16 = 16;
 /// Where it is in a UDP header.
 pub(in crate::nic) const UDP_CSUM: u16 = 6;
+
+/// Bytes that the IP header of a frame to be worked on has at least, and its TCP or UDP header. A frame
+/// with less has no place for the checksums that are begun in it.
+pub(in crate::nic) fn least_headers(flags: OffloadFlags) -> (u8, u8) {
+    let l3 = if flags.contains(OffloadFlags::IPV6) {
+        40
+    } else {
+        20
+    };
+    let tcp = flags.intersects(OffloadFlags::TSO | OffloadFlags::TCP_CHECKSUM);
+    (l3, if tcp { 20 } else { 8 })
+}
 
 /// Adds up big-endian words, one's complement (RFC 1071).
 fn sum(words: &[u8]) -> u32 {
@@ -19,7 +33,8 @@ fn sum(words: &[u8]) -> u32 {
 
 fn fold(mut sum: u32) -> u16 {
     while sum > 0xffff {
-        sum = (sum & 0xffff) + (sum >> 16);
+        // The carry comes round.
+        sum = (sum & 0xffff).wrapping_add(sum >> 16);
     }
     sum as u16
 }
@@ -28,17 +43,22 @@ fn fold(mut sum: u32) -> u16 {
 /// whole in it, or is of a file that the CPU does not read.
 pub(in crate::nic) fn sum_ipv4(first: &mut Segment, l2_len: u8, l3_len: u8) -> bool {
     let at = usize::from(l2_len);
-    let mut total = 0;
+    let mut total = 0u32;
     for word in (0..usize::from(l3_len)).step_by(2) {
         // The checksum's own field counts as zero.
-        if word != IPV4_CSUM {
-            let Some(bytes) = first.array::<2>(at + word) else {
+        if word != usize::from(IPV4_CSUM) {
+            let Some(bytes) = first.array::<2>(at.saturating_add(word)) else {
                 return false;
             };
-            total += sum(&bytes);
+            // 127 words of 16 bits at most.
+            total = sum(&bytes).saturating_add(total);
         }
     }
-    l3_len >= 20 && first.put(at + IPV4_CSUM, &(!fold(total)).to_be_bytes())
+    l3_len >= 20
+        && first.put(
+            at.saturating_add(IPV4_CSUM.into()),
+            &(!fold(total)).to_be_bytes(),
+        )
 }
 
 /// The sum over the pseudo-header goes into the checksum field of a frame to be cut: `l4` bytes of
@@ -47,8 +67,12 @@ pub(in crate::nic) fn sum_pseudo(first: &mut Segment, offload: Offload, l4: usiz
     let at = usize::from(offload.l2_len);
     let ipv6 = offload.flags.contains(OffloadFlags::IPV6);
     let addresses = match ipv6 {
-        true => first.array::<32>(at + 8).map(|bytes| sum(&bytes)),
-        false => first.array::<8>(at + 12).map(|bytes| sum(&bytes)),
+        true => first
+            .array::<32>(at.saturating_add(8))
+            .map(|bytes| sum(&bytes)),
+        false => first
+            .array::<8>(at.saturating_add(12))
+            .map(|bytes| sum(&bytes)),
     };
     let (protocol, field) = match offload.flags.contains(OffloadFlags::TSO) {
         true => (6, TCP_CSUM),
@@ -57,13 +81,15 @@ pub(in crate::nic) fn sum_pseudo(first: &mut Segment, offload: Offload, l4: usiz
     let Some(addresses) = addresses else {
         return false;
     };
-    let total = fold(addresses + protocol + l4 as u32);
-    let place = at + usize::from(offload.l3_len) + usize::from(field);
-    first.put(place, &total.to_be_bytes())
+    // 17 words of 16 bits, and a length that is below 2 to the power of 20.
+    let total = fold(addresses.saturating_add(protocol).saturating_add(l4 as u32));
+    let place = at.saturating_add(offload.l3_len.into());
+    first.put(place.saturating_add(field.into()), &total.to_be_bytes())
 }
 
 /// The checksum field of the IPv4 header in `first` is zero, for a card that sums over it. `false` as
 /// for [`sum_ipv4`].
 pub(in crate::nic) fn clear_ipv4(first: &mut Segment, l2_len: u8) -> bool {
-    first.put(usize::from(l2_len) + IPV4_CSUM, &[0; 2])
+    let at = usize::from(l2_len);
+    first.put(at.saturating_add(IPV4_CSUM.into()), &[0; 2])
 }

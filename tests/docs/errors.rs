@@ -135,6 +135,16 @@ pub fn samples() -> Vec<(&'static str, Error)> {
         ("DeviceGone", Error::DeviceGone(device())),
         ("BusError", Error::BusError("0000:00:04.0".to_owned())),
         (
+            "UnusableBar",
+            Error::UnusableBar {
+                device: device(),
+                bar: 0,
+                size: 0x1000,
+                needed: 0x5800,
+                why: "it is too short",
+            },
+        ),
+        (
             "DeviceLied",
             Error::DeviceLied {
                 device: device(),

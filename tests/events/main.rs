@@ -47,10 +47,10 @@ impl Driver for WithReset {
         let (vendor, _) = device.ids()?;
         let reset: Box<dyn Fn() + Send> = if vendor == 0x1af4 {
             // device_status, where QEMU has the common configuration (virtio 1.2, §4.1.4.3).
-            let bar = device.map_bar(4)?;
+            let bar = device.map_bar(4, 0x15)?;
             Box::new(move || bar.write(0x14, Width::One, 0))
         } else {
-            let bar = device.map_bar(0)?;
+            let bar = device.map_bar(0, 0x381c)?;
             Box::new(move || {
                 // CTRL.RST (8254x §13.4.1, 82574 §10.2.2.1).
                 bar.write32(0, bar.read32(0) | 1 << 26);

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use pinwire::backend::{Backend, Vfio};
 use pinwire::barrier::dma_wmb;
 use pinwire::dma::{DmaArray, DmaFile, DmaRegion, Frame, Pool};
-use pinwire::mmio::Mmio;
+use pinwire::mmio::{Mmio, RegInfo};
 use pinwire::nic::e1000::desc::{LegacyTx, RxDesc, TxDesc};
 use pinwire::nic::e1000::regs::*;
 use pinwire::nic::{Nic, NicConfig};
@@ -65,7 +65,7 @@ fn dma_outside_of_what_is_mapped_is_stopped() {
     let device = Vfio::open(device().parse().unwrap()).unwrap();
     let wire = wire();
     device.command(Command::MEMORY, Command::empty()).unwrap();
-    let bar = device.map_bar(0).unwrap();
+    let bar = device.map_bar(0, RegInfo::size_of(TABLE)).unwrap();
     bar.set(IMC, Interrupts::from(u32::MAX));
     bar.set(RCTL, Rctl::new());
     bar.set(TCTL, Tctl::new());

@@ -58,6 +58,10 @@ pub enum Lie {
     Silent,
     /// The EEPROM does not answer.
     NoEeprom,
+    /// Every statistics register reads all ones.
+    CountsAll,
+    /// It is gone after the next read of STATUS.
+    GoneSoon,
 }
 
 /// What a test has its device do beside its work.
@@ -72,6 +76,8 @@ pub struct Model {
     pub sent: Vec<Vec<u8>>,
     /// Descriptors of the frame under way.
     partial: Vec<u8>,
+    /// Where each context has the IP and the TCP or UDP checksum.
+    pub sums: Vec<[u8; 2]>,
     /// What is to come in.
     pub inbox: VecDeque<Vec<u8>>,
     /// Work as soon as the tail moves; else only in `step`.
@@ -109,6 +115,7 @@ impl Model {
             line: false,
             sent: Vec::new(),
             partial: Vec::new(),
+            sums: Vec::new(),
             inbox: VecDeque::new(),
             eager: true,
             lie: Lie::None,
@@ -215,6 +222,7 @@ impl Model {
             } else {
                 let mss = u16::from_le_bytes([desc[14], desc[15]]);
                 self.context = (desc[13].into(), mss.into());
+                self.sums.push([desc[1], desc[5]]);
             }
             if command & 8 != 0 && self.lie != Lie::Silent {
                 desc[12] |= 1;
@@ -290,6 +298,11 @@ impl FakeDevice for Model {
         }
         match (self.lie, offset) {
             (Lie::NoLink, STATUS) => 0,
+            (Lie::CountsAll, 0x4000..=0x40ff) => u32::MAX,
+            (Lie::GoneSoon, STATUS) => {
+                self.lie = Lie::Gone;
+                0x83
+            }
             (Lie::Head(head), TDH | RDH) => head,
             (_, STATUS) => self.silicon.status(),
             (_, ICR) => {

@@ -12,8 +12,9 @@ use pinwire::backend::{Backend, Vfio, VfioBar};
 use pinwire::device::DeviceSpec;
 use pinwire::dma::{DmaRegion, Frame, Pool};
 use pinwire::irq::{Irq, IrqKind};
-use pinwire::mmio::Mmio;
+use pinwire::mmio::{Mmio, RegInfo};
 use pinwire::nic::NicConfig;
+use pinwire::nic::e1000::regs::TABLE;
 use pinwire::pci::config::{COMMAND, Capability, Command, Config};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use rustix::thread::{CapabilitySet, capabilities, set_capabilities};
@@ -205,7 +206,7 @@ fn intx_is_off_after_messages() {
 #[test]
 fn a_dropped_device_does_no_dma_even_where_a_bar_lives_on() {
     let device = open(E1000);
-    let bar = device.map_bar(0).unwrap();
+    let bar = device.map_bar(0, RegInfo::size_of(TABLE)).unwrap();
     device
         .command(Command::BUS_MASTER, Command::empty())
         .unwrap();
@@ -331,14 +332,27 @@ fn pages_beyond_the_end_of_a_file_are_refused_by_its_name() {
 #[test]
 fn bars_are_mapped_where_there_is_memory() {
     let device = open(E1000);
-    assert_eq!(device.map_bar(0).unwrap().size(), 128 << 10);
-    for (index, why) in [(1, "I/O ports"), (2, "there is none"), (6, "BARs 0 to 5")] {
-        let error = device.map_bar(index).unwrap_err().to_string();
-        assert!(error.contains(why), "{error}");
+    assert_eq!(
+        device.map_bar(0, RegInfo::size_of(TABLE)).unwrap().size(),
+        128 << 10
+    );
+    for (index, size, why) in [
+        (0, "0x20000", "it is too short"),
+        (1, "0x40", "it is not memory, but I/O ports"),
+        (2, "0x0", "there is none"),
+        (6, "0x0", "there are BARs 0 to 5"),
+    ] {
+        let error = device
+            .map_bar(index, (128 << 10) + 1)
+            .unwrap_err()
+            .to_string();
+        let both =
+            format!("BAR {index} has {size} bytes, and 0x20001 bytes of memory are needed: {why}");
+        assert!(error.contains(&both), "{error}");
     }
     drop(device);
     let device = open(E1000E);
-    let table = device.map_bar(3).unwrap();
+    let table = device.map_bar(3, 4).unwrap();
     assert_eq!(table.size(), 16 << 10);
     table.read32(table.size() - 4);
 }
@@ -359,7 +373,7 @@ fn config_space_ends_where_it_ends() {
 #[test]
 fn intx_is_masked_as_it_fires_and_pending_fires_when_unmasked() {
     let device = open(E1000);
-    let bar = device.map_bar(0).unwrap();
+    let bar = device.map_bar(0, RegInfo::size_of(TABLE)).unwrap();
     let irqs = device.interrupts(IrqKind::Intx, 1).unwrap();
     let irq = &irqs[0];
     assert!(!fires(irq));
@@ -444,7 +458,7 @@ fn msi(kind: IrqKind, count: usize, prepare: impl Fn(&VfioBar)) -> Vec<bool> {
     device
         .command(Command::BUS_MASTER, Command::empty())
         .unwrap();
-    let bar = device.map_bar(0).unwrap();
+    let bar = device.map_bar(0, RegInfo::size_of(TABLE)).unwrap();
     // What a test before this one let through is still there, as nothing resets the card; and of a cause
     // that is told already it sends no second message.
     bar.write32(IMC, !0);
@@ -476,7 +490,7 @@ fn a_device_resets_where_it_can() {
     assert!(!open(E1000).reset().unwrap());
 
     let device = open(ALONE);
-    let bar = device.map_bar(0).unwrap();
+    let bar = device.map_bar(0, RegInfo::size_of(TABLE)).unwrap();
     bar.write32(IMS, LSC);
     assert_eq!(bar.read32(IMS), LSC);
     assert!(device.reset().unwrap());

@@ -60,6 +60,8 @@ pub(super) struct Bar {
     pub index: u8,
     pub base: u64,
     pub size: u64,
+    /// I/O ports: they have no address.
+    pub is_io: bool,
 }
 
 impl Ports {
@@ -95,6 +97,15 @@ impl Ports {
             let (io, wide) = (low & 1 != 0, low & 0b110 == 0b100 && index < 5);
             let high = if wide { probe(place + 4)? } else { u32::MAX };
             let mask = u64::from(high) << 32 | u64::from(low & !0xf);
+            if io {
+                bars.push(Bar {
+                    index: index as u8,
+                    base: 0,
+                    // Ports have 16 bits, and so may the mask.
+                    size: u64::from((low | 0xffff_0000) & !3).wrapping_neg() & 0xffff,
+                    is_io: true,
+                });
+            }
             if !io && low != 0 {
                 let size = mask.wrapping_neg();
                 let base = next.next_multiple_of(size);
@@ -110,6 +121,7 @@ impl Ports {
                     index: index as u8,
                     base,
                     size,
+                    is_io: false,
                 });
             }
             index += if wide { 2 } else { 1 };

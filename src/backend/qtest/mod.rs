@@ -30,7 +30,7 @@ use self::intx::Intx;
 use self::machine::Machine;
 use self::mailbox::{VECTORS, Vectors};
 use self::wire::{Wire, lock};
-use super::Backend;
+use super::{Backend, Found, unusable_bar};
 use crate::dma::DmaSpace;
 use crate::error::{Error, Result};
 use crate::irq::{Departure, Irq, IrqKind};
@@ -166,14 +166,16 @@ impl Backend for Qtest {
         &self.control.name
     }
 
-    fn map_bar(&self, index: u8) -> Result<QtestBar> {
+    fn map_bar(&self, index: u8, least: usize) -> Result<QtestBar> {
         let found = self.bars.iter().find(|bar| bar.index == index);
-        let Some(bar) = found else {
-            let there: Vec<_> = self.bars.iter().map(|bar| bar.index.to_string()).collect();
-            return Err(Error::NotOffered {
-                device: self.name().to_owned(),
-                what: format!("map BAR {index}; its memory BARs are: {}", there.join(", ")),
-            });
+        let memory = found.filter(|bar| !bar.is_io);
+        let Some(bar) = memory.filter(|bar| bar.size >= least as u64) else {
+            let found = match found {
+                None => Found::Nothing,
+                Some(bar) if bar.is_io => Found::Ports(bar.size),
+                Some(bar) => Found::Memory(bar.size),
+            };
+            return Err(unusable_bar(self.name(), index, found, least));
         };
         self.command(Command::MEMORY, Command::empty())?;
         Ok(QtestBar {

@@ -75,7 +75,8 @@ pub(super) fn enable(
         IrqKind::MsiX => {
             // Which BAR the table is in is the low 3 bits of where it is.
             let table = config.read32(at + 4)?;
-            let bar = bars.iter().find(|bar| u32::from(bar.index) == table & 7);
+            let is_it = |bar: &&Bar| !bar.is_io && u32::from(bar.index) == table & 7;
+            let bar = bars.iter().find(is_it);
             let Some(bar) = bar else { return Ok(()) };
             let table = bar.base + u64::from(table & !7);
             let entries = u64::from(control & MSI_X_SIZE) + 1;

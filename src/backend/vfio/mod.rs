@@ -20,7 +20,7 @@ use vfio_bindings::bindings::vfio::*;
 
 pub use region::VfioBar;
 
-use super::Backend;
+use super::{Backend, Found, check_bar};
 use crate::dma::DmaSpace;
 use crate::error::{Error, Result};
 use crate::irq::{Irq, IrqKind};
@@ -176,23 +176,20 @@ impl Backend for Vfio {
         &self.name
     }
 
-    fn map_bar(&self, index: u8) -> Result<VfioBar> {
-        let none = |why: &str| Error::NotOffered {
-            device: self.name.clone(),
-            what: format!("BAR {index}: {why}"),
-        };
+    fn map_bar(&self, index: u8, least: usize) -> Result<VfioBar> {
+        let check = |found| check_bar(&self.name, index, found, least);
         if index > 5 {
-            return Err(none("there are BARs 0 to 5"));
+            check(Found::Nothing)?;
         }
         let os = |source| Error::io(format!("{}: asking for BAR {index}", self.name), source);
         let region = Region::of(&self.device, u32::from(index)).map_err(os)?;
-        if region.size == 0 {
-            return Err(none("there is none"));
-        }
         const IS_IO: u32 = 1;
-        if self.read32(BAR0 + 4 * u16::from(index))? & IS_IO != 0 {
-            return Err(none("it is not memory, but I/O ports"));
-        }
+        let is_io = || Ok::<_, Error>(self.read32(BAR0 + 4 * u16::from(index))? & IS_IO != 0);
+        check(match region.size {
+            0 => Found::Nothing,
+            size if is_io()? => Found::Ports(size),
+            size => Found::Memory(size),
+        })?;
         VfioBar::map(&self.name, region)
     }
 

@@ -6,6 +6,8 @@
 //! device writes DD last, so DD is read first, with Acquire, and the rest after it. Names are those of
 //! the manual's chapter 3 (317453, rev. 4.0); [`describe_rx`] shows the words to people.
 
+#![warn(clippy::arithmetic_side_effects)]
+
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use bitfield_struct::bitfield;

@@ -162,7 +162,7 @@ impl<B: Backend> E1000<B> {
         backend.check_present()?;
         let (model_name, model) = intel::model_of(&backend, MODELS)?;
         intel::check_config(config, MAX_FRAME)?;
-        let bar = backend.map_bar(0)?;
+        let bar = backend.map_bar(0, RegInfo::size_of(TABLE))?;
         backend.command(Command::MEMORY, Command::BUS_MASTER)?;
         let quirks = model.quirks;
         let ports = ports(&backend, quirks);

@@ -4,6 +4,8 @@
 //! them in order and sets DD. A frame longer than a buffer lies in several, the last of which has
 //! EOP. What the device says of a buffer is checked before it is believed.
 
+#![warn(clippy::arithmetic_side_effects)]
+
 use std::sync::Arc;
 
 use super::desc::{RxDesc, RxWord, describe_rx};
@@ -80,12 +82,14 @@ fn pool_within(
     boundary: usize,
 ) -> Result<(Pool, Vec<DmaBuf>)> {
     // A buffer goes across each multiple at most, and the pool has no more of those than this.
-    let across = count * 2 * BUFFER / boundary + 2;
-    let pool = Pool::new(dma, count + across, BUFFER)?;
+    // Each multiple of the boundary lies in one buffer at most.
+    let memory = count.saturating_mul(2 * BUFFER);
+    let across = memory.checked_div(boundary).unwrap_or(0).saturating_add(2);
+    let pool = Pool::new(dma, count.saturating_add(across), BUFFER)?;
     let all = std::iter::from_fn(|| pool.take());
     let goes_across = |buf: &DmaBuf| {
-        let past = buf.iova().0 % boundary as u64;
-        past + BUFFER as u64 > boundary as u64
+        let past = buf.iova().0.checked_rem(boundary as u64).unwrap_or(0);
+        past.saturating_add(BUFFER as u64) > boundary as u64
     };
     let (mut aside, mut within): (Vec<_>, Vec<_>) = all.partition(goes_across);
     assert!(within.len() >= count, "the pool is long enough");
@@ -108,16 +112,17 @@ impl<M: Mmio> Rx<M> {
         let descs = DmaArray::alloc_within(dma, len, writes_within)?;
         // As many again as the ring holds, so that the caller may keep some.
         let (pool, aside) = match writes_within {
-            None => (Pool::new(dma, 2 * len, BUFFER)?, Vec::new()),
+            None => (Pool::new(dma, len.saturating_mul(2), BUFFER)?, Vec::new()),
             // ... and fills buffers.
-            Some(boundary) => pool_within(dma, 2 * len, boundary)?,
+            Some(boundary) => pool_within(dma, len.saturating_mul(2), boundary)?,
         };
         let ring = Self {
             bar: bar.clone(),
             state: state.clone(),
             descs,
             lent: (0..len).map(|_| None).collect(),
-            mask: len - 1,
+            // `len` is a power of two.
+            mask: len.wrapping_sub(1),
             head: 0,
             tail: 0,
             pool,
@@ -133,8 +138,7 @@ impl<M: Mmio> Rx<M> {
         let base = self.descs.iova(0).0;
         self.bar.set(RDBAL, base as u32);
         self.bar.set(RDBAH, (base >> 32) as u32);
-        self.bar
-            .set(RDLEN, (self.descs.len() * size_of::<RxDesc>()) as u32);
+        self.bar.set(RDLEN, size_of_val(&*self.descs) as u32);
         self.bar.set(RDH, 0);
         self.bar.set(RDT, 0);
     }
@@ -155,7 +159,7 @@ impl<M: Mmio> Rx<M> {
         }
         let before = self.tail;
         loop {
-            let next = (self.tail + 1) & self.mask;
+            let next = self.after(self.tail);
             if next == self.head {
                 break;
             }
@@ -169,6 +173,12 @@ impl<M: Mmio> Rx<M> {
             dma_wmb();
             self.bar.set(RDT, self.tail as u32);
         }
+    }
+
+    /// The descriptor after `index`: round the ring, whose size is a power of two.
+    #[inline]
+    fn after(&self, index: usize) -> usize {
+        index.wrapping_add(1) & self.mask
     }
 
     /// Has the device filled a buffer?
@@ -193,11 +203,12 @@ impl<M: Mmio> Rx<M> {
             let Some(buf) = self.lent[index].take() else {
                 break;
             };
-            self.head = (index + 1) & self.mask;
+            self.head = self.after(index);
             self.join.add(buf, word.length(), index)?;
             if let Some(received) = self.end(word) {
                 into.push(received);
-                count += 1;
+                // At most `most`.
+                count = count.wrapping_add(1);
             }
         }
         Ok(count)

@@ -6,6 +6,8 @@
 //! that a buffer's address must be posted anew every time; DD is bit 0 of word 1, and is read first,
 //! with Acquire, the rest after it. Names are those of the datasheet's §7.1.
 
+#![warn(clippy::arithmetic_side_effects)]
+
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use bitfield_struct::bitfield;

@@ -193,7 +193,7 @@ impl<B: Backend> E1000e<B> {
                 config.queues
             )));
         }
-        let bar = backend.map_bar(0)?;
+        let bar = backend.map_bar(0, RegInfo::size_of(TABLE))?;
         backend.command(Command::MEMORY, Command::BUS_MASTER)?;
         if quirks.no_aspm {
             forbid_aspm(&backend)?;

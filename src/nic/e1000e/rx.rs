@@ -4,6 +4,8 @@
 //! them in order and sets DD. A frame longer than a buffer lies in several, the last of which has
 //! EOP. What the device says of a buffer is checked before it is believed.
 
+#![warn(clippy::arithmetic_side_effects)]
+
 use std::sync::Arc;
 
 use super::RxSetup;
@@ -51,11 +53,12 @@ impl<M: Mmio> Rx<M> {
             setup,
             descs: DmaArray::alloc(dma, len)?,
             lent: (0..len).map(|_| None).collect(),
-            mask: len - 1,
+            // `len` is a power of two.
+            mask: len.wrapping_sub(1),
             head: 0,
             tail: 0,
             // As many again as the ring holds, so that the caller may keep some.
-            pool: Pool::new(dma, 2 * len, BUFFER)?,
+            pool: Pool::new(dma, len.saturating_mul(2), BUFFER)?,
             join: Join::new(state, LONGEST / BUFFER + 1),
         };
         ring.tell_device();
@@ -63,7 +66,7 @@ impl<M: Mmio> Rx<M> {
     }
 
     fn tell_device(&self) {
-        let bytes = self.descs.len() * size_of::<ExtendedRx>();
+        let bytes = size_of_val(&*self.descs);
         self.setup.tell(&self.bar, self.descs.iova(0), bytes);
     }
 
@@ -83,7 +86,7 @@ impl<M: Mmio> Rx<M> {
         }
         let before = self.tail;
         loop {
-            let next = (self.tail + 1) & self.mask;
+            let next = self.after(self.tail);
             if next == self.head {
                 break;
             }
@@ -97,6 +100,12 @@ impl<M: Mmio> Rx<M> {
             dma_wmb();
             self.bar.set(self.setup.rdt, self.tail as u32);
         }
+    }
+
+    /// The descriptor after `index`: round the ring, whose size is a power of two.
+    #[inline]
+    fn after(&self, index: usize) -> usize {
+        index.wrapping_add(1) & self.mask
     }
 
     /// Has the device filled a buffer?
@@ -121,11 +130,12 @@ impl<M: Mmio> Rx<M> {
             let Some(buf) = self.lent[index].take() else {
                 break;
             };
-            self.head = (index + 1) & self.mask;
+            self.head = self.after(index);
             self.join.add(buf, status.length(), index)?;
             if let Some(received) = self.setup.end(&mut self.join, status) {
                 into.push(received);
-                count += 1;
+                // At most `most`.
+                count = count.wrapping_add(1);
             }
         }
         Ok(count)

@@ -5,6 +5,8 @@
 //! packet it puts into them one after the other. Head (RDH) and tail (RDT) count 16 bytes, and a
 //! descriptor has 32. What the device says of a buffer is checked before it is believed.
 
+#![warn(clippy::arithmetic_side_effects)]
+
 use std::sync::Arc;
 
 use super::RxSetup;
@@ -85,19 +87,24 @@ impl<M: Mmio> SplitRing<M> {
     ) -> Result<Self> {
         let len = setup.len;
         let (count, bytes) = shape(max_frame);
-        let most = (LONGEST / (HEADER + count * bytes) + 1) * (1 + count);
+        // Descriptors of the longest frame, and buffers of each.
+        let holds = count.saturating_mul(bytes).saturating_add(HEADER);
+        let most = (LONGEST.checked_div(holds).unwrap_or(0)).saturating_add(1);
+        let buffers = count.saturating_add(1);
+        let most = most.saturating_mul(buffers);
         let ring = Self {
             bar: bar.clone(),
             state: state.clone(),
             setup,
             descs: DmaArray::alloc(dma, len)?,
             lent: (0..len).map(|_| None).collect(),
-            mask: len - 1,
+            // `len` is a power of two.
+            mask: len.wrapping_sub(1),
             head: 0,
             tail: 0,
             // As many again as the ring holds, so that the caller may keep some.
-            headers: Pool::new(dma, 2 * len, HEADER)?,
-            pool: Pool::new(dma, 2 * len * count, bytes)?,
+            headers: Pool::new(dma, len.saturating_mul(2), HEADER)?,
+            pool: Pool::new(dma, len.saturating_mul(count).saturating_mul(2), bytes)?,
             count,
             join: Join::new(state, most),
         };
@@ -106,7 +113,7 @@ impl<M: Mmio> SplitRing<M> {
     }
 
     fn tell_device(&self) {
-        let bytes = self.descs.len() * size_of::<SplitRx>();
+        let bytes = size_of_val(&*self.descs);
         self.setup.tell(&self.bar, self.descs.iova(0), bytes);
     }
 
@@ -137,7 +144,7 @@ impl<M: Mmio> SplitRing<M> {
         }
         let before = self.tail;
         loop {
-            let next = (self.tail + 1) & self.mask;
+            let next = self.after(self.tail);
             if next == self.head {
                 break;
             }
@@ -152,8 +159,15 @@ impl<M: Mmio> SplitRing<M> {
         if self.tail != before {
             // Descriptors before the tail: else the device fills buffers it was not lent.
             dma_wmb();
-            self.bar.set(self.setup.rdt, 2 * self.tail as u32);
+            self.bar
+                .set(self.setup.rdt, (self.tail as u32).wrapping_mul(2));
         }
+    }
+
+    /// The descriptor after `index`: round the ring, whose size is a power of two.
+    #[inline]
+    fn after(&self, index: usize) -> usize {
+        index.wrapping_add(1) & self.mask
     }
 
     /// Has the device filled a descriptor's buffers?
@@ -178,7 +192,7 @@ impl<M: Mmio> SplitRing<M> {
             let Some(lent) = self.lent[index].take() else {
                 break;
             };
-            self.head = (index + 1) & self.mask;
+            self.head = self.after(index);
             self.join.add(lent.header, status.length(), index)?;
             let each = [lengths.length1(), lengths.length2(), lengths.length3()];
             for (buf, length) in lent.rest.into_iter().zip(each) {
@@ -188,7 +202,8 @@ impl<M: Mmio> SplitRing<M> {
             }
             if let Some(received) = self.setup.end(&mut self.join, status) {
                 into.push(received);
-                count += 1;
+                // At most `most`.
+                count = count.wrapping_add(1);
             }
         }
         Ok(count)

@@ -4,7 +4,7 @@
 use std::sync::atomic::AtomicU8;
 
 use super::quirks::SHORTEST_ON_THE_WIRE;
-use super::tx::TxSetup;
+use super::tx::{TxSetup, last_byte};
 use crate::dma::{Frame, Offload, OffloadFlags, Segment};
 
 /// Bytes a descriptor takes when a longer segment is cut; a power of two below
@@ -46,9 +46,10 @@ impl Cut {
         let length = frame.len();
         let mut cut = Self {
             within_page: setup.within_page,
-            // `TxQuirks::four_segments`: a longer buffer overruns the FIFO.
+            // `TxQuirks::four_segments`: a longer buffer overruns the FIFO. Of a frame that is refused
+            // yet, for an mss of 0, the pieces must end, too.
             most: match tso && quirks.four_segments {
-                true => DESC_BYTES.min(4 * usize::from(offload.mss)),
+                true => DESC_BYTES.min(usize::from(offload.mss.max(1)).saturating_mul(4)),
                 false => DESC_BYTES,
             },
             // `Quirks::pcix_first`: a longer first descriptor hangs the card.
@@ -101,27 +102,31 @@ impl Cut {
             while left == 0 {
                 let Some(segment) = segments.next() else {
                     let pad = std::mem::take(&mut pad);
-                    return (pad > 0).then_some((zeros + high_end(pad) as u64, pad));
+                    return (pad > 0).then(|| (zeros.wrapping_add(high_end(pad) as u64), pad));
                 };
                 let past = skip.min(segment.len());
-                skip -= past;
-                (iova, left) = (segment.iova().0 + past as u64, segment.len() - past);
+                // `past` is no more than either.
+                skip = skip.wrapping_sub(past);
+                iova = segment.iova().0.wrapping_add(past as u64);
+                left = segment.len().wrapping_sub(past);
                 boundary = 1u64 << page_shift(segment, self.within_page);
             }
-            let room = boundary - (iova & (boundary - 1));
+            // To the next multiple of the boundary, which is a power of two.
+            let room = boundary.wrapping_sub(iova & u64::wrapping_sub(boundary, 1));
             let mut len = left.min(self.most).min(room as usize);
             if taken == 0 {
                 len = len.min(self.first);
             }
-            if self.sentinel && taken + len == total && len > 2 * SENTINEL {
-                len -= SENTINEL;
+            if self.sentinel && usize::wrapping_add(taken, len) == total && len > 2 * SENTINEL {
+                len = len.wrapping_sub(SENTINEL);
             }
             // `Quirks::pcix_end`: 4 bytes less end in the upper half of 8 aligned ones.
-            if self.ends_high && len > 4 && (iova + len as u64 - 1) & 4 == 0 {
-                len -= 4;
+            if self.ends_high && len > 4 && last_byte(iova, len) & 4 == 0 {
+                len = len.wrapping_sub(4);
             }
             let piece = (iova, len);
-            (iova, left, taken) = (iova + len as u64, left - len, taken + len);
+            iova = iova.wrapping_add(len as u64);
+            (left, taken) = (left.wrapping_sub(len), taken.wrapping_add(len));
             Some(piece)
         })
     }
@@ -129,7 +134,8 @@ impl Cut {
 
 /// Bytes of all headers.
 pub(super) fn headers_of(offload: Offload) -> usize {
-    usize::from(offload.l2_len) + usize::from(offload.l3_len) + usize::from(offload.l4_len)
+    let all = [offload.l2_len, offload.l3_len, offload.l4_len];
+    all.map(usize::from).into_iter().sum()
 }
 
 /// A descriptor's buffer does not go across a multiple of 2 to the power of this.

@@ -60,7 +60,8 @@ impl Join {
             }
             Some(frame) => {
                 frame.append(buf);
-                self.pieces += 1;
+                // At most `most`, which is looked at here each time.
+                self.pieces = self.pieces.saturating_add(1);
                 // By buffers, too: a device that puts one byte into each would have them all.
                 if self.pieces > self.most || frame.len() > LONGEST {
                     return Err(self.lied(format!(

@@ -4,6 +4,8 @@
 //! EEPROM's content, the filter tables, and how received buffers become frames. A card's own folder has
 //! its own registers, with the sections of its own datasheet, and hands those that this part needs over.
 
+#![warn(clippy::arithmetic_side_effects)]
+
 mod cut;
 pub mod desc;
 pub(in crate::nic) mod eeprom;

@@ -57,28 +57,60 @@ pub(in crate::nic) struct Counters {
     tx: Octets,
 }
 
-impl Counters {
-    /// Adds what the device has counted since the last time.
-    pub(in crate::nic) fn read<M: Mmio>(&mut self, bar: &M, regs: &StatRegs) -> Stats {
-        self.stats.counted_by = nic::Counter::Card;
-        let missed = self.stats.rx_missed.get_or_insert(0);
-        // All ones is a device that is gone: what it counted last is what there is.
-        if flush(bar) == u32::MAX {
-            return self.stats;
-        }
+/// What the device has counted since the last look.
+struct Fresh {
+    rx_frames: u64,
+    tx_frames: u64,
+    rx_errors: u64,
+    missed: u64,
+    rx: Octets,
+    tx: Octets,
+}
+
+impl Fresh {
+    fn read<M: Mmio>(bar: &M, regs: &StatRegs) -> Self {
         let one = |reg: Counter| u64::from(bar.get(reg));
         let two = |(low, high): Long| one(low) | one(high) << 32;
-        *missed += one(regs.missed);
+        let octets = |regs: &OctetRegs| Octets {
+            good: two(regs.good),
+            total: two(regs.total),
+        };
+        Self {
+            missed: one(regs.missed),
+            rx_frames: one(regs.rx_frames),
+            tx_frames: one(regs.tx_frames),
+            rx_errors: regs.errors.iter().copied().map(one).sum(),
+            rx: octets(&regs.rx_bytes),
+            tx: octets(&regs.tx_bytes),
+        }
+    }
+}
+
+impl Counters {
+    /// Adds what the device has counted since the last time. A sum that has no place stays at its end,
+    /// as the device's own counters do: they are the device's word, and so may be anything.
+    pub(in crate::nic) fn read<M: Mmio>(&mut self, bar: &M, regs: &StatRegs) -> Stats {
+        self.stats.counted_by = nic::Counter::Card;
+        // All ones is a device that is gone: what it counted last is what there is. It may go between
+        // two reads, so it is asked before and after.
+        let is_gone = || flush(bar) == u32::MAX;
+        self.stats.rx_missed.get_or_insert(0);
+        if is_gone() {
+            return self.stats;
+        }
+        let fresh = Fresh::read(bar, regs);
+        if is_gone() {
+            return self.stats;
+        }
+        let add = |sum: &mut u64, more: u64| *sum = sum.saturating_add(more);
         let stats = &mut self.stats;
-        stats.rx_frames += one(regs.rx_frames);
-        stats.tx_frames += one(regs.tx_frames);
-        stats.rx_errors += regs.errors.iter().copied().map(one).sum::<u64>();
-        for (sum, regs) in [
-            (&mut self.rx, &regs.rx_bytes),
-            (&mut self.tx, &regs.tx_bytes),
-        ] {
-            sum.good += two(regs.good);
-            sum.total += two(regs.total);
+        add(stats.rx_missed.get_or_insert(0), fresh.missed);
+        add(&mut stats.rx_frames, fresh.rx_frames);
+        add(&mut stats.tx_frames, fresh.tx_frames);
+        add(&mut stats.rx_errors, fresh.rx_errors);
+        for (sum, fresh) in [(&mut self.rx, fresh.rx), (&mut self.tx, fresh.tx)] {
+            add(&mut sum.good, fresh.good);
+            add(&mut sum.total, fresh.total);
         }
         stats.rx_bytes = self.rx.of(stats.rx_frames);
         stats.tx_bytes = self.tx.of(stats.tx_frames);

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use super::cut::{Cut, HeaderSlot, Zeros, headers_of, high_end, page_shift};
+use super::cut::{Cut, HeaderSlot, Zeros, high_end, page_shift};
 use super::desc::{ContextOffsets, ContextTx, DataTx, LegacyTx, TxDesc, describe_tx};
 use super::quirks::{SHORTEST_ON_THE_WIRE, TxQuirks};
 use crate::barrier::dma_wmb;
@@ -19,7 +19,7 @@ use crate::dma::{DmaArray, DmaSpace, Frame, Offload, OffloadFlags, Segment, Spac
 use crate::error::{Error, Result};
 use crate::mmio::{Mmio, ReadWrite, Reg};
 use crate::nic::front::Front;
-use crate::nic::sums::{clear_ipv4, sum_pseudo};
+use crate::nic::sums::{IPV4_CSUM, TCP_CSUM, UDP_CSUM, clear_ipv4, least_headers, sum_pseudo};
 use crate::nic::{Marks, NO_IPV6_CHECKSUM, Owner, RingView, SlotView, foreign_memory, poll_until};
 use crate::ring_state::RingState;
 
@@ -199,7 +199,8 @@ impl<M: Mmio> Tx<M> {
             // `Quirks::writes_within` (82545EM, erratum 23): DD is written back.
             descs: DmaArray::alloc_within(dma, len, writes_within)?,
             frames: (0..len).map(|_| None).collect(),
-            mask: len - 1,
+            // `len` is a power of two.
+            mask: len.wrapping_sub(1),
             head: 0,
             tail: 0,
             rung: 0,
@@ -225,7 +226,7 @@ impl<M: Mmio> Tx<M> {
     fn tell_device(&self) {
         let regs = self.setup.regs;
         let base = self.descs.iova(0).0;
-        let bytes = self.descs.len() * size_of::<TxDesc>();
+        let bytes = size_of_val(&*self.descs);
         self.bar.set(regs.tdbal, base as u32);
         self.bar.set(regs.tdbah, (base >> 32) as u32);
         self.bar.set(regs.tdlen, bytes as u32);
@@ -299,10 +300,11 @@ impl<M: Mmio> Tx<M> {
     /// how many.
     #[inline]
     fn push_plain(&mut self, frames: &mut Vec<Frame>) -> usize {
-        let mut pushed = 0;
+        let mut pushed = 0usize;
         loop {
             let count = self.push_stretch(frames);
-            pushed += count;
+            // No more than the ring holds: what is counted here has a place.
+            pushed = pushed.wrapping_add(count);
             // A stretch that ended where the ring does is followed by one at its beginning.
             if count == 0 || self.tail != 0 {
                 return pushed;
@@ -314,7 +316,7 @@ impl<M: Mmio> Tx<M> {
     /// nothing is counted, checked or dropped in between.
     #[inline]
     fn push_stretch(&mut self, frames: &mut Vec<Frame>) -> usize {
-        let most = self.room().min(self.descs.len() - self.tail);
+        let most = self.room().min(self.descs.len().wrapping_sub(self.tail));
         let most = most.min(frames.len());
         let (setup, longest) = (self.setup, self.plain_max);
         let free = &self.descs[self.tail..][..most];
@@ -326,13 +328,13 @@ impl<M: Mmio> Tx<M> {
             plain.is_some()
         });
         let count = posted.count();
-        let slots = &mut self.frames[self.tail..self.tail + count];
+        let slots = &mut self.frames[self.tail..][..count];
         for (slot, frame) in slots.iter_mut().zip(frames.drain(..count)) {
             // Nothing was there: `forget` says so to the compiler.
             std::mem::forget(slot.replace(frame));
         }
-        self.tail = (self.tail + count) & self.mask;
-        self.in_flight += count;
+        self.tail = self.tail.wrapping_add(count) & self.mask;
+        self.in_flight = self.in_flight.wrapping_add(count);
         count
     }
 
@@ -349,7 +351,7 @@ impl<M: Mmio> Tx<M> {
             && let Some(frame) = front.take()
         {
             self.keep(frame, count);
-            sent += 1;
+            sent = sent.wrapping_add(1);
         }
         Ok(sent)
     }
@@ -357,10 +359,10 @@ impl<M: Mmio> Tx<M> {
     /// The next `count` descriptors, and the frame that they are of, belong to the ring.
     #[inline]
     fn keep(&mut self, frame: Frame, count: usize) {
-        let last = (self.tail + count - 1) & self.mask;
-        self.frames[last] = Some(frame);
-        self.tail = (last + 1) & self.mask;
-        self.in_flight += 1;
+        let past = self.tail.wrapping_add(count);
+        self.frames[past.wrapping_sub(1) & self.mask] = Some(frame);
+        self.tail = past & self.mask;
+        self.in_flight = self.in_flight.wrapping_add(1);
     }
 
     /// [`Tx::lay_out`] of a frame of several segments, or one that the device shall work on.
@@ -375,7 +377,7 @@ impl<M: Mmio> Tx<M> {
         // Only a segmentation's context says how long the frame is; the other may serve many frames.
         let without_vlan = Offload {
             vlan: 0,
-            flags: offload.flags - OffloadFlags::VLAN,
+            flags: offload.flags.difference(OffloadFlags::VLAN),
             ..offload
         };
         let known = self.setup.keeps_context && without_vlan == self.context;
@@ -383,7 +385,7 @@ impl<M: Mmio> Tx<M> {
 
         let cut = Cut::of(frame, &self.setup, self.after_tso);
         let pieces = cut.pieces(frame, 0, 0).count();
-        let needed = pieces + usize::from(fresh_context);
+        let needed = pieces.saturating_add(fresh_context.into());
         if needed > self.mask {
             return Err(self.not_offered(format!(
                 "a frame of {needed} descriptors: the ring has {}",
@@ -399,7 +401,7 @@ impl<M: Mmio> Tx<M> {
         let mut at = self.tail;
         if fresh_context {
             self.post_context(at, offload, length);
-            at = (at + 1) & self.mask;
+            at = self.after(at);
         }
         let word = DataTx::new()
             .with_ifcs(true)
@@ -415,11 +417,11 @@ impl<M: Mmio> Tx<M> {
             .with_special(offload.vlan);
         let headers = self.move_headers(at, frame, cut.moved);
         let zeros = self.zeros.as_ref().map_or(0, |zeros| zeros.iova(0).0);
-        for (nth, (iova, len)) in cut.pieces(frame, headers, zeros).enumerate() {
-            let last = nth + 1 == pieces;
+        for ((iova, len), nth) in cut.pieces(frame, headers, zeros).zip(1..) {
+            let last = nth == pieces;
             let word = word.with_dtalen(len as u32).with_eop(last);
             self.descs[at].post(iova, word.into());
-            at = (at + 1) & self.mask;
+            at = self.after(at);
         }
         if fresh_context && !tso {
             self.context = without_vlan;
@@ -443,12 +445,12 @@ impl<M: Mmio> Tx<M> {
             return 0;
         };
         let start = high_end(len);
-        for (offset, byte) in slots[at][start..start + len].iter().enumerate() {
+        for (offset, byte) in slots[at][start..][..len].iter().enumerate() {
             // `check` saw that they are in a buffer.
             let [value] = frame.first().array(offset).unwrap_or_default();
             byte.store(value, Ordering::Relaxed);
         }
-        slots.iova(at).0 + start as u64
+        slots.iova(at).0.wrapping_add(start as u64)
     }
 
     /// Can the device do this at all?
@@ -458,7 +460,6 @@ impl<M: Mmio> Tx<M> {
         }
         let (offload, length) = (frame.offload(), frame.len());
         let flags = offload.flags;
-        let headers = headers_of(offload);
         if flags.contains(OffloadFlags::VLAN) && !self.setup.vlan {
             return Err(
                 self.not_offered("insert VLAN tags: it was started without vlan_offload".into())
@@ -473,58 +474,55 @@ impl<M: Mmio> Tx<M> {
         if flags.contains(OffloadFlags::IPV6 | OffloadFlags::TSO) && !self.setup.cuts_ipv6 {
             return Err(self.not_offered("cut TCP over IPv6 right: cut it into packets".into()));
         }
-        let sums = OffloadFlags::IP_CHECKSUM
-            | OffloadFlags::TCP_CHECKSUM
-            | OffloadFlags::UDP_CHECKSUM
-            | OffloadFlags::TSO;
-        let (l2, l3) = (offload.l2_len, offload.l3_len);
-        // The context holds the checksums' places in a byte each, up to 16 into the last header.
-        let before_l4 = usize::from(l2) + usize::from(l3);
-        if flags.intersects(sums) && (l2 == 0 || l3 == 0 || before_l4 + 16 > 0xff) {
-            return Err(self.not_offered(format!(
-                "find the checksums of a frame with {l2} bytes of link header and {l3} of IP header: \
-                 it takes both, up to 239 bytes together"
-            )));
-        }
-        if flags.contains(OffloadFlags::TSO) {
-            let at_hand = frame
-                .first()
-                .array::<1>(headers.saturating_sub(1))
-                .is_some();
-            let summed = flags.contains(OffloadFlags::TCP_CHECKSUM);
-            if headers > 0xff || offload.mss == 0 || !summed || !at_hand {
+        if flags.intersects(WORKED_ON) {
+            let places = Places::of(offload).map_err(|why| self.not_offered(why))?;
+            if flags.contains(OffloadFlags::TSO) {
+                return self.check_cut(frame, usize::from(places.payload));
+            }
+            if usize::from(places.end) > length {
                 return Err(self.not_offered(format!(
-                    "segment with {headers} bytes of headers, an mss of {} and {flags:?}: \
-                     it takes up to 255, all in the first buffer, at least 1, and TCP_CHECKSUM",
-                    offload.mss
+                    "checksum {} bytes of headers in a frame of {length}",
+                    places.end
                 )));
             }
-            // `TxQuirks::four_segments`: one descriptor holds the headers, and no more than that.
-            let least = headers.div_ceil(4);
-            if self.setup.quirks.four_segments && usize::from(offload.mss) < least {
-                return Err(self.not_offered(format!(
-                    "segment with {headers} bytes of headers and an mss of {}: it takes at least {least}",
-                    offload.mss
-                )));
-            }
-            let (piece, longest) = (headers + usize::from(offload.mss), self.setup.max_frame);
-            if piece > longest {
-                return Err(self.bad_length(piece, headers + 1, longest));
-            }
-            if length <= headers || length - headers > self.setup.max_payload {
-                let most = headers + self.setup.max_payload;
-                return Err(self.bad_length(length, headers + 1, most));
-            }
-            return Ok(());
-        }
-        if headers > length {
-            return Err(self.not_offered(format!(
-                "checksum {headers} bytes of headers in a frame of {length}"
-            )));
         }
         let (min_frame, max_frame) = (self.setup.min_frame, self.setup.max_frame);
         if !(min_frame..=max_frame).contains(&length) {
             return Err(self.bad_length(length, min_frame, max_frame));
+        }
+        Ok(())
+    }
+
+    /// Can the device cut this, whose payload begins `headers` bytes from its start?
+    fn check_cut(&self, frame: &Frame, headers: usize) -> Result<()> {
+        let (offload, length) = (frame.offload(), frame.len());
+        let at_hand = frame
+            .first()
+            .array::<1>(headers.saturating_sub(1))
+            .is_some();
+        if offload.mss == 0 || !at_hand {
+            return Err(self.not_offered(format!(
+                "segment with {headers} bytes of headers and an mss of {}: \
+                 it takes all headers in the first buffer, and at least 1",
+                offload.mss
+            )));
+        }
+        // `TxQuirks::four_segments`: one descriptor holds the headers, and no more than that.
+        let least = headers.div_ceil(4);
+        if self.setup.quirks.four_segments && usize::from(offload.mss) < least {
+            return Err(self.not_offered(format!(
+                "segment with {headers} bytes of headers and an mss of {}: it takes at least {least}",
+                offload.mss
+            )));
+        }
+        let shortest = headers.saturating_add(1);
+        let piece = headers.saturating_add(offload.mss.into());
+        if piece > self.setup.max_frame {
+            return Err(self.bad_length(piece, shortest, self.setup.max_frame));
+        }
+        let longest = headers.saturating_add(self.setup.max_payload);
+        if !(shortest..=longest).contains(&length) {
+            return Err(self.bad_length(length, shortest, longest));
         }
         Ok(())
     }
@@ -548,29 +546,29 @@ impl<M: Mmio> Tx<M> {
         }
     }
 
-    /// Tells the device where the headers are, §3.3.6, by descriptor `at`.
+    /// Tells the device where the headers are, §3.3.6, by descriptor `at`; [`Tx::check`] saw that they
+    /// have places.
     fn post_context(&self, at: usize, offload: Offload, length: usize) {
-        let (l2, l3) = (offload.l2_len, offload.l3_len);
-        let tcp = offload.flags.contains(OffloadFlags::TCP_CHECKSUM);
+        let Ok(places) = Places::of(offload) else {
+            debug_assert!(false, "a context for a frame that was not checked");
+            return;
+        };
         let tso = offload.flags.contains(OffloadFlags::TSO);
-        let l4 = l2 + l3;
-        // Where the checksums are, in bytes from their headers: IPv4 10, TCP 16, UDP 6. An end of 0
-        // is the frame's.
         let offsets = ContextOffsets::new()
-            .with_ipcss(l2)
-            .with_ipcso(l2 + 10)
-            .with_ipcse(u16::from(l4) - 1)
-            .with_tucss(l4)
-            .with_tucso(l4 + if tcp { 16 } else { 6 });
-        let headers = l4 + offload.l4_len;
+            .with_ipcss(places.ip)
+            .with_ipcso(places.ip_sum)
+            .with_ipcse(places.ip_end.into())
+            .with_tucss(places.l4)
+            .with_tucso(places.l4_sum);
         let mut word = ContextTx::new()
-            .with_tcp(tcp)
+            .with_tcp(offload.flags.contains(OffloadFlags::TCP_CHECKSUM))
             .with_ip(!offload.flags.contains(OffloadFlags::IPV6))
             .with_tse(tso);
         if tso {
+            let payload = length.saturating_sub(places.payload.into());
             word = word
-                .with_paylen((length - usize::from(headers)) as u32)
-                .with_hdrlen(headers)
+                .with_paylen(payload as u32)
+                .with_hdrlen(places.payload)
                 .with_mss(offload.mss);
         }
         self.descs[at].post(offsets.into(), word.into());
@@ -605,7 +603,7 @@ impl<M: Mmio> Tx<M> {
                 break;
             }
             self.reports.pop_front();
-            let until = last + 1;
+            let until = last.wrapping_add(1);
             if until <= self.head {
                 self.take_back(self.head..self.descs.len(), plain, done);
                 self.head = 0;
@@ -613,7 +611,7 @@ impl<M: Mmio> Tx<M> {
             self.take_back(self.head..until, plain, done);
             self.head = until & self.mask;
         }
-        Ok(before - self.in_flight)
+        Ok(before.wrapping_sub(self.in_flight))
     }
 
     /// The frames of these slots go to `done`; `plain` promises that each has one, so that `done`
@@ -627,7 +625,9 @@ impl<M: Mmio> Tx<M> {
         } else {
             done.extend(slots.filter_map(Option::take));
         }
-        self.in_flight -= done.len() - before;
+        // Each of them was counted as it came.
+        let taken = done.len().wrapping_sub(before);
+        self.in_flight = self.in_flight.wrapping_sub(taken);
     }
 
     /// The device's own speed: `frames` times the same frame, from a ring that is filled once; per
@@ -665,7 +665,7 @@ impl<M: Mmio> Tx<M> {
         // Start at a multiple of the batch, so that the same descriptors report every time.
         while !self.tail.is_multiple_of(batch) {
             self.descs[self.tail].post(segment.iova().0, word.into());
-            self.tail = (self.tail + 1) & self.mask;
+            self.tail = self.after(self.tail);
         }
         self.doorbell()?;
         let mut none = Vec::new();
@@ -675,12 +675,12 @@ impl<M: Mmio> Tx<M> {
             return Err(self.stuck());
         }
         for index in 0..self.descs.len() {
-            let rs = (index + 1).is_multiple_of(batch);
+            let rs = index.wrapping_add(1).is_multiple_of(batch);
             self.descs[index].post(segment.iova().0, word.with_rs(rs).into());
         }
         dma_wmb();
         for _ in 0..frames.div_ceil(batch as u64) {
-            self.tail = (self.tail + batch) & self.mask;
+            self.tail = self.tail.wrapping_add(batch) & self.mask;
             let last = self.tail.wrapping_sub(1) & self.mask;
             self.descs[last].post(segment.iova().0, word.with_rs(true).into());
             dma_wmb();
@@ -726,7 +726,9 @@ impl<M: Mmio> Tx<M> {
             .reports
             .iter()
             .take_while(|&&last| self.descs[last].done());
-        let done = reported.last().map_or(0, |last| self.distance(*last) + 1);
+        let done = reported
+            .last()
+            .map_or(0, |last| self.distance(*last).wrapping_add(1));
         let (rung, filled) = (self.distance(self.rung), self.distance(self.tail));
         let slots = (0..self.descs.len()).map(|index| {
             let words = self.descs[index].words();
@@ -756,6 +758,12 @@ impl<M: Mmio> Tx<M> {
         }
     }
 
+    /// The descriptor after `index`: round the ring, whose size is a power of two.
+    #[inline]
+    fn after(&self, index: usize) -> usize {
+        index.wrapping_add(1) & self.mask
+    }
+
     /// How far `index` is past the head.
     fn distance(&self, index: usize) -> usize {
         index.wrapping_sub(self.head) & self.mask
@@ -763,7 +771,84 @@ impl<M: Mmio> Tx<M> {
 
     /// The frame that descriptor `index` is a part of.
     fn frame_at(&self, index: usize) -> Option<&Frame> {
-        (0..self.frames.len()).find_map(|past| self.frames[(index + past) & self.mask].as_ref())
+        let mut from = (0..self.frames.len()).map(|past| index.wrapping_add(past) & self.mask);
+        from.find_map(|at| self.frames[at].as_ref())
+    }
+}
+
+/// What needs a context, which says where the checksums are.
+const WORKED_ON: OffloadFlags = OffloadFlags::IP_CHECKSUM
+    .union(OffloadFlags::TCP_CHECKSUM)
+    .union(OffloadFlags::UDP_CHECKSUM)
+    .union(OffloadFlags::TSO);
+/// Bytes of an Ethernet header.
+const ETHERNET: u8 = 14;
+
+/// Where the headers and checksums of a frame are, in bytes from its start: a byte each, as a context
+/// holds them. The lengths may come from a device or from a peer, through a header that says what is
+/// still to be done to a frame; they are added here and nowhere else, and what has no place is refused.
+struct Places {
+    ip: u8,
+    ip_sum: u8,
+    /// The IP header's last byte.
+    ip_end: u8,
+    l4: u8,
+    /// The TCP or UDP checksum, for which a place is named also where none is asked for.
+    l4_sum: u8,
+    /// What must be in the frame: up to the last header that is worked on.
+    end: u16,
+    /// With TSO: the end of all headers.
+    payload: u8,
+}
+
+impl Places {
+    /// Those of a frame with `offload`; else what is wrong with that.
+    fn of(offload: Offload) -> Result<Self, String> {
+        let Offload {
+            flags,
+            l2_len: l2,
+            l3_len: l3,
+            l4_len,
+            ..
+        } = offload;
+        let (tso, tcp, udp) = (
+            flags.contains(OffloadFlags::TSO),
+            flags.contains(OffloadFlags::TCP_CHECKSUM),
+            flags.contains(OffloadFlags::UDP_CHECKSUM),
+        );
+        let (least_l3, least_l4) = least_headers(flags);
+        let l4_sum = if tcp { TCP_CSUM } else { UDP_CSUM } as u8;
+        let summed = if tcp || udp { least_l4.into() } else { 0 };
+        let places = || {
+            let l4 = l2.checked_add(l3)?;
+            Some(Self {
+                ip: l2,
+                ip_sum: l2.checked_add(IPV4_CSUM)?,
+                ip_end: l4.checked_sub(1)?,
+                l4,
+                l4_sum: l4.checked_add(l4_sum)?,
+                end: u16::from(l4).checked_add(summed)?,
+                payload: if tso { l4.checked_add(l4_len)? } else { 0 },
+            })
+        };
+        if l2 < ETHERNET || l3 < least_l3 {
+            return Err(format!(
+                "find the checksums of a frame with {l2} bytes of link header and {l3} of IP header: \
+                 it takes at least {ETHERNET} and {least_l3}"
+            ));
+        }
+        if (tcp && udp) || (tso && (!tcp || l4_len < least_l4)) {
+            return Err(format!(
+                "do {flags:?} to a frame with a TCP or UDP header of {l4_len} bytes: it makes one checksum of \
+                 the two, and cuts with TCP_CHECKSUM and at least {least_l4}"
+            ));
+        }
+        places().ok_or_else(|| {
+            format!(
+                "find the checksums behind {l2} bytes of link header, {l3} of IP header and {l4_len} of TCP or \
+                 UDP header: their places must be within the first 255"
+            )
+        })
     }
 }
 
@@ -790,8 +875,14 @@ fn plain(frame: &Frame, setup: &TxSetup, longest: usize) -> Option<(u64, u64)> {
     let segment = frame.plain(setup.space)?;
     let (iova, len) = (segment.iova().0, segment.len());
     let fits = (SHORTEST_ON_THE_WIRE..=longest).contains(&len)
-        && (iova ^ (iova + len as u64 - 1)) >> page_shift(segment, setup.within_page) == 0;
+        && (iova ^ last_byte(iova, len)) >> page_shift(segment, setup.within_page) == 0;
     fits.then_some((iova, WHOLE | len as u64))
+}
+
+/// Where the last of `len` bytes at `iova` is. A mapping ends before the addresses do.
+#[inline]
+pub(in crate::nic) fn last_byte(iova: u64, len: usize) -> u64 {
+    iova.wrapping_add(len as u64).wrapping_sub(1)
 }
 
 /// The segment that holds `iova`, as both sides see it.

@@ -18,7 +18,7 @@ use super::header::{HEADER, Header};
 use crate::dma::{DmaBuf, DmaSpace, Frame, Iova, Offload, OffloadFlags, Pool, Segment, SpaceId};
 use crate::error::{Error, Result};
 use crate::nic::front::Front;
-use crate::nic::sums::{sum_ipv4, sum_pseudo};
+use crate::nic::sums::{least_headers, sum_ipv4, sum_pseudo};
 use crate::nic::{Mac, NO_IPV6_CHECKSUM, RingView, foreign_memory};
 use crate::virtio::{Doorbell, Piece, Ring};
 
@@ -294,11 +294,14 @@ impl<R: Ring<Sent>, D: Doorbell> Tx<R, D> {
             false => OffloadFlags::UDP_CHECKSUM,
         };
         let fits = headers > 0 && frame.first().array::<1>(headers - 1).is_some();
-        if offload.mss == 0 || !flags.contains(sum) || l4_len < 8 || !fits {
+        let (least_l3, least_l4) = least_headers(flags);
+        let whole = offload.l3_len >= least_l3 && l4_len >= least_l4;
+        if offload.mss == 0 || !flags.contains(sum) || !whole || !fits {
             return Err(self.not_offered(format!(
-                "cut a frame with an mss of {}, {l4_len} bytes of TCP or UDP header and {flags:?}: it takes \
-                 at least 1, all headers in the first buffer, and {sum:?}",
-                offload.mss
+                "cut a frame with an mss of {}, {} bytes of IP header, {l4_len} of TCP or UDP header and \
+                 {flags:?}: it takes at least 1, {least_l3} and {least_l4}, all headers in the first buffer, and \
+                 {sum:?}",
+                offload.mss, offload.l3_len
             )));
         }
         if length <= headers || length > MAX_GSO {

@@ -80,8 +80,8 @@ impl<B: Backend + 'static> PciTransport<B> {
             mapped: Vec::new(),
         };
         let (common, _) = structures.window(Structure::Common, COMMON_LEN)?;
-        let (notify, multiplier) = structures.window(Structure::Notify, Width::Two.bytes())?;
-        let (isr, _) = structures.window(Structure::Isr, Width::One.bytes())?;
+        let (notify, multiplier) = structures.window(Structure::Notify, NOTIFY_QUEUE.end())?;
+        let (isr, _) = structures.window(Structure::Isr, RegInfo::size_of(ISR))?;
         let (config, _) = structures.window(Structure::Device, 0)?;
         Ok(Self {
             common,
@@ -169,7 +169,7 @@ impl<B: Backend> Structures<'_, B> {
     fn window(&mut self, structure: Structure, least: usize) -> Result<(Window<B::Bar>, u32)> {
         let (mut unusable, mut lied) = (Vec::new(), false);
         for location in find(self.backend, structure)? {
-            match self.bar(location.bar)? {
+            match self.bar(location.bar, least)? {
                 Ok(bar) => match Window::new(bar, location, structure, least) {
                     Ok(window) => return Ok((window, location.multiplier)),
                     Err(why) => {
@@ -205,8 +205,8 @@ impl<B: Backend> Structures<'_, B> {
         })
     }
 
-    /// BAR `index`, mapped; else why it cannot be.
-    fn bar(&mut self, index: u8) -> Result<Result<B::Bar, String>> {
+    /// BAR `index`, mapped, of at least `least` bytes; else why it cannot be.
+    fn bar(&mut self, index: u8, least: usize) -> Result<Result<B::Bar, String>> {
         /// Of a BAR's register: I/O ports (PCI 3.0, §6.2.5.1).
         const IS_IO: u32 = 1;
         if let Some((_, bar)) = self.mapped.iter().find(|(known, _)| *known == index) {
@@ -215,12 +215,16 @@ impl<B: Backend> Structures<'_, B> {
         if self.backend.read32(bar(index))? & IS_IO != 0 {
             return Ok(Err(format!("BAR {index} is not memory, but I/O ports")));
         }
-        match self.backend.map_bar(index) {
+        match self.backend.map_bar(index, least) {
             Ok(bar) => {
                 self.mapped.push((index, bar.clone()));
                 Ok(Ok(bar))
             }
-            Err(Error::NotOffered { what, .. }) => Ok(Err(what)),
+            Err(Error::UnusableBar {
+                size, needed, why, ..
+            }) => Ok(Err(format!(
+                "BAR {index} has {size:#x} bytes, and {needed:#x} are needed: {why}"
+            ))),
             Err(error) => Err(error),
         }
     }

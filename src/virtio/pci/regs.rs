@@ -6,6 +6,8 @@
 
 use bitfield_struct::bitfield;
 
+use crate::mmio::RegInfo;
+
 crate::registers! {
     /// The common configuration structure, what is the device's.
     pub COMMON;
@@ -79,9 +81,9 @@ crate::registers! {
 }
 
 /// Bytes of the common configuration that every device has: up to QUEUE_DEVICE.
-pub const COMMON_LEN: usize = 0x38;
+pub const COMMON_LEN: usize = QUEUE_DEVICE_HI.end();
 /// Bytes of it with QUEUE_NOTIFY_DATA and QUEUE_RESET (virtio 1.2).
-pub const COMMON_LEN_1_2: usize = 0x3c;
+pub const COMMON_LEN_1_2: usize = RegInfo::size_of(QUEUE);
 /// No MSI-X vector, §4.1.5.1.2.1.
 pub const NO_VECTOR: u16 = 0xffff;
 
