@@ -14,7 +14,11 @@
 
 use std::cell::{Cell, UnsafeCell};
 use std::ptr::NonNull;
+#[cfg(not(pinwire_loom))]
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+
+#[cfg(pinwire_loom)]
+use loom::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 use super::frame::Door;
 use super::{DmaRegion, Iova, Segment, SpaceId};
@@ -49,6 +53,7 @@ pub(super) struct Meta {
     pub(super) page_shift: u8,
 }
 
+#[cfg(not(pinwire_loom))]
 const _: () = assert!(size_of::<Meta>() == 64);
 
 impl Meta {
@@ -114,7 +119,7 @@ pub(super) struct Home {
 
 impl Drop for Home {
     fn drop(&mut self) {
-        if *self.is_quarantined.get_mut()
+        if self.is_quarantined.load(Ordering::Relaxed)
             && let Some(region) = &mut self.region
         {
             region.quarantine();
@@ -318,5 +323,155 @@ impl Drop for Keeper {
             // SAFETY: every buffer is home and the keeper goes: nobody can reach the home.
             drop(unsafe { Box::from_raw(self.home.as_ptr()) });
         }
+    }
+}
+
+/// The list under every order in which threads can meet, by loom: see CONTRIBUTING for the command.
+#[cfg(all(test, pinwire_loom))]
+mod every_order {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicU32 as Plain, Ordering::SeqCst};
+
+    use loom::cell::UnsafeCell as Watched;
+    use loom::thread;
+
+    use super::*;
+    use crate::dma::{DmaSpace, Mapping};
+    use crate::error::Result;
+
+    /// Counts how often its one mapping was undone, and how.
+    #[derive(Default)]
+    struct Space {
+        unmapped: Plain,
+        quarantined: Plain,
+    }
+
+    // SAFETY: nobody touches the memory, which is none.
+    unsafe impl DmaSpace for Space {
+        fn id(&self) -> SpaceId {
+            SpaceId::NOWHERE
+        }
+
+        fn alloc(&self, len: usize) -> Result<Mapping> {
+            let (ptr, iova) = (NonNull::dangling(), Iova(0x1000));
+            Ok(Mapping {
+                ptr,
+                len,
+                iova,
+                page: 4096,
+            })
+        }
+
+        fn map_file(&self, _: &std::fs::File, _: u64, len: usize) -> Result<Mapping> {
+            self.alloc(len)
+        }
+
+        unsafe fn unmap(&self, _: &Mapping) {
+            self.unmapped.fetch_add(1, SeqCst);
+        }
+
+        unsafe fn quarantine(&self, _: &Mapping) {
+            self.quarantined.fetch_add(1, SeqCst);
+        }
+    }
+
+    /// A keeper of `count` buffers, and a cell for each, which only the buffer's owner may touch: loom sees
+    /// where one owner's access is not before the next one's.
+    struct Bench {
+        space: Arc<Space>,
+        keeper: Keeper,
+        cells: Arc<Vec<Watched<u32>>>,
+    }
+
+    impl Bench {
+        fn new(count: u32) -> Self {
+            let space = Arc::new(Space::default());
+            let dma: Arc<dyn DmaSpace> = space.clone();
+            let region = DmaRegion::alloc(&dma, 4096).expect("it always has some");
+            let place = |region: &DmaRegion, index: u32| {
+                let iova = Iova(region.iova().0 + u64::from(index));
+                (region.mapping().ptr, iova, 1)
+            };
+            let keeper = Keeper::new(Some(region), count, place);
+            let cells = (0..count).map(|_| Watched::new(0)).collect();
+            Self {
+                space,
+                keeper,
+                cells: Arc::new(cells),
+            }
+        }
+
+        fn take(&self) -> Option<Owned> {
+            let segment = self.keeper.take()?;
+            let cells = Arc::clone(&self.cells);
+            Some(Owned { segment, cells }.touched())
+        }
+
+        /// How often the region was unmapped and quarantined, once all is gone.
+        fn end(self) -> (u32, u32) {
+            let Self { space, keeper, .. } = self;
+            drop(keeper);
+            (space.unmapped.load(SeqCst), space.quarantined.load(SeqCst))
+        }
+    }
+
+    struct Owned {
+        segment: Segment,
+        cells: Arc<Vec<Watched<u32>>>,
+    }
+
+    impl Owned {
+        fn touched(self) -> Self {
+            let index = self.segment.iova().0 - 0x1000;
+            // SAFETY: loom panics where another owner is not through.
+            self.cells[index as usize].with_mut(|cell| unsafe { *cell += 1 });
+            self
+        }
+    }
+
+    #[test]
+    fn what_comes_back_from_two_threads_is_taken_again_and_the_region_goes_once() {
+        loom::model(|| {
+            let bench = Bench::new(2);
+            let out = [bench.take().unwrap(), bench.take().unwrap()];
+            let threads = out.map(|owned| thread::spawn(|| drop(owned.touched())));
+            let again = [bench.take(), bench.take()];
+            drop(again);
+            for thread in threads {
+                thread.join().unwrap();
+            }
+            assert_eq!(bench.end(), (1, 0));
+        });
+    }
+
+    #[test]
+    fn the_region_goes_once_whoever_is_last() {
+        loom::model(|| {
+            let bench = Bench::new(2);
+            let out = [bench.take().unwrap(), bench.take().unwrap()];
+            let space = Arc::clone(&bench.space);
+            let threads = out.map(|owned| thread::spawn(|| drop(owned.touched())));
+            bench.end();
+            for thread in threads {
+                thread.join().unwrap();
+            }
+            assert_eq!(space.unmapped.load(SeqCst), 1);
+        });
+    }
+
+    #[test]
+    fn what_was_quarantined_is_never_taken_again_and_the_region_is_quarantined() {
+        loom::model(|| {
+            let bench = Bench::new(2);
+            let [lost, other] = [bench.take().unwrap(), bench.take().unwrap()];
+            let gone = lost.segment.iova();
+            let lost = thread::spawn(|| lost.segment.quarantine());
+            let other = thread::spawn(|| drop(other));
+            let again = bench.take();
+            assert!(again.is_none_or(|again| again.segment.iova() != gone));
+            lost.join().unwrap();
+            other.join().unwrap();
+            assert_eq!(bench.end(), (0, 1));
+        });
     }
 }

@@ -19,6 +19,7 @@ mod request;
 mod root;
 mod status;
 mod unsent;
+mod untrusted;
 mod worker;
 
 use std::net::SocketAddr;
@@ -38,6 +39,8 @@ use rustix::net::{
 use crate::{Error, Result};
 use method::{IoUring, Method, Mmap, Read, Sendfile, Splice, ZeroCopy};
 use root::Root;
+
+pub use untrusted::parse_untrusted;
 use worker::{Shared, Worker};
 
 pub use limits::WANTED;

@@ -9,7 +9,9 @@ use crate::error::Result;
 use crate::nic::{Marks, SlotView};
 use crate::ring_state::RingState;
 
-/// One stretch of memory of a chain.
+/// One stretch of memory of a chain: two numbers, from which a ring cannot tell whose memory they mean. A
+/// driver makes it of memory in the ring's own space, and asks [`Segment::space`](crate::dma::Segment::space)
+/// of what others gave it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Piece {
     /// Where the device sees it.
