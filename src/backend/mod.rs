@@ -100,6 +100,13 @@ pub trait Backend: Config + Send {
         Ok(())
     }
 
+    /// Returns whether the function is not there any more: config space reads all ones, or cannot be read. It
+    /// does no DMA then, and none when it comes back, since a link that went down resets what is below it
+    /// (PCI Express 4.0, §2.9.1). One that the system only wants back is still there.
+    fn is_absent(&self) -> bool {
+        !answers(self)
+    }
+
     /// Is the function still there?
     ///
     /// # Errors

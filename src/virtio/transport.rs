@@ -88,6 +88,11 @@ pub trait Transport: Send {
     /// [`Error::DeviceGone`], [`Error::BusError`].
     fn check_leaving(&self) -> Result<()>;
 
+    /// Returns whether the device is not there any more: see [`Backend::is_absent`].
+    ///
+    /// [`Backend::is_absent`]: crate::backend::Backend::is_absent
+    fn is_absent(&self) -> bool;
+
     /// Is the device still there?
     ///
     /// # Errors

@@ -424,11 +424,11 @@ impl<B: Backend> E1000e<B> {
         let name = self.backend.name();
         let quieted = reset(&self.bar, name, self.quirks, &self.config);
         let off = self.backend.command(Command::empty(), Command::BUS_MASTER);
+        let stopped = quieted.and(off);
+        self.is_reset = stopped.is_ok();
         // A device that is gone reads as one that never ends its reset.
         self.backend.check_present()?;
-        quieted.and(off)?;
-        self.is_reset = true;
-        Ok(())
+        stopped
     }
 
     /// The mapped BAR 0.
@@ -762,7 +762,7 @@ impl<B: Backend> Nic for E1000e<B> {
 
     fn stop(&mut self) -> Result<()> {
         match self.is_reset {
-            true => Ok(()),
+            true => self.backend.check_leaving(),
             false => self.halt(),
         }
     }
@@ -789,7 +789,9 @@ impl<B: Backend> Drop for E1000e<B> {
     fn drop(&mut self) {
         if let Err(error) = self.stop() {
             tracing::error!("{error}");
-            // Nor is one trusted that does not answer: it may be asleep behind its bridge.
+        }
+        // One that was only wanted back has stopped like any other; one that is not there does no DMA.
+        if !self.is_reset && !self.backend.is_absent() {
             for pair in &mut self.pairs {
                 pair.tx.quarantine();
                 pair.rx.quarantine();

@@ -758,7 +758,7 @@ impl<T: Transport + 'static> Nic for VirtioNet<T> {
 
     fn stop(&mut self) -> Result<()> {
         match self.is_reset {
-            true => Ok(()),
+            true => self.transport.check_leaving(),
             false => self.halt(),
         }
     }
@@ -785,11 +785,11 @@ impl<T: Transport + 'static> VirtioNet<T> {
         }
         let reset = self.transport.reset();
         let off = self.transport.bus_master(false);
+        let stopped = reset.and(off);
+        self.is_reset = stopped.is_ok();
         // A device that is gone reads as one that never ends its reset.
         self.transport.check_present()?;
-        reset.and(off)?;
-        self.is_reset = true;
-        Ok(())
+        stopped
     }
 
     /// What [`Nic::restart`] does to a card that is stopped.
@@ -847,7 +847,10 @@ impl<T: Transport> Drop for VirtioNet<T> {
         let off = self.transport.bus_master(false);
         if let Err(error) = reset.and(off) {
             tracing::error!("{error}");
-            // Nor is one trusted that does not answer: it may be asleep behind its bridge.
+            // One that is not there does no DMA.
+            if self.transport.is_absent() {
+                return;
+            }
             for pair in &mut self.pairs {
                 pair.quarantine();
             }

@@ -309,6 +309,10 @@ impl<B: Backend + 'static> Transport for PciTransport<B> {
         self.backend.check_leaving()
     }
 
+    fn is_absent(&self) -> bool {
+        self.backend.is_absent()
+    }
+
     fn check_present(&self) -> Result<()> {
         self.backend.check_present()
     }
