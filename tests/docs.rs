@@ -79,6 +79,21 @@ const BY_HAND: &[(&str, &str)] = &[
         "CLICOLOR_FORCE=1 qemu/demo | docs/picture >docs/src/img/run.svg",
         "the demo's own test compares the picture with a run",
     ),
+    ("qemu/tsan", "qemu/test does"),
+    (
+        "RUSTFLAGS=\"--cfg pinwire_loom\" cargo test --release --lib every_order",
+        "it builds all anew",
+    ),
+    ("cargo install cargo-fuzz", "it would change this machine"),
+    ("cd fuzz", "tests/fuzz runs what the fuzzers do"),
+    (
+        "RUSTC_BOOTSTRAP=1 cargo fuzz run split -- -max_total_time=600",
+        "it takes ten minutes; tests/fuzz runs the kept corpus",
+    ),
+    (
+        "RUSTC_BOOTSTRAP=1 cargo fuzz cmin split",
+        "it changes the kept corpus",
+    ),
     (
         "mdbook serve docs",
         "mdbook is not needed for anything else",
