@@ -299,8 +299,17 @@ impl Frame {
     }
 
     /// Length in bytes, all segments together.
+    #[inline]
     #[allow(clippy::len_without_is_empty)]
     pub fn len(&self) -> usize {
+        match self.single() {
+            Some(segment) => segment.len(),
+            None => self.len_of_all(),
+        }
+    }
+
+    #[inline(never)]
+    fn len_of_all(&self) -> usize {
         self.segments().map(Segment::len).sum()
     }
 
