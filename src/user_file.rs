@@ -2,7 +2,7 @@
 //!
 //! A path may lead to anything. `open` on a named pipe waits for its other end and, since the system
 //! begins it again after a signal, swallows the first Ctrl-C. The rule: nobody but this module opens a
-//! file that a user named for reading. It opens with `O_NONBLOCK`, so it never waits, and gives
+//! file that a user named, for reading or for writing. It opens with `O_NONBLOCK`, so it never waits, and gives
 //! [`UserFile`], from which a [`File`] is had only together with its [`Kind`]. A length is had from
 //! [`regular`] or [`length`] only, which have held what `stat` says against what can be read: the
 //! files of `/proc` have bytes where `stat` says 0, those of sysfs fewer than the page that it says.
@@ -196,6 +196,29 @@ fn is_byte(file: impl AsFd, offset: u64) -> io::Result<bool> {
             Err(error) => return Err(error.into()),
         }
     }
+}
+
+/// Creates or empties the file at `path` for writing. A named pipe is written to where somebody reads it:
+/// waiting for its reader would swallow the first Ctrl-C.
+///
+/// # Errors
+/// Where the system refuses, or nobody reads the pipe.
+pub fn create(path: &Path) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    options.write(true).create(true).truncate(true);
+    options.custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY);
+    let file = options.open(path).map_err(|error| {
+        let is_pipe = || metadata_at(path).is_ok_and(|at| at.file_type().is_fifo());
+        match error.raw_os_error() {
+            Some(libc::ENXIO) if is_pipe() => io::Error::other(
+                "it is a pipe that nobody reads\n  begin its reader first, or name a file",
+            ),
+            _ => error,
+        }
+    })?;
+    let flags = rustix::fs::fcntl_getfl(&file)?;
+    rustix::fs::fcntl_setfl(&file, flags - OFlags::NONBLOCK)?;
+    Ok(file)
 }
 
 /// The error for a length that is made up.

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use pinwire::net::{Forward, Passed, Rewrite, Side, TapWriter, Until};
 use pinwire::nic::{Mac, NicConfig, Received, Stats};
-use pinwire::{DeviceSpec, Error};
+use pinwire::{DeviceSpec, Error, user_file};
 use serde_json::{Value, json};
 
 use super::args::{self, Wait};
@@ -270,7 +270,7 @@ struct Capture {
 impl Capture {
     fn new(path: &std::path::Path, cards: &[(String, &str, Mac); 2]) -> Result<Self, Error> {
         let interfaces = cards.iter().map(|(name, _, mac)| (name.as_str(), *mac));
-        let writer = File::create(path)
+        let writer = user_file::create(path)
             .and_then(|file| TapWriter::new(BufWriter::new(file), interfaces))
             .map_err(|error| Error::io(format!("cannot write {}", path.display()), error))?;
         Ok(Self {

@@ -15,6 +15,7 @@ use comfy_table::{CellAlignment, Table, presets};
 use indicatif::{HumanCount, ProgressBar, ProgressState, ProgressStyle};
 use pinwire::Error;
 use pinwire::net::Progress;
+use pinwire::user_file;
 
 use super::{Failure, Outcome};
 
@@ -67,7 +68,8 @@ pub fn report(json: Option<&Path>, value: impl Display, text: impl Display) -> O
     match json {
         Some(path) if path == Path::new("-") => line(value),
         Some(path) => {
-            std::fs::write(path, format!("{value}\n"))
+            user_file::create(path)
+                .and_then(|mut file| file.write_all(format!("{value}\n").as_bytes()))
                 .map_err(|source| Error::io(format!("cannot write {}", path.display()), source))?;
             line(text)
         }

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use pinwire::net::{CaptureWriter, Packet, Progress, Responder};
 use pinwire::nic::{Checksum, Nic, NicConfig, Received, Stats};
-use pinwire::{DeviceSpec, Error};
+use pinwire::{DeviceSpec, Error, user_file};
 use serde::Serialize;
 
 use super::args::{self, Wait};
@@ -124,7 +124,7 @@ impl Sink {
                 Ok(Self::Stdout(writer.map_err(output::stdout_failed)?))
             }
             Some(path) => {
-                let writer = File::create(path)
+                let writer = user_file::create(path)
                     .and_then(|file| CaptureWriter::new(BufWriter::new(file)))
                     .map_err(|error| write_failed(path, error))?;
                 Ok(Self::File(writer, path.clone()))

@@ -177,6 +177,28 @@ fn a_named_pipe_keeps_nobody_waiting() {
 }
 
 #[test]
+fn a_pipe_that_nobody_reads_keeps_nobody_waiting() {
+    if !require_qemu() {
+        return;
+    }
+    const CARD: &str = "qtest:e1000";
+    let (_dir, pipe) = named_pipe();
+    let says = [
+        text(&pipe),
+        "it is a pipe that nobody reads",
+        "begin its reader first",
+    ];
+    fails(["recv", CARD, "--write", text(&pipe)], 1, &says);
+    fails(["forward", CARD, CARD, "--pcap", text(&pipe)], 1, &says);
+    let json = format!("--json={}", text(&pipe));
+    fails(
+        ["send", CARD, "--synthetic", "64", "--count", "1", &json],
+        1,
+        &says,
+    );
+}
+
+#[test]
 fn a_length_that_the_kernel_makes_up_is_said_and_not_taken_for_empty() {
     for (path, said) in [
         ("/proc/cpuinfo", "0 bytes, it is said"),

@@ -6,10 +6,11 @@
 mod canvas;
 
 use std::error::Error as StdError;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Once;
 
-use pinwire::Error;
+use pinwire::{Error, user_file};
 use plotters::prelude::*;
 use plotters::style::register_font;
 
@@ -64,7 +65,9 @@ pub fn save(path: &Path, picture: &impl Picture) -> Result<(), Error> {
     };
     let cannot = |source| Error::io(format!("cannot write {}", path.display()), source);
     let bytes = bytes.map_err(|why| cannot(std::io::Error::other(why.to_string())))?;
-    std::fs::write(path, bytes).map_err(cannot)
+    user_file::create(path)
+        .and_then(|mut file| file.write_all(&bytes))
+        .map_err(cannot)
 }
 
 /// Plotters needs a font to know how wide text is, also where another sets it.
