@@ -192,9 +192,29 @@ fn a_card_is_not_taken_while_its_interface_is_used_wherever_that_is() {
              nsenter -n/run/netns/blue sleep 100000 & inside=$!
              until [ \"$(cat /proc/$inside/comm)\" = sleep ]; do sleep 0.1; done
              ip link set $eth netns $inside; kill $inside; wait $inside 2>/dev/null
-             pinwire bind 0000:00:03.0; code
-             umount /run/netns/blue; until [ -n \"$(ls $nic/net)\" ]; do sleep 0.1; done",
+             pinwire bind 0000:00:03.0; code",
             "is in the network namespace blue
+             exit code 1",
+        ),
+        (
+            "a namespace that is mounted only where another process sees it",
+            "mkdir /run/red; unshare -m sh -c 'mount -t tmpfs none /run/red && : >/run/red/it &&
+                 mount -o bind /run/netns/blue /run/red/it && exec sleep 100000' & inside=$!
+             until [ \"$(cat /proc/$inside/comm)\" = sleep ]; do sleep 0.1; done
+             nsenter -t $inside -m umount /run/netns/blue; umount /run/netns/blue
+             pinwire bind 0000:00:03.0; code",
+            "is in the network namespace /run/red/it (in the mount namespace of sleep (process
+             exit code 1",
+        ),
+        (
+            "a namespace that a process has open, of a file that is mounted no more",
+            "sleep 100000 </proc/$inside/root/run/red/it & holder=$!
+             until [ \"$(cat /proc/$holder/comm)\" = sleep ]; do sleep 0.1; done
+             kill $inside; wait $inside 2>/dev/null
+             pinwire bind 0000:00:03.0; code; kill $holder; wait $holder 2>/dev/null
+             until [ -n \"$(ls $nic/net)\" ]; do sleep 0.1; done",
+            "is in a network namespace that sleep (process
+             has open
              exit code 1",
         ),
         (

@@ -3,11 +3,11 @@
 //! `/sys/class/net` shows the namespace of whoever mounted sysfs and no other. So each namespace is
 //! entered, by a thread of its own, which mounts a sysfs of its own, that nobody else sees.
 
-use std::ffi::OsString;
 use std::fs::{self, File};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
+use rustix::fs::{AtFlags, CWD, StatxFlags, statx};
 use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsmount, fsopen};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
@@ -23,14 +23,14 @@ pub fn usage(sysfs: &Sysfs, functions: &[Address]) -> Result<Option<String>> {
     if root != Path::new("/") {
         return Ok(look(root, &root.join("sys"), functions)?.1);
     }
-    let ours = OsString::from("/proc/thread-self/ns/net");
-    let namespaces = namespaces(root);
-    let own = fs::read_link(&ours).ok();
+    let own = Inode::of(Path::new("/proc/thread-self/ns/net"));
+    let namespaces = own.as_ref().map(|own| namespaces(root, own));
     let mut seen = 0;
     // Ours first.
     let (here, elsewhere): (Vec<_>, Vec<_>) = namespaces
+        .unwrap_or_default()
         .into_iter()
-        .partition(|namespace| Some(&namespace.link) == own.as_ref());
+        .partition(|namespace| Some(&namespace.inode) == own.as_ref());
     let found = match here.first() {
         Some(here) => here.enter(functions),
         None => None,
@@ -135,10 +135,29 @@ fn listener(root: &Path, tables: &Path, index: &str) -> Option<String> {
     Some(holder.map_or("a program".to_owned(), |holder| holder.name()))
 }
 
-/// A network namespace.
+/// A file's identity, whatever leads there. A namespace is known by nothing else: the text of a link does not do, since
+/// it reads `net:[4026531840]` only where it leads past all mounts, and is the place of the mount otherwise.
+#[derive(PartialEq)]
+struct Inode {
+    /// Major and minor number of the filesystem; one (nsfs) has all namespaces.
+    device: (u32, u32),
+    number: u64,
+}
+
+impl Inode {
+    fn of(file: &Path) -> Option<Self> {
+        // Without asking a server that may not answer.
+        let status = statx(CWD, file, AtFlags::STATX_DONT_SYNC, StatxFlags::INO).ok()?;
+        Some(Self {
+            device: (status.stx_dev_major, status.stx_dev_minor),
+            number: status.stx_ino,
+        })
+    }
+}
+
+/// A network namespace, or one of another kind, which a thread does not enter as a network's.
 struct Namespace {
-    /// `net:[4026531840]`
-    link: PathBuf,
+    inode: Inode,
     file: PathBuf,
     name: String,
 }
@@ -170,61 +189,47 @@ fn mount() -> rustix::io::Result<OwnedFd> {
 }
 
 /// All network namespaces that something leads to: a name that `ip netns` gave, a thread that is in it, a
-/// descriptor that is open, a file that it is mounted on.
-fn namespaces(root: &Path) -> Vec<Namespace> {
+/// descriptor that is open, a file that it is mounted on, in whichever mount namespace. `own` is one of them.
+fn namespaces(root: &Path, own: &Inode) -> Vec<Namespace> {
     let mut all: Vec<Namespace> = Vec::new();
-    let mut add = |link: PathBuf, file: PathBuf, name: &dyn Fn() -> String| {
-        let is_one = link.to_string_lossy().starts_with("net:[");
-        if is_one && all.iter().all(|known| known.link != link) {
+    let mut add = |file: PathBuf, name: &dyn Fn() -> String| {
+        let Some(inode) = Inode::of(&file) else {
+            return;
+        };
+        if inode.device == own.device && all.iter().all(|known| known.inode != inode) {
             let name = name();
-            all.push(Namespace { link, file, name });
+            all.push(Namespace { inode, file, name });
         }
     };
     let processes = processes::all(root);
     let named = root.join("run/netns");
     for name in names_in(&named).unwrap_or_default() {
-        // What is mounted on the file says which it is: by the number that the link of a process has.
-        let file = named.join(&name);
-        if let Some(link) = link_of(&file) {
-            add(link, file, &|| format!("the network namespace {name}"));
-        }
+        add(named.join(&name), &|| {
+            format!("the network namespace {name}")
+        });
     }
     for process in &processes {
         let tasks = process.directory.join("task");
         let threads = names_in(&tasks).unwrap_or_default();
         let threads = threads.iter().map(|thread| tasks.join(thread));
         for directory in std::iter::once(process.directory.clone()).chain(threads) {
-            let file = directory.join("ns/net");
-            if let Ok(link) = fs::read_link(&file) {
-                add(link, file, &|| {
-                    format!("the network namespace of {}", process.name())
-                });
-            }
+            add(directory.join("ns/net"), &|| {
+                format!("the network namespace of {}", process.name())
+            });
         }
     }
+    let mounts = mounts::all(root);
+    for mount in mounts.iter().filter(|mount| mount.kind == "nsfs") {
+        add(mount.path.clone(), &|| {
+            format!("the network namespace {}", mount.name())
+        });
+    }
     for process in &processes {
-        for (file, link) in process.open_files() {
-            add(link, file, &|| {
+        for (file, _) in process.open_files() {
+            add(file, &|| {
                 format!("a network namespace that {} has open", process.name())
             });
         }
     }
-    for mount in mounts::all(root)
-        .iter()
-        .filter(|mount| mount.kind == "nsfs")
-    {
-        if let Some(link) = link_of(&mount.place) {
-            let place = mount.place.display();
-            add(link, mount.place.clone(), &|| {
-                format!("the network namespace {place}")
-            });
-        }
-    }
     all
-}
-
-/// How a link to the namespace that is mounted on a file would read.
-fn link_of(file: &Path) -> Option<PathBuf> {
-    let file = File::open(file).ok()?;
-    fs::read_link(format!("/proc/self/fd/{}", file.as_raw_fd())).ok()
 }

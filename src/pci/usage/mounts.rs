@@ -11,6 +11,8 @@ pub struct Mount {
     /// Major and minor number of what is mounted, `259:1`; of no device for a filesystem of several.
     pub number: String,
     pub place: PathBuf,
+    /// The way there from here: through the root of a process that sees it.
+    pub path: PathBuf,
     pub kind: String,
     pub source: String,
     /// Whose namespace it is in; none for our own.
@@ -54,9 +56,13 @@ fn read(process: &Path, whose: Option<&str>) -> Vec<Mount> {
         let (front, back) = line.split_once(" - ")?;
         let mut front = front.split(' ');
         let mut back = back.split(' ');
+        let number = front.nth(2)?.to_owned();
+        let place = PathBuf::from(unescaped(front.nth(1)?));
+        let inside = place.strip_prefix("/").unwrap_or(&place);
         Some(Mount {
-            number: front.nth(2)?.to_owned(),
-            place: unescaped(front.nth(1)?).into(),
+            number,
+            path: process.join("root").join(inside),
+            place,
             kind: back.next()?.to_owned(),
             source: unescaped(back.next()?),
             whose: whose.map(str::to_owned),
@@ -120,10 +126,12 @@ mod tests {
         let Mount {
             number,
             place,
+            path,
             kind,
             source,
             whose,
         } = &mounts[0];
+        assert_eq!(path, &process.join("root/my disk"));
         assert_eq!(
             (number.as_str(), place.as_path()),
             ("0:44", Path::new("/my disk"))
@@ -139,6 +147,7 @@ mod tests {
         let mount = |number: &str, place: &str| Mount {
             number: number.to_owned(),
             place: place.into(),
+            path: place.into(),
             kind: String::new(),
             source: String::new(),
             whose: None,
