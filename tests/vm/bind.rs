@@ -104,21 +104,23 @@ fn a_disk_is_not_taken_while_anything_of_it_is_used_however_far_above() {
         ),
         (
             "a RAID that nothing is on yet",
-            // As mdadm does it. Each disk's node has a number.
+            // As mdadm does it. A new array is `active` first, and nothing of it needs a resync.
             "echo md_twins >/sys/module/md_mod/parameters/new_array
              md=/sys/block/md_twins/md
              echo none >$md/metadata_version; echo raid1 >$md/level; echo 2 >$md/raid_disks
              for disk_name in vda vdb; do cat /sys/block/$disk_name/dev >$md/new_dev; done
              echo 0 >$md/dev-vda/slot; echo 1 >$md/dev-vdb/slot
              for disk_name in vda vdb; do echo 65536 >$md/dev-$disk_name/size; done
-             echo 65536 >$md/component_size; echo clean >$md/array_state
+             echo 65536 >$md/component_size; echo none >$md/resync_start
+             echo active >$md/array_state; cat $md/level
              ls /sys/block/vda/holders
              pinwire bind --force $disk; code
              mke2fs /dev/md_twins >/dev/null 2>&1; mount -t ext4 /dev/md_twins /mnt
              pinwire bind --force 0000:00:11.0; code
              umount /mnt; echo clear >$md/array_state
              until [ -z \"$(ls /sys/block/vda/holders)\" ]; do sleep 0.1; done",
-            "md_twins
+            "raid1
+             md_twins
              error: 0000:00:10.0 is in use: there is the RAID md_twins, made of vda
              exit code 1
              error: 0000:00:11.0 is in use: /mnt is mounted from the RAID md_twins, made of vdb
