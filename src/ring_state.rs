@@ -1,4 +1,5 @@
-//! Whether a ring may be worked on: one type for the rings of all devices.
+//! Running, stopped or broken: one state for the rings of all devices, which says whether they may be
+//! worked on.
 //!
 //! A state belongs to the rings that stop together: those of a card, of a queue pair, or a lone one.
 //! Taking from a ring, refilling it, pushing into it and ringing its doorbell each look at it first,
@@ -69,7 +70,7 @@ impl RingState {
         self.error()
     }
 
-    /// Do the rings run? One load.
+    /// Returns whether the rings run. One load.
     #[inline]
     pub fn is_running(&self) -> bool {
         // Relaxed: it guards no memory. Each ring is one thread's; a ring of another thread that goes
@@ -77,7 +78,7 @@ impl RingState {
         self.0.now.load(Ordering::Relaxed) == RUNNING
     }
 
-    /// Are the rings running?
+    /// Checks that the rings run.
     ///
     /// # Errors
     /// [`Error::Stopped`]; [`Error::DeviceLied`] with what the device did.

@@ -221,6 +221,51 @@ fn buffers_of_a_card_that_does_not_stop_do_not_come_back() {
     }
 }
 
+/// All ones in config space are a claim like any other.
+#[test]
+fn what_a_card_could_write_that_only_says_it_is_gone_is_never_given_to_anybody_else() {
+    for which in CARDS {
+        let Bench {
+            device,
+            memory,
+            mut card,
+        } = Bench::new(which);
+        let dma: Arc<dyn DmaSpace> = memory.clone();
+        let pool = Pool::new(&dma, 16, 2048).expect("memory");
+        device.lock().unwrap().is_deaf = true;
+        let mut frames: Vec<Frame> = (0..5).map(|_| frame(&pool)).collect();
+        card.send(&mut frames).unwrap();
+        let rings = card.rings();
+        let slots = rings
+            .iter()
+            .filter(|ring| ring.name == "receive")
+            .flat_map(|ring| &ring.slots);
+        let buffers = slots.filter_map(|slot| slot.buffer);
+        let own: Vec<Iova> = buffers
+            .map(|(iova, ..)| iova)
+            .chain(rings.iter().map(|ring| ring.slots[0].iova))
+            .collect();
+        device.lock().unwrap().config().fill(0xff);
+        drop(card);
+        let home: Vec<_> = std::iter::from_fn(|| pool.take()).collect();
+        assert_eq!(
+            home.len(),
+            16,
+            "{which}: what it could only read comes home"
+        );
+        let others: Vec<_> = (0..32)
+            .map(|_| Pool::new(&dma, 64, 2048).unwrap())
+            .collect();
+        for iova in own {
+            assert!(
+                !memory.write(iova.0, &[0xee; 16]),
+                "{which}: {iova} is somebody else's now"
+            );
+        }
+        drop(others);
+    }
+}
+
 #[test]
 fn addresses_of_a_card_that_stops_are_used_again() {
     for which in CARDS {

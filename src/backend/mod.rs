@@ -100,14 +100,15 @@ pub trait Backend: Config + Send {
         Ok(())
     }
 
-    /// Returns whether the function is not there any more: config space reads all ones, or cannot be read. It
-    /// does no DMA then, and none when it comes back, since a link that went down resets what is below it
-    /// (PCI Express 4.0, §2.9.1). One that the system only wants back is still there.
+    /// Returns whether the function seems not to be there any more: config space reads all ones, or cannot be
+    /// read. One that is really gone does no DMA, and none when it comes back, since a link that went down
+    /// resets what is below it (PCI Express 4.0, §2.9.1); but a device can say so and stay. One that the
+    /// system only wants back is still there.
     fn is_absent(&self) -> bool {
         !answers(self)
     }
 
-    /// Is the function still there?
+    /// Checks that the function is still there.
     ///
     /// # Errors
     /// [`Error::DeviceGone`] where config space reads all ones, or the system wants the function back.
@@ -166,7 +167,7 @@ fn unusable_bar(device: &str, index: u8, found: Found, least: usize) -> Error {
     }
 }
 
-/// Does config space read anything but all ones?
+/// Returns whether config space reads anything but all ones.
 fn answers(config: &(impl Config + ?Sized)) -> bool {
     // VFIO answers for the ids by itself, so the class and revision are asked for, too.
     [config::VENDOR_ID, config::REVISION]

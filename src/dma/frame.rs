@@ -213,7 +213,7 @@ impl Segment {
         }
     }
 
-    /// Is it a packet buffer (memory of a pool), which may be written again?
+    /// Returns whether it is a packet buffer (memory of a pool), which may be written again.
     pub fn is_buffer(&self) -> bool {
         self.meta().capacity != 0
     }

@@ -58,7 +58,7 @@ impl Longest {
     }
 }
 
-/// Was it longer on the wire, without its check sequence?
+/// Returns whether it was longer on the wire, without its check sequence.
 #[inline]
 fn is_longer(received: &Received, bytes: usize) -> bool {
     let tag = if received.vlan.is_some() { TAG } else { 0 };

@@ -622,8 +622,13 @@ impl<B: Backend> Drop for E1000<B> {
         if let Err(error) = self.stop() {
             tracing::error!("{error}");
         }
-        // One that was only wanted back has stopped like any other; one that is not there does no DMA.
-        if !self.is_reset && !self.backend.is_absent() {
+        // One that was only wanted back has stopped like any other. One that is not there only says so, by
+        // ones in config space: its own memory, all that it could write, is nobody else's again. What others
+        // lent it to read comes home.
+        if !self.is_reset {
+            if self.backend.is_absent() {
+                self.pair.tx.release();
+            }
             self.pair.tx.quarantine();
             self.pair.rx.quarantine();
         }

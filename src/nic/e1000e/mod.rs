@@ -790,9 +790,15 @@ impl<B: Backend> Drop for E1000e<B> {
         if let Err(error) = self.stop() {
             tracing::error!("{error}");
         }
-        // One that was only wanted back has stopped like any other; one that is not there does no DMA.
-        if !self.is_reset && !self.backend.is_absent() {
+        // One that was only wanted back has stopped like any other. One that is not there only says so, by
+        // ones in config space: its own memory, all that it could write, is nobody else's again. What others
+        // lent it to read comes home.
+        if !self.is_reset {
+            let is_absent = self.backend.is_absent();
             for pair in &mut self.pairs {
+                if is_absent {
+                    pair.tx.release();
+                }
                 pair.tx.quarantine();
                 pair.rx.quarantine();
             }

@@ -170,7 +170,7 @@ pub(in crate::nic) struct Tx<M> {
     /// cuts ([`TxQuirks::early_report_after`]). So the one comparison of the fast path does for
     /// every erratum.
     plain_max: usize,
-    /// Was the last frame one that the card cuts?
+    /// The last frame was one that the card cuts.
     after_tso: bool,
     /// What short frames are padded with ([`TxQuirks::pads_badly`]); nobody ever writes it.
     zeros: Option<DmaArray<Zeros>>,
@@ -453,7 +453,7 @@ impl<M: Mmio> Tx<M> {
         slots.iova(at).0.wrapping_add(start as u64)
     }
 
-    /// Can the device do this at all?
+    /// Checks that the device can do this at all.
     fn check(&self, frame: &Frame) -> Result<()> {
         if !frame.is_within(self.setup.space) {
             return Err(foreign_memory(&self.device));
@@ -493,7 +493,7 @@ impl<M: Mmio> Tx<M> {
         Ok(())
     }
 
-    /// Can the device cut this, whose payload begins `headers` bytes from its start?
+    /// Checks that the device can cut this, whose payload begins `headers` bytes from its start.
     fn check_cut(&self, frame: &Frame, headers: usize) -> Result<()> {
         let (offload, length) = (frame.offload(), frame.len());
         let at_hand = frame
@@ -701,6 +701,11 @@ impl<M: Mmio> Tx<M> {
             bound: STUCK,
             remedy: "is the link up, and bus mastering on? try: pinwire show",
         }
+    }
+
+    /// Gives the frames in flight back to their pools.
+    pub(in crate::nic) fn release(&mut self) {
+        self.frames.fill_with(|| None);
     }
 
     /// The device did not stop: what it may go on reaching is undone by [`DmaSpace::quarantine`].

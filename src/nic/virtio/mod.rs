@@ -847,11 +847,13 @@ impl<T: Transport> Drop for VirtioNet<T> {
         let off = self.transport.bus_master(false);
         if let Err(error) = reset.and(off) {
             tracing::error!("{error}");
-            // One that is not there does no DMA.
-            if self.transport.is_absent() {
-                return;
-            }
+            // One that is not there only says so, by ones in config space: its own memory, all that it
+            // could write, is nobody else's again. What others lent it to read comes home.
+            let is_absent = self.transport.is_absent();
             for pair in &mut self.pairs {
+                if is_absent {
+                    drop(pair.reset());
+                }
                 pair.quarantine();
             }
             if let Some(control) = &mut self.control {
