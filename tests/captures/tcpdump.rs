@@ -8,8 +8,9 @@ use std::process::{Command, Stdio};
 pub struct Theirs {
     /// Are they frames of Ethernet?
     pub ethernet: bool,
-    /// Microseconds since 1970, bytes.
-    pub packets: Vec<(i128, Vec<u8>)>,
+    /// Microseconds since 1970, bytes. No time where libpcap, to which a fraction of a second is a signed number, takes
+    /// it for negative.
+    pub packets: Vec<(Option<i128>, Vec<u8>)>,
     /// Did it come to the end without a complaint?
     pub whole: bool,
 }
@@ -46,7 +47,9 @@ pub fn read(bytes: &[u8]) -> Theirs {
     let (mut at, mut packets) = (24, Vec::new());
     while at < out.len() {
         let len = word(at + 8) as usize;
-        let time = i128::from(word(at)) * 1_000_000 + i128::from(word(at + 4));
+        let (seconds, fraction) = (word(at), word(at + 4));
+        let time = i128::from(seconds) * 1_000_000 + i128::from(fraction);
+        let time = i32::try_from(fraction).is_ok().then_some(time);
         packets.push((time, out[at + 16..at + 16 + len].to_vec()));
         at += 16 + len;
     }
