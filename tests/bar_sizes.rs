@@ -1,18 +1,17 @@
 //! A BAR is as long as the device says: one in which a register of the driver has no place is refused
 //! before the first access, with both sizes, and one that has just room enough is driven.
 
-mod model;
-mod virtio_model;
+mod fakes;
 
 use std::sync::{Arc, Mutex};
 
-use model::Model;
-use model::pcie::Pcie;
+use fakes::e1000::FakeE1000;
+use fakes::e1000e::FakeE1000e;
+use fakes::virtio::net::{FakeVirtioNet, PLAIN};
 use pinwire::Error;
 use pinwire::backend::{Fake, FakeDevice, FakeMemory};
 use pinwire::mmio::{Place, RegInfo};
 use pinwire::nic::{self, NicConfig, e1000, e1000e};
-use virtio_model::net::{Card, PLAIN};
 
 /// A device whose registers end where its BAR does: what reaches further is a bug of the driver.
 struct Cut<D> {
@@ -61,42 +60,44 @@ fn is_refused<D: FakeDevice + 'static>(device: D, size: usize, needed: usize) {
     assert_eq!(accesses, 0, "{error}");
 }
 
-fn model() -> Model {
-    let model = Arc::into_inner(Model::new(0x100e)).expect("nobody else has it");
-    model.into_inner().expect("nobody panicked with it")
+fn e1000() -> FakeE1000 {
+    let device = Arc::into_inner(FakeE1000::new(0x100e)).expect("nobody else has it");
+    device.into_inner().expect("nobody panicked with it")
 }
 
 #[test]
 fn an_e1000_needs_all_registers_of_its_table() {
     let needed = RegInfo::size_of(e1000::regs::TABLE);
     for size in [0, 4, 4096, needed - 4] {
-        is_refused(model(), size, needed);
+        is_refused(e1000(), size, needed);
     }
-    start(model(), needed).0.expect("just enough");
+    start(e1000(), needed).0.expect("just enough");
 }
 
 #[test]
 fn an_e1000e_needs_all_registers_of_its_table() {
     let needed = RegInfo::size_of(e1000e::regs::TABLE);
     for size in [0, 4, 4096, needed - 4] {
-        is_refused(Pcie::new(), size, needed);
+        is_refused(FakeE1000e::new(), size, needed);
     }
-    start(Pcie::new(), needed).0.expect("just enough");
+    start(FakeE1000e::new(), needed).0.expect("just enough");
 }
 
 #[test]
 fn every_structure_of_a_virtio_card_must_be_inside_of_its_bar() {
-    // Where the played card has them, and where the last of them, the doorbells, ends.
+    // Where the fake card has them, and where the last of them, the doorbells, ends.
     let ends = [0x3c, 0x1001, 0x2018, 0x4000];
     for (nth, end) in ends.into_iter().enumerate() {
         for size in [0, 4, end - 4] {
-            let (started, accesses) = start(Card::new(PLAIN), size);
+            let (started, accesses) = start(FakeVirtioNet::new(PLAIN), size);
             let error = started.expect_err("no place for a structure").to_string();
             assert!(error.contains(&format!("{size:#x}")), "{nth}: {error}");
             assert_eq!(accesses, 0, "{nth}: {error}");
         }
     }
-    start(Card::new(PLAIN), 0x4000).0.expect("just enough");
+    start(FakeVirtioNet::new(PLAIN), 0x4000)
+        .0
+        .expect("just enough");
 }
 
 #[test]
@@ -108,7 +109,7 @@ fn a_structure_that_ends_beyond_its_bar_is_refused() {
             (u32::MAX - 3, 4),
             (0x1000, u32::MAX),
         ] {
-            let mut card = Card::new(PLAIN);
+            let mut card = FakeVirtioNet::new(PLAIN);
             card.move_structure(nth, offset, length);
             let (started, accesses) = start(card, 0x4000);
             let error = started.expect_err("outside of the BAR").to_string();

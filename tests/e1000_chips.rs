@@ -1,12 +1,13 @@
 //! What real 8254x chips refuse and QEMU's model forgives, chip by chip: the driver against a device that
-//! complains (`model::silicon`). The driver's table of these is `src/nic/intel/quirks.rs`.
+//! complains (`fakes::silicon`). The driver's table of these is `src/nic/intel/quirks.rs`.
 
-mod model;
+mod fakes;
 
 use std::sync::{Arc, Mutex};
 
-use model::silicon::{I82540EM, I82544GC, I82545EM};
-use model::{MAC, Model, lock};
+use fakes::e1000::{FakeE1000, MAC};
+use fakes::lock;
+use fakes::silicon::{I82540EM, I82544GC, I82545EM};
 use pinwire::backend::{Backend, Fake, FakeBar, FakeMemory};
 use pinwire::dma::{DmaFile, DmaSpace, Frame, Offload, OffloadFlags, Pool};
 use pinwire::irq::{Irq, IrqKind};
@@ -19,19 +20,19 @@ const CHIPS: [u16; 3] = [I82540EM, I82544GC, I82545EM];
 
 struct Bench {
     card: E1000<Fake>,
-    model: Arc<Mutex<Model>>,
+    device: Arc<Mutex<FakeE1000>>,
     memory: Arc<FakeMemory>,
 }
 
 /// The chip, started, on a PCI-X bus or not.
 fn bench(chip: u16, pcix: bool, config: &NicConfig) -> Bench {
-    let (fake, model) = Model::chip(chip);
-    lock(&model).silicon.pcix = pcix;
+    let (fake, device) = FakeE1000::chip(chip);
+    lock(&device).silicon.pcix = pcix;
     let memory = Arc::clone(fake.memory());
     let card = E1000::start(fake, config).expect("a card that behaves starts");
     let b = Bench {
         card,
-        model,
+        device,
         memory,
     };
     b.is_content();
@@ -41,12 +42,12 @@ fn bench(chip: u16, pcix: bool, config: &NicConfig) -> Bench {
 impl Bench {
     /// Nothing was asked of the silicon that it cannot do.
     fn is_content(&self) {
-        let model = lock(&self.model);
-        let chip = model.silicon.id;
+        let device = lock(&self.device);
+        let chip = device.silicon.id;
         assert!(
-            model.silicon.complaints.is_empty(),
+            device.silicon.complaints.is_empty(),
             "{chip:#x}: {:?}",
-            model.silicon.complaints
+            device.silicon.complaints
         );
         assert!(self.memory.faults().is_empty(), "{chip:#x}");
     }
@@ -61,7 +62,7 @@ impl Bench {
     }
 
     fn sent(&self) -> Vec<Vec<u8>> {
-        std::mem::take(&mut lock(&self.model).sent)
+        std::mem::take(&mut lock(&self.device).sent)
     }
 }
 
@@ -98,7 +99,7 @@ fn every_chip_is_reset_by_its_ports_after_10_ms_of_quiet_and_left_alone_while_it
         b.card.stop().unwrap();
         b.is_content();
         // Over the whole life: started, restarted, stopped.
-        assert_eq!(lock(&b.model).silicon.resets, (0, 3), "{chip:#x}");
+        assert_eq!(lock(&b.device).silicon.resets, (0, 3), "{chip:#x}");
     }
 }
 
@@ -146,28 +147,28 @@ impl Backend for WithoutPorts {
 #[test]
 fn a_chip_whose_ports_are_out_of_reach_or_dead_is_reset_by_memory() {
     for chip in CHIPS {
-        let (fake, model) = Model::chip(chip);
+        let (fake, device) = FakeE1000::chip(chip);
         drop(E1000::start(WithoutPorts(fake), &NicConfig::default()).unwrap());
-        assert_eq!(lock(&model).silicon.resets, (2, 0), "{chip:#x}");
+        assert_eq!(lock(&device).silicon.resets, (2, 0), "{chip:#x}");
         // As QEMU's model: it has the ports, and they do nothing.
-        let (fake, model) = Model::chip(chip);
-        lock(&model).dead_ports = true;
+        let (fake, device) = FakeE1000::chip(chip);
+        lock(&device).dead_ports = true;
         drop(E1000::start(fake, &NicConfig::default()).unwrap());
-        assert_eq!(lock(&model).silicon.resets, (2, 0), "{chip:#x}");
-        assert!(lock(&model).silicon.complaints.is_empty());
+        assert_eq!(lock(&device).silicon.resets, (2, 0), "{chip:#x}");
+        assert!(lock(&device).silicon.complaints.is_empty());
     }
 }
 
 #[test]
 fn a_phy_that_a_kernel_powered_down_is_powered_up() {
     for chip in CHIPS {
-        let (fake, model) = Model::chip(chip);
+        let (fake, device) = FakeE1000::chip(chip);
         // As Linux's driver leaves it. The link is down until it is up again.
-        lock(&model).silicon.bmcr |= 1 << 11;
+        lock(&device).silicon.bmcr |= 1 << 11;
         let card = E1000::start(fake, &NicConfig::default()).unwrap();
         assert!(card.link().up, "{chip:#x}");
         // The rest of it is as it was.
-        assert_eq!(lock(&model).silicon.bmcr, 0x1140);
+        assert_eq!(lock(&device).silicon.bmcr, 0x1140);
     }
 }
 
@@ -186,7 +187,7 @@ fn the_packet_buffer_is_divided_for_the_frames_that_come_whatever_a_kernel_left(
                 ..NicConfig::default()
             };
             let b = bench(chip, false, &config);
-            let pba = lock(&b.model).silicon.pba;
+            let pba = lock(&b.device).silicon.pba;
             assert_eq!(pba, expected, "{chip:#x} {max_frame}");
         }
     }
@@ -198,15 +199,15 @@ fn half_duplex_has_its_own_collision_distance() {
     use pinwire::mmio::Mmio;
     for chip in CHIPS {
         for (full_duplex, cold) in [(true, 0x40), (false, 0x200)] {
-            let (fake, model) = Model::chip(chip);
-            lock(&model).silicon.full_duplex = full_duplex;
+            let (fake, device) = FakeE1000::chip(chip);
+            lock(&device).silicon.full_duplex = full_duplex;
             let mut card = E1000::start(fake, &NicConfig::default()).unwrap();
             let cold_now = |card: &E1000<Fake>| card.bar().read32(TCTL) >> 12 & 0x3ff;
             assert_eq!(cold_now(&card), cold, "{chip:#x}");
             assert_eq!(card.bar().read32(TCTL) & 2, 2, "the transmitter is on");
             // The cable is moved: a link status change (ICR.LSC), and the other duplex.
-            lock(&model).silicon.full_duplex = !full_duplex;
-            lock(&model).link_changes();
+            lock(&device).silicon.full_duplex = !full_duplex;
+            lock(&device).link_changes();
             card.wait(std::time::Duration::from_secs(5)).unwrap();
             assert_eq!(cold_now(&card), 0x240 - cold, "{chip:#x}");
         }
@@ -269,7 +270,7 @@ fn short_frames_of_files_and_of_several_pieces_are_padded_too() {
 fn nothing_that_the_82545_writes_goes_across_64_kib() {
     // A ring of 64 KiB exactly, and shorter ones after memory that moves where they begin.
     for (ring, before) in [(4096, 0), (256, 1), (2048, 9), (1024, 15)] {
-        let (fake, model) = Model::chip(I82545EM);
+        let (fake, device) = FakeE1000::chip(I82545EM);
         let memory = Arc::clone(fake.memory());
         let dma = Arc::clone(fake.dma());
         let _moves: Vec<_> = (0..before)
@@ -283,15 +284,15 @@ fn nothing_that_the_82545_writes_goes_across_64_kib() {
         let card = E1000::start(fake, &config).unwrap();
         let mut b = Bench {
             card,
-            model,
+            device,
             memory,
         };
         let pool = Pool::new(&dma, 1, 64).unwrap();
         b.send(vec![frame(&pool, &bytes(1, 60))]);
         // More than the pool has buffers, so that each is filled.
         for i in 0..3 * ring as u32 {
-            lock(&b.model).inbox.push_back(bytes(i, 60));
-            lock(&b.model).step_rx(&b.memory);
+            lock(&b.device).inbox.push_back(bytes(i, 60));
+            lock(&b.device).step_rx(&b.memory);
             let mut got = Vec::new();
             assert_eq!(b.card.recv(&mut got, 8).unwrap(), 1);
             assert_eq!(got[0].frame.to_vec(), bytes(i, 60));
@@ -306,8 +307,8 @@ fn the_82545_has_as_many_receive_buffers_as_the_others() {
         let mut b = bench(chip, false, &NicConfig::default());
         let mut held = Vec::new();
         for i in 0..600 {
-            lock(&b.model).inbox.push_back(bytes(i, 60));
-            lock(&b.model).step_rx(&b.memory);
+            lock(&b.device).inbox.push_back(bytes(i, 60));
+            lock(&b.device).step_rx(&b.memory);
             b.card.recv(&mut held, 8).unwrap();
         }
         assert_eq!(held.len(), 512, "{chip:#x}");
@@ -341,7 +342,7 @@ fn what_is_to_be_cut_ends_in_4_bytes_of_their_own_and_so_does_the_next_frame() {
 #[test]
 fn only_the_first_frame_after_one_that_was_cut_takes_more_descriptors() {
     let mut b = bench(I82540EM, false, &NicConfig::default());
-    lock(&b.model).eager = false;
+    lock(&b.device).eager = false;
     let pool = Pool::new(b.card.dma(), 8, 2048).unwrap();
     let mut frames = vec![
         to_be_cut(frame(&pool, &bytes(0, 500)), 536),
@@ -351,7 +352,7 @@ fn only_the_first_frame_after_one_that_was_cut_takes_more_descriptors() {
     ];
     assert_eq!(b.card.send(&mut frames).unwrap(), 4);
     // A context and two, two, one and one.
-    assert_eq!(lock(&b.model).step_tx(&b.memory, usize::MAX), 7);
+    assert_eq!(lock(&b.device).step_tx(&b.memory, usize::MAX), 7);
 }
 
 #[test]

@@ -1,14 +1,15 @@
-//! The e1000 driver against a device that the test plays: one that behaves, one that is slow, and
+//! The e1000 driver against a fake device: one that behaves, one that is slow, and
 //! one that lies.
 
-mod model;
+mod fakes;
 
 use std::collections::VecDeque;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use model::{Lie, MAC, Model, lock};
+use fakes::e1000::{FakeE1000, Lie, MAC};
+use fakes::lock;
 use pinwire::Error;
 use pinwire::backend::FakeMemory;
 use pinwire::dma::{DmaArray, DmaFile, DmaRegion, DmaSpace, Frame, Offload, OffloadFlags, Pool};
@@ -21,17 +22,17 @@ type Card = E1000<pinwire::backend::Fake>;
 
 struct Bench {
     card: Card,
-    model: Arc<Mutex<Model>>,
+    device: Arc<Mutex<FakeE1000>>,
     memory: Arc<FakeMemory>,
 }
 
 fn bench(config: NicConfig) -> Bench {
-    let (fake, model) = Model::fake();
+    let (fake, device) = FakeE1000::fake();
     let memory = Arc::clone(fake.memory());
     let card = E1000::start(fake, &config).unwrap();
     Bench {
         card,
-        model,
+        device,
         memory,
     }
 }
@@ -59,9 +60,9 @@ fn frame(pool: &Pool, content: &[u8]) -> Frame {
 
 /// Starting with `lie` fails with an error that says `text`, within `bound`.
 fn start_fails(lie: Lie, bound: Duration, text: &str) {
-    let (fake, model) = Model::fake();
+    let (fake, device) = FakeE1000::fake();
     let memory = Arc::clone(fake.memory());
-    lock(&model).lie = lie;
+    lock(&device).lie = lie;
     let config = NicConfig {
         link_wait: Duration::from_millis(100),
         ..NicConfig::default()
@@ -89,23 +90,23 @@ fn a_batch_rings_the_doorbell_once_and_asks_for_one_write_back() {
     assert_eq!(b.card.send(&mut frames).unwrap(), 100);
     let mut done = Vec::new();
     assert_eq!(b.card.reap(&mut done).unwrap(), 100);
-    let model = lock(&b.model);
-    assert_eq!((model.doorbells, model.write_backs), (1, 1));
-    assert_eq!(model.sent.len(), 100);
-    assert_eq!(model.sent[99], bytes(99, 60));
+    let device = lock(&b.device);
+    assert_eq!((device.doorbells, device.write_backs), (1, 1));
+    assert_eq!(device.sent.len(), 100);
+    assert_eq!(device.sent[99], bytes(99, 60));
 }
 
 #[test]
 fn a_full_ring_gives_the_frame_back() {
     let mut b = bench(small());
-    lock(&b.model).eager = false;
+    lock(&b.device).eager = false;
     let pool = Pool::new(b.card.dma(), 10, 2048).unwrap();
     let mut frames: Vec<_> = (0..10).map(|i| frame(&pool, &bytes(i, 60))).collect();
     // One slot stays empty: head == tail is an empty ring.
     assert_eq!(b.card.send(&mut frames).unwrap(), 7);
     assert_eq!((frames.len(), b.card.in_flight()), (3, 7));
     assert_eq!(b.card.send(&mut frames).unwrap(), 0);
-    lock(&b.model).step_tx(&b.memory, usize::MAX);
+    lock(&b.device).step_tx(&b.memory, usize::MAX);
     assert_eq!(b.card.reap(&mut Vec::new()).unwrap(), 7);
     assert_eq!(b.card.send(&mut frames).unwrap(), 3);
 }
@@ -148,7 +149,7 @@ fn a_frame_that_cannot_be_sent_stays_and_those_before_it_go() {
         ),
         "{error}"
     );
-    assert_eq!(lock(&b.model).sent, [bytes(1, 60), bytes(1, 61)]);
+    assert_eq!(lock(&b.device).sent, [bytes(1, 60), bytes(1, 61)]);
 }
 
 #[test]
@@ -164,7 +165,7 @@ fn header_and_payload_from_different_memory_leave_as_one_frame() {
     out.set_offload(Offload::UDP4);
     assert_eq!(b.card.send(&mut vec![out]).unwrap(), 1);
     let expected = [bytes(1, 42), content[4000..].to_vec()].concat();
-    assert_eq!(lock(&b.model).sent, [expected]);
+    assert_eq!(lock(&b.device).sent, [expected]);
     let mut done = Vec::new();
     b.card.reap(&mut done).unwrap();
     assert_eq!(done.len(), 1);
@@ -176,7 +177,7 @@ fn header_and_payload_from_different_memory_leave_as_one_frame() {
 #[test]
 fn a_context_is_sent_again_only_when_it_changes() {
     let mut b = bench(NicConfig::default());
-    lock(&b.model).eager = false;
+    lock(&b.device).eager = false;
     let pool = Pool::new(b.card.dma(), 4, 2048).unwrap();
     let checksummed = || {
         let mut out = frame(&pool, &bytes(1, 60));
@@ -186,7 +187,7 @@ fn a_context_is_sent_again_only_when_it_changes() {
     let mut frames = vec![checksummed(), checksummed(), checksummed()];
     assert_eq!(b.card.send(&mut frames).unwrap(), 3);
     // One context, three data descriptors.
-    assert_eq!(lock(&b.model).step_tx(&b.memory, usize::MAX), 4);
+    assert_eq!(lock(&b.device).step_tx(&b.memory, usize::MAX), 4);
 }
 
 #[test]
@@ -196,8 +197,8 @@ fn a_long_frame_comes_in_over_several_descriptors() {
         ..small()
     });
     let content = bytes(3, 9000);
-    lock(&b.model).inbox.push_back(content.clone());
-    lock(&b.model).step_rx(&b.memory);
+    lock(&b.device).inbox.push_back(content.clone());
+    lock(&b.device).step_rx(&b.memory);
     let mut got = Vec::new();
     assert_eq!(b.card.recv(&mut got, 8).unwrap(), 1);
     assert_eq!(got[0].frame.segments().count(), 5);
@@ -222,9 +223,9 @@ fn what_the_card_says_of_checksums_is_passed_on() {
     ];
     let mut b = bench(small());
     for (rx_word, expected) in cases {
-        lock(&b.model).rx_word = rx_word;
-        lock(&b.model).inbox.push_back(bytes(1, 60));
-        lock(&b.model).step_rx(&b.memory);
+        lock(&b.device).rx_word = rx_word;
+        lock(&b.device).inbox.push_back(bytes(1, 60));
+        lock(&b.device).step_rx(&b.memory);
         let mut got = Vec::new();
         b.card.recv(&mut got, 8).unwrap();
         assert_eq!(
@@ -239,9 +240,9 @@ fn what_the_card_says_of_checksums_is_passed_on() {
 fn a_frame_without_a_buffer_is_counted_once() {
     let mut b = bench(small());
     for i in 0..8 {
-        lock(&b.model).inbox.push_back(bytes(i, 60));
+        lock(&b.device).inbox.push_back(bytes(i, 60));
     }
-    lock(&b.model).step_rx(&b.memory);
+    lock(&b.device).step_rx(&b.memory);
     assert_eq!(b.card.stats().rx_missed, Some(1));
     assert_eq!(
         b.card.stats().rx_missed,
@@ -258,7 +259,7 @@ const TOTAL: [usize; 2] = [0x40c0, 0x40c8];
 /// Has the card count in both directions.
 fn count(b: &Bench, registers: [usize; 2], more: u32) {
     for register in registers {
-        lock(&b.model).count(register, more);
+        lock(&b.device).count(register, more);
     }
 }
 
@@ -298,7 +299,7 @@ fn a_card_that_counts_no_good_octets_has_the_total_of_all() {
 #[test]
 fn counters_of_all_ones_stay_at_their_end() {
     let mut b = bench(small());
-    lock(&b.model).lie = Lie::CountsAll;
+    lock(&b.device).lie = Lie::CountsAll;
     let mut before = b.card.stats();
     for _ in 0..3 {
         let now = b.card.stats();
@@ -308,7 +309,7 @@ fn counters_of_all_ones_stay_at_their_end() {
         assert!(since.rx_frames <= u32::MAX.into(), "{since:?}");
         before = now;
     }
-    lock(&b.model).lie = Lie::None;
+    lock(&b.device).lie = Lie::None;
     b.card.restart().unwrap();
     assert!(b.card.stats().rx_frames >= before.rx_frames);
 }
@@ -316,10 +317,10 @@ fn counters_of_all_ones_stay_at_their_end() {
 #[test]
 fn what_a_card_says_that_goes_while_it_is_asked_is_not_counted() {
     let mut b = bench(small());
-    lock(&b.model).inbox.push_back(bytes(1, 60));
-    lock(&b.model).step_rx(&b.memory);
+    lock(&b.device).inbox.push_back(bytes(1, 60));
+    lock(&b.device).step_rx(&b.memory);
     let before = b.card.stats();
-    lock(&b.model).lie = Lie::GoneSoon;
+    lock(&b.device).lie = Lie::GoneSoon;
     assert_eq!(b.card.stats(), before);
 }
 
@@ -404,16 +405,16 @@ fn headers_too_short_for_what_shall_be_done_to_them_are_refused() {
         assert!(matches!(error, Error::NotOffered { .. }), "{error}");
         assert!(error.to_string().contains(says), "{offload:?}: {error}");
     }
-    assert_eq!(lock(&b.model).sent.len(), 1);
+    assert_eq!(lock(&b.device).sent.len(), 1);
 }
 
 #[test]
 fn what_was_counted_before_a_restart_counts() {
     let mut b = bench(small());
     for i in 0..8 {
-        lock(&b.model).inbox.push_back(bytes(i, 60));
+        lock(&b.device).inbox.push_back(bytes(i, 60));
     }
-    lock(&b.model).step_rx(&b.memory);
+    lock(&b.device).step_rx(&b.memory);
     b.card.restart().unwrap();
     assert_eq!(b.card.stats().rx_missed, Some(1));
 }
@@ -440,7 +441,7 @@ fn a_segment_that_is_too_long_is_named_with_its_headers() {
 fn what_a_card_offers_does_not_change_as_it_goes() {
     let b = bench(small());
     let before = b.card.offloads();
-    lock(&b.model).lie = Lie::Gone;
+    lock(&b.device).lie = Lie::Gone;
     assert_eq!(b.card.offloads(), before);
 }
 
@@ -451,7 +452,7 @@ fn a_device_that_neither_sends_nor_stops_keeps_the_addresses_that_it_was_given()
     let dma: Arc<dyn DmaSpace> = b.memory.clone();
     let next = || DmaRegion::alloc(&dma, 4096).unwrap().iova();
     let free = next();
-    lock(&b.model).lie = Lie::Silent;
+    lock(&b.device).lie = Lie::Silent;
     assert!(b.card.limit(60, 4, 100).is_err());
     assert_eq!(
         b.memory.mappings(),
@@ -459,10 +460,10 @@ fn a_device_that_neither_sends_nor_stops_keeps_the_addresses_that_it_was_given()
         "it stopped: the buffer is freed"
     );
     assert_eq!(next(), free);
-    lock(&b.model).lie = Lie::None;
+    lock(&b.device).lie = Lie::None;
     b.card.restart().unwrap();
-    lock(&b.model).lie = Lie::ResetNeverEnds;
-    lock(&b.model).eager = false;
+    lock(&b.device).lie = Lie::ResetNeverEnds;
+    lock(&b.device).eager = false;
     assert!(b.card.limit(60, 4, 100).is_err());
     assert_eq!(b.memory.mappings(), before, "it is cut off from the buffer");
     assert_ne!(next(), free, "it may still reach for the buffer's address");
@@ -473,9 +474,9 @@ fn a_frame_that_came_in_damaged_is_dropped_and_its_buffer_lent_again() {
     let mut b = bench(small());
     for error in [0x01, 0x02, 0x04, 0x10, 0x80] {
         for rx_word in [(0, error), (0, 0)] {
-            lock(&b.model).rx_word = rx_word;
-            lock(&b.model).inbox.push_back(bytes(u32::from(error), 60));
-            lock(&b.model).step_rx(&b.memory);
+            lock(&b.device).rx_word = rx_word;
+            lock(&b.device).inbox.push_back(bytes(u32::from(error), 60));
+            lock(&b.device).step_rx(&b.memory);
         }
         let mut got = Vec::new();
         assert_eq!(b.card.recv(&mut got, 8).unwrap(), 1, "{error:#x}");
@@ -488,8 +489,8 @@ fn an_interrupt_wakes_a_wait_and_none_is_lost() {
     assert!(!b.card.wait(Duration::from_millis(20)).unwrap());
     for round in 0..3 {
         // The cause comes before the wait, and the driver has read the ring before that.
-        lock(&b.model).inbox.push_back(bytes(round, 60));
-        lock(&b.model).step_rx(&b.memory);
+        lock(&b.device).inbox.push_back(bytes(round, 60));
+        lock(&b.device).step_rx(&b.memory);
         let begin = Instant::now();
         assert!(b.card.wait(Duration::from_secs(10)).unwrap());
         assert!(begin.elapsed() < Duration::from_secs(5));
@@ -503,7 +504,7 @@ fn an_interrupt_wakes_a_wait_and_none_is_lost() {
 #[test]
 fn show_sees_who_owns_what() {
     let mut b = bench(small());
-    lock(&b.model).eager = false;
+    lock(&b.device).eager = false;
     let pool = Pool::new(b.card.dma(), 4, 2048).unwrap();
     let mut frames: Vec<_> = (0..3).map(|i| frame(&pool, &bytes(i, 60))).collect();
     let iova = frames[0].first().iova();
@@ -524,7 +525,7 @@ fn show_sees_who_owns_what() {
             .count(),
         7
     );
-    lock(&b.model).step_tx(&b.memory, usize::MAX);
+    lock(&b.device).step_tx(&b.memory, usize::MAX);
     assert_eq!(b.card.rings()[0].slots[2].owner, Owner::Done);
 }
 
@@ -535,10 +536,10 @@ fn dropping_the_card_stops_it_and_unmaps_all() {
     drop(b.card);
     drop(pool);
     assert_eq!(b.memory.mappings(), 0);
-    let mut model = lock(&b.model);
+    let mut device = lock(&b.device);
     use pinwire::backend::FakeDevice;
     let mut reads = |offset| {
-        model.read(Place {
+        device.read(Place {
             bar: 0,
             offset,
             width: Width::Four,
@@ -546,7 +547,7 @@ fn dropping_the_card_stops_it_and_unmaps_all() {
     };
     assert_eq!(reads(0x0400) & 2, 0, "the transmitter is on");
     assert_eq!(reads(0x0100) & 2, 0, "the receiver is on");
-    assert_eq!(model.config()[4] & 4, 0, "bus mastering is on");
+    assert_eq!(device.config()[4] & 4, 0, "bus mastering is on");
 }
 
 #[test]
@@ -554,14 +555,14 @@ fn buffers_that_came_home_are_lent_before_the_sleep() {
     let mut b = bench(small());
     let mut held = Vec::new();
     for i in 0..17 {
-        lock(&b.model).inbox.push_back(bytes(i, 60));
-        lock(&b.model).step_rx(&b.memory);
+        lock(&b.device).inbox.push_back(bytes(i, 60));
+        lock(&b.device).step_rx(&b.memory);
         b.card.recv(&mut held, 8).unwrap();
     }
     assert_eq!(held.len(), 16, "all buffers that there are");
     drop(held);
     assert!(b.card.wait(Duration::from_millis(1)).unwrap());
-    lock(&b.model).step_rx(&b.memory);
+    lock(&b.device).step_rx(&b.memory);
     assert_eq!(b.card.recv(&mut Vec::new(), 8).unwrap(), 1);
 }
 
@@ -572,10 +573,10 @@ fn a_card_that_cannot_be_started_again_is_stopped() {
         link_wait: Duration::from_millis(20),
         ..small()
     });
-    lock(&b.model).lie = Lie::NoLink;
+    lock(&b.device).lie = Lie::NoLink;
     let error = b.card.restart().unwrap_err().to_string();
     assert!(error.contains("link-up did not happen"), "{error}");
-    assert_eq!(lock(&b.model).config()[4] & 4, 0, "bus mastering is on");
+    assert_eq!(lock(&b.device).config()[4] & 4, 0, "bus mastering is on");
 }
 
 #[test]
@@ -668,9 +669,9 @@ fn no_eeprom_and_no_receive_address_is_an_error() {
 #[test]
 fn a_length_beyond_the_buffer_stops_the_device() {
     let mut b = bench(small());
-    lock(&b.model).lie = Lie::Length(2049);
-    lock(&b.model).inbox.push_back(bytes(1, 60));
-    lock(&b.model).step_rx(&b.memory);
+    lock(&b.device).lie = Lie::Length(2049);
+    lock(&b.device).inbox.push_back(bytes(1, 60));
+    lock(&b.device).step_rx(&b.memory);
     let error = b.card.recv(&mut Vec::new(), 8).unwrap_err();
     assert!(matches!(error, Error::DeviceLied { .. }), "{error}");
     assert!(
@@ -678,7 +679,7 @@ fn a_length_beyond_the_buffer_stops_the_device() {
         "{error}"
     );
     use pinwire::backend::FakeDevice;
-    assert_eq!(lock(&b.model).config()[4] & 4, 0, "bus mastering is on");
+    assert_eq!(lock(&b.device).config()[4] & 4, 0, "bus mastering is on");
 }
 
 #[test]
@@ -687,11 +688,11 @@ fn a_frame_that_never_ends_stops_the_device() {
         rx_ring: 32,
         ..small()
     });
-    lock(&b.model).lie = Lie::NoEop;
+    lock(&b.device).lie = Lie::NoEop;
     for i in 0..20 {
-        lock(&b.model).inbox.push_back(bytes(i, 2048));
+        lock(&b.device).inbox.push_back(bytes(i, 2048));
     }
-    lock(&b.model).step_rx(&b.memory);
+    lock(&b.device).step_rx(&b.memory);
     let error = b.card.recv(&mut Vec::new(), 8).unwrap_err();
     assert!(
         error
@@ -707,9 +708,9 @@ fn a_frame_that_never_ends_does_not_get_all_buffers_byte_by_byte() {
         rx_ring: 32,
         ..small()
     });
-    lock(&b.model).lie = Lie::NoEop;
-    lock(&b.model).inbox.extend((0..20).map(|i| bytes(i, 1)));
-    lock(&b.model).step_rx(&b.memory);
+    lock(&b.device).lie = Lie::NoEop;
+    lock(&b.device).inbox.extend((0..20).map(|i| bytes(i, 1)));
+    lock(&b.device).step_rx(&b.memory);
     let error = b.card.recv(&mut Vec::new(), 8).unwrap_err();
     assert!(matches!(error, Error::DeviceLied { .. }), "{error}");
     assert!(error.to_string().contains("9 buffers"), "{error}");
@@ -719,11 +720,11 @@ fn a_frame_that_never_ends_does_not_get_all_buffers_byte_by_byte() {
 fn done_on_descriptors_never_sent_is_not_believed() {
     let mut b = bench(small());
     let pool = Pool::new(b.card.dma(), 4, 2048).unwrap();
-    lock(&b.model).lie = Lie::AllDone;
+    lock(&b.device).lie = Lie::AllDone;
     b.card.send(&mut vec![frame(&pool, &bytes(1, 60))]).unwrap();
     let mut done = Vec::new();
     assert_eq!(b.card.reap(&mut done).unwrap(), 1);
-    lock(&b.model).eager = false;
+    lock(&b.device).eager = false;
     b.card.send(&mut vec![frame(&pool, &bytes(2, 60))]).unwrap();
     assert_eq!(
         b.card.reap(&mut done).unwrap(),
@@ -737,7 +738,7 @@ fn done_on_descriptors_never_sent_is_not_believed() {
 fn a_head_outside_the_ring_is_only_shown() {
     let mut b = bench(small());
     let pool = Pool::new(b.card.dma(), 4, 2048).unwrap();
-    lock(&b.model).lie = Lie::Head(0xdead_beef);
+    lock(&b.device).lie = Lie::Head(0xdead_beef);
     let marks = &b.card.rings()[0].marks;
     assert!(matches!(
         marks,
@@ -755,7 +756,7 @@ fn a_head_outside_the_ring_is_only_shown() {
 fn gone_in_the_middle_of_sending_is_found_and_nothing_hangs() {
     let mut b = bench(small());
     let pool = Pool::new(b.card.dma(), 4, 2048).unwrap();
-    lock(&b.model).lie = Lie::Gone;
+    lock(&b.device).lie = Lie::Gone;
     b.card.send(&mut vec![frame(&pool, &bytes(1, 60))]).unwrap();
     b.card.reap(&mut Vec::new()).unwrap();
     assert!(matches!(b.card.check(), Err(Error::DeviceGone(_))));
@@ -769,7 +770,7 @@ fn gone_in_the_middle_of_sending_is_found_and_nothing_hangs() {
 fn the_limit_of_a_silent_device_ends() {
     let mut b = bench(small());
     assert!(b.card.limit(60, 4, 1000).unwrap() > Duration::ZERO);
-    lock(&b.model).lie = Lie::Silent;
+    lock(&b.device).lie = Lie::Silent;
     let error = b.card.limit(60, 4, 1000).unwrap_err();
     assert!(matches!(error, Error::Timeout { .. }), "{error}");
 }
@@ -801,7 +802,7 @@ proptest! {
     #[test]
     fn every_frame_leaves_once_and_comes_back(steps in prop::collection::vec(step(), 1..80)) {
         let mut b = bench(NicConfig { tx_ring: 16, ..small() });
-        lock(&b.model).eager = false;
+        lock(&b.device).eager = false;
         let pool = Pool::new(b.card.dma(), 256, 300).unwrap();
         let mut expected = Vec::new();
         let mut waiting: Vec<Frame> = Vec::new();
@@ -838,7 +839,7 @@ proptest! {
                 }
                 Step::Send(_) => {}
                 Step::Device(most) => {
-                    lock(&b.model).step_tx(&b.memory, most);
+                    lock(&b.device).step_tx(&b.memory, most);
                 }
                 Step::Reap => {
                     b.card.reap(&mut done).unwrap();
@@ -849,7 +850,7 @@ proptest! {
             }
         }
         for _ in 0..40 {
-            lock(&b.model).step_tx(&b.memory, usize::MAX);
+            lock(&b.device).step_tx(&b.memory, usize::MAX);
             b.card.reap(&mut done).unwrap();
             for frame in done.drain(..) {
                 prop_assert_eq!(Some(frame.to_vec()), in_flight.pop_front());
@@ -857,8 +858,8 @@ proptest! {
             send(&mut b.card, &mut waiting, &mut in_flight, &mut expected);
         }
         prop_assert!(waiting.is_empty() && in_flight.is_empty());
-        prop_assert_eq!(&lock(&b.model).sent, &expected);
-        prop_assert_eq!(&lock(&b.model).silicon.complaints, &Vec::<String>::new());
+        prop_assert_eq!(&lock(&b.device).sent, &expected);
+        prop_assert_eq!(&lock(&b.device).silicon.complaints, &Vec::<String>::new());
         let home: Vec<_> = std::iter::from_fn(|| pool.take()).collect();
         prop_assert_eq!(home.len(), 256);
         prop_assert!(b.memory.faults().is_empty());
@@ -879,8 +880,8 @@ proptest! {
         let flags = OffloadFlags::from_bits_truncate(flags);
         let offload = Offload { flags, l2_len, l3_len, l4_len, mss, vlan };
         let sent = worked_on(&mut b, len, offload);
-        prop_assert_eq!(lock(&b.model).sent.len(), usize::from(sent.is_ok()));
-        for [ip_sum, l4_sum] in lock(&b.model).sums.drain(..) {
+        prop_assert_eq!(lock(&b.device).sent.len(), usize::from(sent.is_ok()));
+        for [ip_sum, l4_sum] in lock(&b.device).sums.drain(..) {
             let ip = flags.contains(OffloadFlags::IP_CHECKSUM);
             let l4 = flags.intersects(OffloadFlags::TCP_CHECKSUM | OffloadFlags::UDP_CHECKSUM);
             prop_assert!(!ip || usize::from(ip_sum) + 2 <= len, "{offload:?}");
@@ -900,10 +901,10 @@ proptest! {
         for (lengths, most) in rounds {
             for len in lengths {
                 let content = bytes(expected.len() as u32, len);
-                lock(&b.model).inbox.push_back(content.clone());
+                lock(&b.device).inbox.push_back(content.clone());
                 expected.push(content);
             }
-            lock(&b.model).step_rx(&b.memory);
+            lock(&b.device).step_rx(&b.memory);
             let before = got.len();
             let mut fresh = Vec::new();
             b.card.recv(&mut fresh, most).unwrap();
@@ -912,7 +913,7 @@ proptest! {
             prop_assert_eq!(&got[before..], &expected[before..got.len()]);
         }
         while got.len() < expected.len() {
-            lock(&b.model).step_rx(&b.memory);
+            lock(&b.device).step_rx(&b.memory);
             let mut fresh = Vec::new();
             prop_assert!(b.card.recv(&mut fresh, 16).unwrap() > 0, "stuck at {}", got.len());
             got.extend(fresh.iter().map(|received| received.frame.to_vec()));

@@ -1,14 +1,14 @@
-//! The e1000e driver against a device that the test plays: a small 82574, written from the datasheet
+//! The e1000e driver against a fake device: a small 82574, written from the datasheet
 //! with its own constants so that it can disagree with the driver, and able to lie.
 
-mod model;
+mod fakes;
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use model::lock;
-use model::pcie::{MAC, Pcie, Untruth};
+use fakes::e1000e::{FakeE1000e, MAC, Untruth};
+use fakes::lock;
 use pinwire::Error;
 use pinwire::backend::{Backend, Fake, FakeBar, FakeMemory};
 use pinwire::dma::{DmaSpace, Frame, Offload, OffloadFlags, Pool};
@@ -20,17 +20,17 @@ use proptest::prelude::*;
 
 struct Bench {
     card: E1000e<Fake>,
-    model: Arc<Mutex<Pcie>>,
+    device: Arc<Mutex<FakeE1000e>>,
     memory: Arc<FakeMemory>,
 }
 
 fn bench(config: &NicConfig) -> Bench {
-    let (fake, model) = Pcie::fake();
+    let (fake, device) = FakeE1000e::fake();
     let memory = Arc::clone(fake.memory());
     let card = E1000e::start(fake, config).unwrap();
     Bench {
         card,
-        model,
+        device,
         memory,
     }
 }
@@ -72,9 +72,9 @@ fn frame(pool: &Pool, content: &[u8]) -> Frame {
 
 /// One frame comes in to `queue`.
 fn comes_in(b: &Bench, queue: usize, content: Vec<u8>) {
-    let mut model = lock(&b.model);
-    model.inbox[queue].push_back(content);
-    model.step_rx(&b.memory);
+    let mut device = lock(&b.device);
+    device.inbox[queue].push_back(content);
+    device.step_rx(&b.memory);
 }
 
 #[test]
@@ -85,11 +85,11 @@ fn the_address_is_read_with_the_82574s_own_bits() {
 #[test]
 fn the_bus_is_quiet_before_a_reset() {
     let b = bench(&small());
-    assert_eq!(lock(&b.model).resets_on_a_busy_bus, 0);
+    assert_eq!(lock(&b.device).resets_on_a_busy_bus, 0);
     drop(b.card);
-    let model = lock(&b.model);
-    assert_eq!(model.resets_on_a_busy_bus, 0);
-    assert!(model.resets >= 2);
+    let device = lock(&b.device);
+    assert_eq!(device.resets_on_a_busy_bus, 0);
+    assert!(device.resets >= 2);
     assert_eq!(b.memory.mappings(), 0);
 }
 
@@ -100,7 +100,7 @@ fn each_queue_has_its_own_registers_and_rings() {
     let mut frames = vec![frame(&pool, &bytes(1, 60)), frame(&pool, &bytes(2, 60))];
     assert_eq!(b.card.pair_mut(1).send(&mut frames).unwrap(), 2);
     assert_eq!(b.card.in_flight(), 0, "the first pair has none");
-    assert_eq!(lock(&b.model).sent, [(1, bytes(1, 60)), (1, bytes(2, 60))]);
+    assert_eq!(lock(&b.device).sent, [(1, bytes(1, 60)), (1, bytes(2, 60))]);
     assert_eq!(b.card.pair_mut(1).reap(&mut Vec::new()).unwrap(), 2);
     comes_in(&b, 1, bytes(3, 100));
     let mut got = Vec::new();
@@ -157,7 +157,7 @@ fn disarming_one_pair_leaves_the_others_cause() {
 #[test]
 fn every_frame_with_checksums_has_a_context_of_its_own() {
     let mut b = bench(&two());
-    lock(&b.model).eager = false;
+    lock(&b.device).eager = false;
     let pool = Pool::new(b.card.dma(), 2, 2048).unwrap();
     let summed = || {
         let mut frame = frame(&pool, &bytes(1, 60));
@@ -177,7 +177,7 @@ fn a_card_that_cannot_be_started_again_is_stopped() {
         link_wait: Duration::from_millis(20),
         ..small()
     });
-    lock(&b.model).link = false;
+    lock(&b.device).link = false;
     let error = b.card.restart().unwrap_err();
     assert!(
         matches!(
@@ -189,12 +189,12 @@ fn a_card_that_cannot_be_started_again_is_stopped() {
         ),
         "{error}"
     );
-    assert!(!lock(&b.model).is_on());
+    assert!(!lock(&b.device).is_on());
 }
 
 #[test]
 fn three_queues_are_refused() {
-    let (fake, _) = Pcie::fake();
+    let (fake, _) = FakeE1000e::fake();
     let config = NicConfig {
         queues: 3,
         ..small()
@@ -218,13 +218,13 @@ fn no_descriptor_goes_across_a_page() {
     let mut short: Vec<_> = (8..16).map(|i| frame(&pool, &bytes(i, 60))).collect();
     frames.append(&mut short);
     assert_eq!(b.card.send(&mut frames).unwrap(), 16);
-    let model = lock(&b.model);
-    let sent: Vec<_> = model.sent.iter().map(|(_, frame)| frame.clone()).collect();
+    let device = lock(&b.device);
+    let sent: Vec<_> = device.sent.iter().map(|(_, frame)| frame.clone()).collect();
     let expected: Vec<_> = (0..16)
         .map(|i| bytes(i, if i < 8 { 9000 } else { 60 }))
         .collect();
     assert_eq!(sent, expected);
-    assert_eq!(model.across_pages, 0);
+    assert_eq!(device.across_pages, 0);
 }
 
 #[test]
@@ -255,9 +255,9 @@ fn damaged_and_empty_frames_are_dropped_and_their_buffers_lent_again() {
     for config in [small(), small_split()] {
         let mut b = bench(&config);
         for round in 0..20 {
-            lock(&b.model).errors = 1 << 24 << [0, 1, 2, 4, 7][round % 5];
+            lock(&b.device).errors = 1 << 24 << [0, 1, 2, 4, 7][round % 5];
             comes_in(&b, 0, bytes(1, 60));
-            lock(&b.model).errors = 0;
+            lock(&b.device).errors = 0;
             comes_in(&b, 0, Vec::new());
             comes_in(&b, 0, bytes(2, 60));
             let mut got = Vec::new();
@@ -270,7 +270,7 @@ fn damaged_and_empty_frames_are_dropped_and_their_buffers_lent_again() {
 /// What `untruth` makes of some frames coming in: the error says `text`, and the card is stopped.
 fn is_a_lie(config: &NicConfig, untruth: Untruth, text: &str) {
     let mut b = bench(config);
-    lock(&b.model).untruth = untruth;
+    lock(&b.device).untruth = untruth;
     let mut got = Vec::new();
     let error = (0..64).find_map(|i| {
         comes_in(&b, 0, bytes(i, 1500));
@@ -280,10 +280,10 @@ fn is_a_lie(config: &NicConfig, untruth: Untruth, text: &str) {
     assert!(matches!(error, Error::DeviceLied { .. }), "{error}");
     assert!(error.to_string().contains(text), "{error}");
     assert!(got.is_empty());
-    assert!(!lock(&b.model).is_on(), "it is stopped");
+    assert!(!lock(&b.device).is_on(), "it is stopped");
     // It can be started again, with all its buffers.
-    lock(&b.model).untruth = Untruth::None;
-    lock(&b.model).inbox[0].clear();
+    lock(&b.device).untruth = Untruth::None;
+    lock(&b.device).inbox[0].clear();
     b.card.restart().unwrap();
     for i in 0..20 {
         comes_in(&b, 0, bytes(i, 60));
@@ -331,7 +331,7 @@ fn a_frame_of_a_byte_a_buffer_does_not_take_all_buffers() {
 #[test]
 fn a_device_that_does_not_stop_is_an_error_within_a_bound() {
     let mut b = bench(&small());
-    lock(&b.model).untruth = Untruth::ResetNeverEnds;
+    lock(&b.device).untruth = Untruth::ResetNeverEnds;
     let begin = Instant::now();
     let error = b.card.stop().unwrap_err();
     assert!(matches!(error, Error::Timeout { .. }), "{error}");
@@ -342,7 +342,7 @@ fn a_device_that_does_not_stop_is_an_error_within_a_bound() {
 fn stopping_and_restarting_give_all_buffers_back() {
     for config in [two(), small_split()] {
         let mut b = bench(&config);
-        lock(&b.model).eager = false;
+        lock(&b.device).eager = false;
         let pool = Pool::new(b.card.dma(), 10, 2048).unwrap();
         for round in 0..20 {
             for index in 0..config.queues {
@@ -425,11 +425,11 @@ impl Backend for Has {
 #[test]
 fn without_msix_a_message_or_a_line_does_for_one_pair() {
     for kinds in [&[IrqKind::Msi, IrqKind::Intx][..], &[IrqKind::Intx]] {
-        let (fake, model) = Pcie::fake();
-        lock(&model).msix = false;
+        let (fake, device) = FakeE1000e::fake();
+        lock(&device).msix = false;
         let memory = Arc::clone(fake.memory());
         let card = E1000e::start(Has(fake, kinds), &small()).unwrap();
-        let mut b = (card, model);
+        let mut b = (card, device);
         for round in 0..3 {
             lock(&b.1).inbox[0].push_back(bytes(round, 60));
             lock(&b.1).step_rx(&memory);
@@ -445,7 +445,7 @@ fn without_msix_a_message_or_a_line_does_for_one_pair() {
 
 #[test]
 fn without_msix_two_pairs_must_poll() {
-    let (fake, _) = Pcie::fake();
+    let (fake, _) = FakeE1000e::fake();
     let only_a_line = Has(fake, &[IrqKind::Intx]);
     let error = E1000e::start(only_a_line, &two()).err().expect("an error");
     assert!(
@@ -456,7 +456,7 @@ fn without_msix_two_pairs_must_poll() {
         waiting: Waiting::Poll,
         ..two()
     };
-    let (fake, _) = Pcie::fake();
+    let (fake, _) = FakeE1000e::fake();
     assert!(E1000e::start(Has(fake, &[]), &polling).is_ok());
 }
 
@@ -495,13 +495,13 @@ proptest! {
                 seed += 1;
                 let content = bytes(seed, if jumbo { len } else { len % 1518 + 1 });
                 expected[queue].push_back(content.clone());
-                lock(&b.model).inbox[queue].push_back(content);
+                lock(&b.device).inbox[queue].push_back(content);
             }
-            lock(&b.model).step_rx(&b.memory);
+            lock(&b.device).step_rx(&b.memory);
             take(&mut b, &mut expected, most);
         }
         for _ in 0..600 {
-            lock(&b.model).step_rx(&b.memory);
+            lock(&b.device).step_rx(&b.memory);
             take(&mut b, &mut expected, 16);
         }
         prop_assert!(expected.iter().all(VecDeque::is_empty));

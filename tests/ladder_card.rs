@@ -3,9 +3,9 @@
 #![cfg(feature = "ladder")]
 
 mod common;
+mod fakes;
 #[path = "ladder/far.rs"]
 mod far;
-mod model;
 
 use std::fs::File;
 use std::io::{Seek, SeekFrom, Write};
@@ -14,8 +14,8 @@ use std::os::unix::fs::FileExt;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
+use fakes::e1000::FakeE1000;
 use far::{Python, file_of};
-use model::Model;
 use pinwire::DeviceSpec;
 use pinwire::backend::{Fake, FakeDevice, FakeMemory};
 use pinwire::ladder::{
@@ -340,22 +340,22 @@ fn a_far_end_that_takes_no_more_is_told() {
     }
 }
 
-/// A played card that forgets what it sends, but for its bytes, and what of it is not zero.
+/// A fake card that forgets what it sends, but for its bytes, and what of it is not zero.
 struct Scale {
-    model: Model,
+    inner: FakeE1000,
     bytes: u64,
     content: Vec<u8>,
 }
 
 impl FakeDevice for Scale {
     fn read(&mut self, place: Place) -> u32 {
-        self.model.read(place)
+        self.inner.read(place)
     }
 
     fn write(&mut self, place: Place, value: u32, memory: &FakeMemory) {
         const NOTHING: [u8; JUMBO] = [0; JUMBO];
-        self.model.write(place, value, memory);
-        for frame in self.model.sent.drain(..) {
+        self.inner.write(place, value, memory);
+        for frame in self.inner.sent.drain(..) {
             let payload = &frame[UdpFlow::HEADER..];
             self.bytes += payload.len() as u64;
             if *payload != NOTHING[..payload.len()] {
@@ -366,7 +366,7 @@ impl FakeDevice for Scale {
     }
 
     fn config(&mut self) -> &mut [u8; 256] {
-        self.model.config()
+        self.inner.config()
     }
 }
 
@@ -382,9 +382,9 @@ fn a_sparse_file_of_5_gib_goes_whole() {
         file.write_all_at(&[byte], place).unwrap();
     }
     for rung in RUNGS.iter().filter(|rung| rung.name.starts_with("pinwire")) {
-        let model = Arc::into_inner(Model::new(0x100e)).expect("nobody else has it");
+        let inner = Arc::into_inner(FakeE1000::new(0x100e)).expect("nobody else has it");
         let scale = Arc::new(Mutex::new(Scale {
-            model: model.into_inner().expect("nobody panicked with it"),
+            inner: inner.into_inner().expect("nobody panicked with it"),
             bytes: 0,
             content: Vec::new(),
         }));

@@ -2,21 +2,20 @@
 //! anybody else, and what belongs to another address space is refused.
 
 mod common;
-mod model;
-mod virtio_model;
+mod fakes;
 
 use std::fs::File;
 use std::io::Write;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use model::Model;
-use model::pcie::Pcie;
+use fakes::e1000::FakeE1000;
+use fakes::e1000e::FakeE1000e;
+use fakes::virtio::net::{FakeVirtioNet, INDIRECT, MRG_RXBUF, PACKED, PLAIN, SIZE};
 use pinwire::Error;
 use pinwire::backend::{Fake, FakeDevice, FakeMemory};
 use pinwire::dma::{DmaArray, DmaFile, DmaRegion, DmaSpace, Frame, Iova, Offload, Pool};
 use pinwire::mmio::Place;
 use pinwire::nic::{self, Nic, NicConfig, Owner};
-use virtio_model::net::{Card, INDIRECT, MRG_RXBUF, PACKED, PLAIN, SIZE};
 
 const CARDS: [&str; 5] = [
     "e1000",
@@ -56,7 +55,7 @@ impl FakeDevice for Deaf {
     }
 }
 
-/// [`Model`] and the like are shared with the test elsewhere.
+/// [`FakeE1000`] and the like are shared with the test elsewhere.
 struct Shared<T>(Arc<Mutex<T>>);
 
 impl<T: FakeDevice> Shared<T> {
@@ -76,19 +75,19 @@ impl<T: FakeDevice> FakeDevice for Shared<T> {
 
     fn config(&mut self) -> &mut [u8; 256] {
         let config: *mut [u8; 256] = self.lock().config();
-        // SAFETY: the model lives as long as we do, and its lock is taken by our own calls only.
+        // SAFETY: the fake device lives as long as we do, and its lock is taken by our own calls only.
         unsafe { &mut *config }
     }
 }
 
 fn device(which: &str) -> (Deaf, usize) {
     let (card, size): (Box<dyn FakeDevice>, _) = match which {
-        "e1000" => (Box::new(Shared(Model::new(0x100e))), 0x20000),
-        "e1000e" | "e1000e, headers apart" => (Box::new(Pcie::new()), 0x20000),
+        "e1000" => (Box::new(Shared(FakeE1000::new(0x100e))), 0x20000),
+        "e1000e" | "e1000e, headers apart" => (Box::new(FakeE1000e::new()), 0x20000),
         _ => {
             let ring = if which == "packed" { PACKED } else { 0 };
             (
-                Box::new(Card::new(PLAIN | MRG_RXBUF | INDIRECT | ring)),
+                Box::new(FakeVirtioNet::new(PLAIN | MRG_RXBUF | INDIRECT | ring)),
                 SIZE,
             )
         }

@@ -1,21 +1,23 @@
 //! A card that broke the protocol, that was stopped, and that was started again: every card gives the
 //! same answers, by its own queue pair and as a [`Nic`], and none of them reaches the device.
 
-mod model;
-mod virtio_model;
+mod fakes;
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use model::pcie::{Pcie, Untruth};
-use model::{Lie, Model, lock};
+use fakes::e1000::{FakeE1000, Lie};
+use fakes::e1000e::{FakeE1000e, Untruth};
+use fakes::lock;
+use fakes::virtio::net::{
+    CTRL_VQ, FakeVirtioNet, IN_ORDER, MQ, MRG_RXBUF, PACKED, PLAIN, RING_RESET,
+};
 use pinwire::backend::{Fake, FakeMemory, Watch, Watched};
 use pinwire::dma::{Frame, Pool};
 use pinwire::mmio::Place;
 use pinwire::nic::{self, Nic, NicConfig, QueuePair, Received, wait_any};
 use pinwire::{Error, Result};
-use virtio_model::net::{CTRL_VQ, Card, IN_ORDER, MQ, MRG_RXBUF, PACKED, PLAIN, RING_RESET};
 
 /// What the test makes a device do, whichever it is.
 trait Device {
@@ -32,7 +34,7 @@ trait Device {
     fn is_on(&self, pair: usize) -> bool;
 }
 
-struct Intel(Arc<Mutex<Model>>, Arc<FakeMemory>);
+struct Intel(Arc<Mutex<FakeE1000>>, Arc<FakeMemory>);
 
 impl Device for Intel {
     fn receive(&self, _: usize) {
@@ -54,7 +56,7 @@ impl Device for Intel {
     }
 }
 
-struct Intel82574(Arc<Mutex<Pcie>>, Arc<FakeMemory>);
+struct Intel82574(Arc<Mutex<FakeE1000e>>, Arc<FakeMemory>);
 
 impl Device for Intel82574 {
     fn receive(&self, pair: usize) {
@@ -77,7 +79,7 @@ impl Device for Intel82574 {
 }
 
 struct Virtio {
-    card: Arc<Mutex<Card>>,
+    card: Arc<Mutex<FakeVirtioNet>>,
     memory: Arc<FakeMemory>,
     /// A frame in no buffer, which the card's driver finds out; else one longer than its buffer, which
     /// the queue finds out.
@@ -86,21 +88,21 @@ struct Virtio {
 
 impl Device for Virtio {
     fn receive(&self, pair: usize) {
-        Card::lock(&self.card).receive(&self.memory, pair as u16, [0; 12], &[7; 60]);
+        FakeVirtioNet::lock(&self.card).receive(&self.memory, pair as u16, [0; 12], &[7; 60]);
     }
 
     fn lies(&self, lies: bool) {
-        let mut card = Card::lock(&self.card);
+        let mut card = FakeVirtioNet::lock(&self.card);
         card.lies.num_buffers = (lies && self.in_the_header).then_some(0);
         card.lies.written = (lies && !self.in_the_header).then_some(5000);
     }
 
     fn stands_still(&self, still: bool) {
-        Card::lock(&self.card).works = !still;
+        FakeVirtioNet::lock(&self.card).works = !still;
     }
 
     fn is_on(&self, pair: usize) -> bool {
-        let queues = &Card::lock(&self.card).queues;
+        let queues = &FakeVirtioNet::lock(&self.card).queues;
         let first = 2 * pair as u16;
         queues.contains_key(&first) || queues.contains_key(&(first + 1))
     }
@@ -163,22 +165,22 @@ const CARDS: [(&str, Which); 9] = {
 fn bench(name: &'static str, which: Which, queues: usize) -> Bench {
     let (fake, device): (Fake, Box<dyn Device>) = match which {
         Which::E1000 => {
-            let (fake, model) = Model::fake();
+            let (fake, device) = FakeE1000::fake();
             let memory = Arc::clone(fake.memory());
-            (fake, Box::new(Intel(model, memory)))
+            (fake, Box::new(Intel(device, memory)))
         }
         Which::E1000e { .. } => {
-            let (fake, model) = Pcie::fake();
+            let (fake, device) = FakeE1000e::fake();
             let memory = Arc::clone(fake.memory());
-            (fake, Box::new(Intel82574(model, memory)))
+            (fake, Box::new(Intel82574(device, memory)))
         }
         Which::Virtio {
             features,
             in_the_header,
         } => {
             let several = if queues > 1 { MQ | CTRL_VQ } else { 0 };
-            let (fake, card) = Card::fake(features | several);
-            Card::lock(&card).pairs = queues as u16;
+            let (fake, card) = FakeVirtioNet::fake(features | several);
+            FakeVirtioNet::lock(&card).pairs = queues as u16;
             let memory = Arc::clone(fake.memory());
             let device = Virtio {
                 card,
@@ -423,7 +425,7 @@ fn a_lie_on_one_pair_stops_what_stops_with_it() {
 
 #[test]
 fn a_card_that_is_stopped_refuses_what_is_pushed_one_by_one() {
-    let (fake, _model) = Model::fake();
+    let (fake, _device) = FakeE1000::fake();
     let mut card = pinwire::nic::e1000::E1000::start(fake, &NicConfig::default()).unwrap();
     let pool = Pool::new(card.dma(), 1, 2048).unwrap();
     let mut buf = pool.take().unwrap();

@@ -2,23 +2,24 @@
 //! callgrind counts (see the last test).
 #![cfg(feature = "net")]
 
-mod model;
-mod virtio_model;
+mod fakes;
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::sync::{Arc, Mutex};
 
-use model::Model;
-use model::pcie::Pcie;
+use fakes::e1000::FakeE1000;
+use fakes::e1000e::FakeE1000e;
+use fakes::virtio::net::{
+    CSUM, EVENT_IDX, FakeVirtioNet, INDIRECT, MRG_RXBUF, PACKED, PLAIN, SIZE,
+};
 use pinwire::backend::{Fake, FakeDevice, FakeMemory};
 use pinwire::dma::{Frame, Offload, Pool};
 use pinwire::mmio::Place;
 use pinwire::net::{Forward, Rewrite, Side};
 use pinwire::nic::{self, Mac, Nic, NicConfig, Received};
-use virtio_model::net::{CSUM, Card, EVENT_IDX, INDIRECT, MRG_RXBUF, PACKED, PLAIN, SIZE};
 
-/// The system's allocator; it counts what this thread allocates while nobody plays the device.
+/// The system's allocator; it counts what this thread allocates outside of the fake device.
 struct Counting;
 
 thread_local! {
@@ -68,8 +69,8 @@ fn allocations(work: impl FnOnce()) -> u64 {
     ALLOCATIONS.get() - before
 }
 
-/// What [`Device`] asks of a model.
-trait Played: FakeDevice {
+/// What [`Device`] asks of a fake.
+trait FakeCard: FakeDevice {
     /// Forgets what was sent.
     fn forget(&mut self);
 
@@ -77,7 +78,7 @@ trait Played: FakeDevice {
     fn set_inbox(&mut self, frames: impl Iterator<Item = Vec<u8>>);
 }
 
-impl Played for Model {
+impl FakeCard for FakeE1000 {
     fn forget(&mut self) {
         self.sent.clear();
     }
@@ -88,7 +89,7 @@ impl Played for Model {
     }
 }
 
-impl Played for Pcie {
+impl FakeCard for FakeE1000e {
     fn forget(&mut self) {
         self.sent.clear();
     }
@@ -101,45 +102,45 @@ impl Played for Pcie {
 
 /// The device: what it allocates does not count, and what it sent is forgotten.
 struct Device<M> {
-    model: M,
+    inner: M,
     /// Frames that come in whenever the driver gives buffers.
     incoming: usize,
 }
 
-impl<M: Played> Device<M> {
-    fn play<T>(&mut self, play: impl FnOnce(&mut M) -> T) -> T {
+impl<M: FakeCard> Device<M> {
+    fn work<T>(&mut self, step: impl FnOnce(&mut M) -> T) -> T {
         DEVICE_AT_WORK.set(true);
-        let result = play(&mut self.model);
-        self.model.forget();
+        let result = step(&mut self.inner);
+        self.inner.forget();
         DEVICE_AT_WORK.set(false);
         result
     }
 }
 
-impl<M: Played> FakeDevice for Device<M> {
+impl<M: FakeCard> FakeDevice for Device<M> {
     fn read(&mut self, place: Place) -> u32 {
-        self.play(|model| model.read(place))
+        self.work(|inner| inner.read(place))
     }
 
     fn write(&mut self, place: Place, value: u32, memory: &FakeMemory) {
         const RDT: usize = 0x2818;
         let incoming = self.incoming;
-        self.play(|model| {
+        self.work(|inner| {
             if place.offset == RDT {
-                model.set_inbox((0..incoming).map(|_| vec![7; 60]));
+                inner.set_inbox((0..incoming).map(|_| vec![7; 60]));
             }
-            model.write(place, value, memory);
+            inner.write(place, value, memory);
         });
     }
 
     fn config(&mut self) -> &mut [u8; 256] {
-        self.model.config()
+        self.inner.config()
     }
 }
 
 /// The same with a virtio card.
 struct VirtioDevice {
-    card: Card,
+    card: FakeVirtioNet,
     incoming: usize,
 }
 
@@ -180,20 +181,20 @@ const CARDS: [&str; 5] = [
 fn device(which: &str, incoming: usize) -> (Arc<Mutex<dyn FakeDevice>>, usize) {
     let ring = match which {
         "e1000" => {
-            let model = Arc::into_inner(Model::new(0x100e)).expect("nobody else has it");
-            let model = model.into_inner().expect("nobody panicked with it");
-            return (Arc::new(Mutex::new(Device { model, incoming })), 0x20000);
+            let inner = Arc::into_inner(FakeE1000::new(0x100e)).expect("nobody else has it");
+            let inner = inner.into_inner().expect("nobody panicked with it");
+            return (Arc::new(Mutex::new(Device { inner, incoming })), 0x20000);
         }
         "e1000e" | "e1000e, headers apart" => {
-            let model = Pcie::new();
-            return (Arc::new(Mutex::new(Device { model, incoming })), 0x20000);
+            let inner = FakeE1000e::new();
+            return (Arc::new(Mutex::new(Device { inner, incoming })), 0x20000);
         }
         "split" => 0,
         _ => PACKED,
     };
     // With EVENT_IDX a card that has buffers left would not be told of more.
     let event_idx = if incoming > 0 { 0 } else { EVENT_IDX };
-    let card = Card::new(PLAIN | MRG_RXBUF | INDIRECT | CSUM | event_idx | ring);
+    let card = FakeVirtioNet::new(PLAIN | MRG_RXBUF | INDIRECT | CSUM | event_idx | ring);
     (Arc::new(Mutex::new(VirtioDevice { card, incoming })), SIZE)
 }
 

@@ -1,14 +1,14 @@
 //! What several threads do with one pool, one file, one card: run by ThreadSanitizer, too (`qemu/tsan`).
 
 mod common;
-mod model;
+mod fakes;
 
 use std::io::Write;
 use std::sync::mpsc::channel;
 use std::sync::{Arc, Mutex};
 use std::thread;
 
-use model::pcie::Pcie;
+use fakes::e1000e::FakeE1000e;
 use pinwire::backend::{Fake, FakeMemory};
 use pinwire::dma::{DmaBuf, DmaFile, DmaSpace, Frame, Pool};
 use pinwire::nic::{self, Nic, NicConfig};
@@ -16,18 +16,18 @@ use pinwire::nic::{self, Nic, NicConfig};
 const ROUNDS: u32 = 2000;
 
 /// A card over memory that the test has, too.
-fn card(queues: usize) -> (Box<dyn Nic>, Arc<FakeMemory>, Arc<Mutex<Pcie>>) {
-    let mut pcie = Pcie::new();
+fn card(queues: usize) -> (Box<dyn Nic>, Arc<FakeMemory>, Arc<Mutex<FakeE1000e>>) {
+    let mut pcie = FakeE1000e::new();
     pcie.msix = true;
-    let model = Arc::new(Mutex::new(pcie));
-    let fake = Fake::new(model.clone(), 0x20000);
+    let device = Arc::new(Mutex::new(pcie));
+    let fake = Fake::new(device.clone(), 0x20000);
     let memory = Arc::clone(fake.memory());
     let config = NicConfig {
         queues,
         ..NicConfig::default()
     };
     let card = nic::start(fake, &config).expect("a card that behaves starts");
-    (card, memory, model)
+    (card, memory, device)
 }
 
 fn dma() -> Arc<dyn DmaSpace> {
@@ -121,13 +121,13 @@ fn slices_of_a_file_are_dropped_on_other_threads() {
 /// A thread a pair, each with frames of a pool of its own; what comes in on one goes out on the other.
 #[test]
 fn pairs_of_one_card_work_on_threads_of_their_own() {
-    let (mut card, memory, model) = card(2);
+    let (mut card, memory, device) = card(2);
     let dma = card.dma().clone();
-    let came = model::lock(&model).inbox.each_mut().map(|inbox| {
+    let came = fakes::lock(&device).inbox.each_mut().map(|inbox| {
         inbox.extend((0..40).map(|nth| vec![nth; 64]));
         inbox.len()
     });
-    model::lock(&model).step_rx(&memory);
+    fakes::lock(&device).step_rx(&memory);
     let [first, second] = &mut card.split()[..] else {
         panic!("two pairs")
     };
@@ -163,13 +163,13 @@ fn pairs_of_one_card_work_on_threads_of_their_own() {
 /// The card interrupts from a thread of its own while the pair falls asleep and wakes up.
 #[test]
 fn an_interrupt_from_another_thread_wakes_the_pair() {
-    let (mut card, memory, model) = card(1);
+    let (mut card, memory, device) = card(1);
     for nth in 0..50 {
         thread::scope(|scope| {
             scope.spawn(|| {
-                let mut model = model::lock(&model);
-                model.inbox[0].push_back(vec![nth; 64]);
-                model.step_rx(&memory);
+                let mut device = fakes::lock(&device);
+                device.inbox[0].push_back(vec![nth; 64]);
+                device.step_rx(&memory);
             });
             let mut got = Vec::new();
             while got.is_empty() {

@@ -1,7 +1,7 @@
-//! The loop that sends, through the driver, to a device that the test plays.
+//! The loop that sends, through the driver, to a fake device.
 #![cfg(feature = "net")]
 
-mod model;
+mod fakes;
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
@@ -12,7 +12,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use model::{Lie, Model, lock};
+use fakes::e1000::{FakeE1000, Lie};
+use fakes::lock;
 use pinwire::backend::{Fake, FakeMemory};
 use pinwire::dma::{Frame, Pool};
 use pinwire::net::{
@@ -56,15 +57,15 @@ const FAST: Manner<'static> = Manner {
 };
 
 /// A card with rings of [`RING`] descriptors.
-fn card() -> (E1000<Fake>, Arc<Mutex<Model>>, Arc<FakeMemory>) {
-    let (fake, model) = Model::fake();
+fn card() -> (E1000<Fake>, Arc<Mutex<FakeE1000>>, Arc<FakeMemory>) {
+    let (fake, device) = FakeE1000::fake();
     let memory = Arc::clone(fake.memory());
     let config = NicConfig {
         tx_ring: RING,
         rx_ring: RING,
         ..NicConfig::default()
     };
-    (E1000::start(fake, &config).unwrap(), model, memory)
+    (E1000::start(fake, &config).unwrap(), device, memory)
 }
 
 fn synthetic(nic: &dyn Nic, left: u64) -> Limit<SyntheticSource> {
@@ -75,18 +76,22 @@ fn synthetic(nic: &dyn Nic, left: u64) -> Limit<SyntheticSource> {
 }
 
 /// The numbers of the frames that the device sent.
-fn numbers(model: &Mutex<Model>) -> Vec<u64> {
-    let sent = std::mem::take(&mut lock(model).sent);
+fn numbers(device: &Mutex<FakeE1000>) -> Vec<u64> {
+    let sent = std::mem::take(&mut lock(device).sent);
     let number = |frame: Vec<u8>| u64::from_be_bytes(frame[14..22].try_into().unwrap());
     sent.into_iter().map(number).collect()
 }
 
 /// Runs `body` while the device works in a thread of its own, a descriptor or two at a time.
-fn with_slow_device<T>(model: &Mutex<Model>, memory: &FakeMemory, body: impl FnOnce() -> T) -> T {
+fn with_slow_device<T>(
+    device: &Mutex<FakeE1000>,
+    memory: &FakeMemory,
+    body: impl FnOnce() -> T,
+) -> T {
     // Two threads that poll are enough for a small machine.
     static ALONE: Mutex<()> = Mutex::new(());
     let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
-    lock(model).eager = false;
+    lock(device).eager = false;
     let over = AtomicBool::new(false);
     std::thread::scope(|scope| {
         scope.spawn(|| {
@@ -94,7 +99,7 @@ fn with_slow_device<T>(model: &Mutex<Model>, memory: &FakeMemory, body: impl FnO
                 if over.load(Ordering::Relaxed) {
                     break;
                 }
-                if lock(model).step_tx(memory, 1 + step % 2) == 0 {
+                if lock(device).step_tx(memory, 1 + step % 2) == 0 {
                     std::thread::sleep(Duration::from_micros(20));
                 }
             }
@@ -107,16 +112,16 @@ fn with_slow_device<T>(model: &Mutex<Model>, memory: &FakeMemory, body: impl FnO
 
 #[test]
 fn every_frame_leaves_once_and_in_order() {
-    let (mut card, model, memory) = card();
+    let (mut card, device, memory) = card();
     for slow in [false, true] {
         let progress = Progress::default();
         let mut source = synthetic(&card, 500);
         let mut send = || transmit(&mut card, &mut source, FAST, &progress);
         match slow {
             false => send().unwrap(),
-            true => with_slow_device(&model, &memory, send).unwrap(),
+            true => with_slow_device(&device, &memory, send).unwrap(),
         }
-        assert!(numbers(&model).into_iter().eq(0..500), "slow: {slow}");
+        assert!(numbers(&device).into_iter().eq(0..500), "slow: {slow}");
         assert_eq!((progress.frames(), progress.bytes()), (500, 32_000));
         assert_eq!(card.in_flight(), 0);
     }
@@ -124,15 +129,15 @@ fn every_frame_leaves_once_and_in_order() {
 
 #[test]
 fn the_loop_allocates_nothing_per_frame() {
-    let (mut card, model, memory) = card();
+    let (mut card, device, memory) = card();
     let mut allocations = |frames: u64| {
         let mut source = synthetic(&card, frames);
-        let count = with_slow_device(&model, &memory, || {
+        let count = with_slow_device(&device, &memory, || {
             let before = ALLOCATIONS.get();
             transmit(&mut card, &mut source, FAST, &Progress::default()).unwrap();
             ALLOCATIONS.get() - before
         });
-        assert_eq!(numbers(&model).len() as u64, frames);
+        assert_eq!(numbers(&device).len() as u64, frames);
         count
     };
     let (few, many) = (allocations(100), allocations(2000));
@@ -142,8 +147,8 @@ fn the_loop_allocates_nothing_per_frame() {
 
 #[test]
 fn a_device_that_never_reports_is_an_error_within_a_bound() {
-    let (mut card, model, _) = card();
-    lock(&model).lie = Lie::Silent;
+    let (mut card, device, _) = card();
+    lock(&device).lie = Lie::Silent;
     for pace in [Pace::Max, Pace::PerSecond(2.0)] {
         let begin = Instant::now();
         let manner = Manner { pace, ..FAST };
@@ -157,18 +162,18 @@ fn a_device_that_never_reports_is_an_error_within_a_bound() {
 
 #[test]
 fn a_device_that_goes_while_sending_is_gone() {
-    let (mut card, model, memory) = card();
+    let (mut card, device, memory) = card();
     let progress = Progress::default();
     let mut source = synthetic(&card, u64::MAX);
-    lock(&model).eager = false;
+    lock(&device).eager = false;
     let begin = Instant::now();
     let sent = std::thread::scope(|scope| {
         scope.spawn(|| {
             for _ in 0..100 {
-                lock(&model).step_tx(&memory, RING);
+                lock(&device).step_tx(&memory, RING);
                 std::thread::sleep(Duration::from_millis(1));
             }
-            lock(&model).lie = Lie::Gone;
+            lock(&device).lie = Lie::Gone;
         });
         transmit(&mut card, &mut source, FAST, &progress)
     });
@@ -179,7 +184,7 @@ fn a_device_that_goes_while_sending_is_gone() {
 
 #[test]
 fn stopping_lets_what_was_handed_over_leave() {
-    let (mut card, model, memory) = card();
+    let (mut card, device, memory) = card();
     let (progress, stop) = (Progress::default(), AtomicBool::new(false));
     let manner = Manner {
         stop: &stop,
@@ -193,13 +198,13 @@ fn stopping_lets_what_was_handed_over_leave() {
             }
             stop.store(true, Ordering::Relaxed);
         });
-        with_slow_device(&model, &memory, || {
+        with_slow_device(&device, &memory, || {
             transmit(&mut card, &mut source, manner, &progress)
         })
     });
     assert!(matches!(sent, Err(Error::Interrupted)), "{sent:?}");
     assert_eq!(card.in_flight(), 0);
-    assert_eq!(numbers(&model).len() as u64, progress.frames());
+    assert_eq!(numbers(&device).len() as u64, progress.frames());
 }
 
 /// Frames of these lengths, then an error.
@@ -227,7 +232,7 @@ impl Source for Broken {
 
 #[test]
 fn what_came_before_an_error_leaves() {
-    let (mut card, model, _) = card();
+    let (mut card, device, _) = card();
     for (lengths, says) in [
         (vec![60; 13], "the source broke"),
         (vec![60, 60, 60, 5, 60, 60], "a frame of 5 bytes"),
@@ -238,9 +243,9 @@ fn what_came_before_an_error_leaves() {
         let sent = transmit(&mut card, &mut Broken { pool, lengths }, FAST, &progress);
         let error = sent.unwrap_err().to_string();
         assert!(error.contains(says), "{error}");
-        assert_eq!(lock(&model).sent.len(), good);
+        assert_eq!(lock(&device).sent.len(), good);
         assert_eq!(progress.frames(), good as u64);
-        lock(&model).sent.clear();
+        lock(&device).sent.clear();
     }
 }
 
@@ -255,7 +260,7 @@ fn flow(source_mac: Mac) -> UdpFlow {
 
 #[test]
 fn a_file_leaves_whole_with_fewer_buffers_than_descriptors() {
-    let (mut card, model, memory) = card();
+    let (mut card, device, memory) = card();
     let mut file = tempfile::NamedTempFile::new().unwrap();
     let content: Vec<u8> = (0..10_000u32).map(|at| (at * at / 8) as u8).collect();
     file.write_all(&content).unwrap();
@@ -263,11 +268,11 @@ fn a_file_leaves_whole_with_fewer_buffers_than_descriptors() {
     let named = (file.as_file(), file.path());
     let mut source = FileSource::new(&card, named, 0..10_000, flow, 333, 2).unwrap();
     let progress = Progress::default();
-    with_slow_device(&model, &memory, || {
+    with_slow_device(&device, &memory, || {
         transmit(&mut card, &mut source, FAST, &progress)
     })
     .unwrap();
-    let sent = std::mem::take(&mut lock(&model).sent);
+    let sent = std::mem::take(&mut lock(&device).sent);
     assert_eq!(sent.len(), 10_000usize.div_ceil(333));
     let payloads: Vec<u8> = sent
         .iter()
@@ -287,12 +292,12 @@ fn a_file_leaves_whole_with_fewer_buffers_than_descriptors() {
 
 #[test]
 fn broadcast_and_multicast_need_not_be_asked_for() {
-    let (mut card, model, _) = card();
+    let (mut card, device, _) = card();
     let ours = Ipv4Addr::new(10, 0, 0, 1);
     let mut of = |address: [u8; 4]| resolve(&mut card, ours, address.into(), &NEVER).unwrap();
     assert_eq!(of([255; 4]), Mac::BROADCAST);
     assert_eq!(of([239, 129, 2, 3]), Mac([0x01, 0, 0x5e, 1, 2, 3]));
-    assert!(lock(&model).sent.is_empty());
+    assert!(lock(&device).sent.is_empty());
 }
 
 #[test]

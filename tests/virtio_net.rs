@@ -1,24 +1,24 @@
-//! virtio-net against a card that the test plays: every mix of ring features, what the headers say,
+//! virtio-net against a fake card: every mix of ring features, what the headers say,
 //! several queue pairs, and cards that lie.
 #![cfg(feature = "net")]
 
-mod virtio_model;
+mod fakes;
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use fakes::virtio::net::*;
 use pinwire::backend::{Fake, FakeMemory};
 use pinwire::dma::{Frame, Offload, OffloadFlags, Pool};
 use pinwire::nic::virtio::VirtioNet;
 use pinwire::nic::{self, Checksum, Mac, Nic, NicConfig, Received, Waiting};
 use pinwire::virtio::pci::PciTransport;
-use virtio_model::net::*;
 
 type Net = VirtioNet<PciTransport<Fake>>;
 
 struct Bench {
     nic: Net,
-    card: Arc<Mutex<Card>>,
+    card: Arc<Mutex<FakeVirtioNet>>,
     memory: Arc<FakeMemory>,
 }
 
@@ -42,33 +42,33 @@ fn start(fake: Fake, config: &NicConfig) -> pinwire::Result<Net> {
 }
 
 fn bench(offered: u64, config: &NicConfig) -> Bench {
-    let (fake, card) = Card::fake(offered);
+    let (fake, card) = FakeVirtioNet::fake(offered);
     on(fake, card, config)
 }
 
-fn on(fake: Fake, card: Arc<Mutex<Card>>, config: &NicConfig) -> Bench {
+fn on(fake: Fake, card: Arc<Mutex<FakeVirtioNet>>, config: &NicConfig) -> Bench {
     let memory = Arc::clone(fake.memory());
     let nic = start(fake, config).unwrap();
     Bench { nic, card, memory }
 }
 
 /// What starting a card says that was first changed by `change`.
-fn refusal(offered: u64, change: impl FnOnce(&mut Card)) -> String {
-    let (fake, card) = Card::fake(offered);
+fn refusal(offered: u64, change: impl FnOnce(&mut FakeVirtioNet)) -> String {
+    let (fake, card) = FakeVirtioNet::fake(offered);
     let memory = Arc::clone(fake.memory());
-    change(&mut Card::lock(&card));
+    change(&mut FakeVirtioNet::lock(&card));
     let error = start(fake, &small()).map(|_| ()).unwrap_err();
     assert_eq!(memory.mappings(), 0, "memory is given back");
     error.to_string()
 }
 
 impl Bench {
-    fn card(&self) -> std::sync::MutexGuard<'_, Card> {
-        Card::lock(&self.card)
+    fn card(&self) -> std::sync::MutexGuard<'_, FakeVirtioNet> {
+        FakeVirtioNet::lock(&self.card)
     }
 
     fn receive(&mut self, header: [u8; 12], content: &[u8]) -> Vec<Received> {
-        assert!(Card::lock(&self.card).receive(&self.memory, 0, header, content));
+        assert!(FakeVirtioNet::lock(&self.card).receive(&self.memory, 0, header, content));
         self.got().unwrap()
     }
 
@@ -219,7 +219,7 @@ fn empty_segments_of_a_frame_make_no_descriptor() {
             whole.append(empties(&pool));
             whole.append(frame(&pool, &content[60..]).into_buf().unwrap());
             whole.append(empties(&nothing));
-            // The played card refuses descriptors of length 0.
+            // The fake card refuses descriptors of length 0.
             assert_eq!(b.nic.send(&mut vec![whole]).unwrap(), 1);
             assert_eq!(b.nic.reap(&mut Vec::new()).unwrap(), 1);
             let (_, sent) = b.card().sent.pop().unwrap();
@@ -466,9 +466,9 @@ fn is_driven(b: &mut Bench) {
 }
 
 /// Starts a card that was first changed by `change`, and drives it.
-fn driven(offered: u64, config: &NicConfig, change: impl FnOnce(&mut Card)) -> Bench {
-    let (fake, card) = Card::fake(offered);
-    change(&mut Card::lock(&card));
+fn driven(offered: u64, config: &NicConfig, change: impl FnOnce(&mut FakeVirtioNet)) -> Bench {
+    let (fake, card) = FakeVirtioNet::fake(offered);
+    change(&mut FakeVirtioNet::lock(&card));
     let mut b = on(fake, card, config);
     is_driven(&mut b);
     b.nic.restart().unwrap();
@@ -578,8 +578,11 @@ fn a_card_whose_control_queue_cannot_be_used_is_driven_without() {
             assert!(error.contains("CTRL_RX"), "{error}");
         }
     }
-    let (fake, card) = Card::fake(offered);
-    (Card::lock(&card).pairs, Card::lock(&card).control_max) = (2, Some(1));
+    let (fake, card) = FakeVirtioNet::fake(offered);
+    (
+        FakeVirtioNet::lock(&card).pairs,
+        FakeVirtioNet::lock(&card).control_max,
+    ) = (2, Some(1));
     let two = NicConfig {
         queues: 2,
         ..small()
@@ -606,8 +609,8 @@ fn as_many_queue_pairs_as_the_specification_allows_are_no_lie() {
         (0x8001, "32769 queue pairs"),
         (0xffff, "65535 queue pairs"),
     ] {
-        let (fake, card) = Card::fake(offered);
-        Card::lock(&card).pairs = pairs;
+        let (fake, card) = FakeVirtioNet::fake(offered);
+        FakeVirtioNet::lock(&card).pairs = pairs;
         let error = start(fake, &two).map(|_| ()).unwrap_err().to_string();
         assert!(error.contains(says), "{error}");
     }
@@ -694,8 +697,8 @@ fn features_that_are_gone_after_a_reset_are_a_lie() {
 
 #[test]
 fn a_configuration_that_changes_while_it_is_read_is_read_again() {
-    let (fake, card) = Card::fake(PLAIN | MTU);
-    Card::lock(&card).next_mtu = Some(9000);
+    let (fake, card) = FakeVirtioNet::fake(PLAIN | MTU);
+    FakeVirtioNet::lock(&card).next_mtu = Some(9000);
     let b = on(fake, card, &small());
     assert_eq!(b.nic.max_tx_frame(), 9014);
 }
@@ -714,9 +717,12 @@ fn a_card_that_is_dropped_is_reset_and_then_its_memory_is_freed() {
     for ring in [0, PACKED] {
         let b = bench(PLAIN | ring, &small());
         let card = Arc::clone(&b.card);
-        assert_eq!(Card::lock(&card).status, 15);
+        assert_eq!(FakeVirtioNet::lock(&card).status, 15);
         drop(b.nic);
-        assert_eq!((Card::lock(&card).status, b.memory.mappings()), (0, 0));
+        assert_eq!(
+            (FakeVirtioNet::lock(&card).status, b.memory.mappings()),
+            (0, 0)
+        );
     }
 }
 
@@ -738,8 +744,8 @@ fn several_pairs_have_a_vector_each() {
         (MQ, vec![4, 0, 3, 0]),
         (MQ | RSS, vec![4, 1, 0x3f, 0, 0, 0, 127, 0]),
     ] {
-        let (fake, card) = Card::fake(PLAIN | CTRL_VQ | feature);
-        Card::lock(&card).pairs = 4;
+        let (fake, card) = FakeVirtioNet::fake(PLAIN | CTRL_VQ | feature);
+        FakeVirtioNet::lock(&card).pairs = 4;
         let config = NicConfig {
             queues: 3,
             waiting: Waiting::Interrupt,
@@ -758,7 +764,12 @@ fn several_pairs_have_a_vector_each() {
         for pair in 0..3 {
             assert!(!b.nic.pair_mut(pair).wait(Duration::ZERO).unwrap());
             assert!(!b.nic.pair_mut(pair).arm().unwrap());
-            assert!(Card::lock(&b.card).receive(&b.memory, pair as u16, [0; 12], &bytes(pair, 60)));
+            assert!(FakeVirtioNet::lock(&b.card).receive(
+                &b.memory,
+                pair as u16,
+                [0; 12],
+                &bytes(pair, 60)
+            ));
             assert!(
                 b.nic
                     .pair(pair)
@@ -782,7 +793,7 @@ fn several_pairs_have_a_vector_each() {
 
 #[test]
 fn more_pairs_than_the_card_has_are_refused() {
-    let (fake, _card) = Card::fake(PLAIN | CTRL_VQ);
+    let (fake, _card) = FakeVirtioNet::fake(PLAIN | CTRL_VQ);
     let config = NicConfig {
         queues: 2,
         ..small()
@@ -902,7 +913,7 @@ fn no_wake_up_is_lost() {
             let (card, memory) = (Arc::clone(&b.card), Arc::clone(&b.memory));
             scope.spawn(move || {
                 for n in 0..FRAMES {
-                    while !Card::lock(&card).receive(&memory, 0, [0; 12], &bytes(n, 60)) {
+                    while !FakeVirtioNet::lock(&card).receive(&memory, 0, [0; 12], &bytes(n, 60)) {
                         std::thread::yield_now();
                     }
                     if n % 7 == 0 {
@@ -1033,7 +1044,7 @@ fn a_feature_is_not_taken_without_all_that_it_needs() {
 
 #[test]
 fn frames_longer_than_virtio_has_are_refused_before_the_card_is_touched() {
-    let (fake, card) = Card::fake(PLAIN);
+    let (fake, card) = FakeVirtioNet::fake(PLAIN);
     let longest = 65_550;
     for (max_frame, fits) in [(longest, true), (longest + 1, false), (1 << 55, false)] {
         let config = NicConfig {
@@ -1054,14 +1065,18 @@ fn frames_longer_than_virtio_has_are_refused_before_the_card_is_touched() {
 #[test]
 fn what_keeps_memory_safe_cannot_be_refused() {
     for feature in [ACCESS_PLATFORM, VERSION_1] {
-        let (fake, card) = Card::fake(PLAIN);
+        let (fake, card) = FakeVirtioNet::fake(PLAIN);
         let config = NicConfig {
             refuse_features: feature,
             ..small()
         };
         let error = start(fake, &config).map(|_| ()).unwrap_err().to_string();
         assert!(error.contains("refuse_features"), "{error}");
-        assert_eq!(Card::lock(&card).status & 12, 0, "it was never let go");
+        assert_eq!(
+            FakeVirtioNet::lock(&card).status & 12,
+            0,
+            "it was never let go"
+        );
     }
 }
 
@@ -1091,7 +1106,7 @@ fn a_card_that_answers_slowly_is_given_up_after_one_bound_for_all() {
         scope.spawn(move || {
             for _ in 0..10 {
                 std::thread::sleep(Duration::from_millis(250));
-                Card::lock(&card).obey(2, &memory, 1);
+                FakeVirtioNet::lock(&card).obey(2, &memory, 1);
             }
         });
         let without: Vec<u16> = (10..4096).collect();
@@ -1157,19 +1172,19 @@ fn a_no_to_an_announcement_ends_nothing() {
 #[test]
 fn who_forwards_announces_both_cards() {
     let offered = PLAIN | CTRL_VQ | GUEST_ANNOUNCE;
-    let (first, a) = Card::fake(offered);
+    let (first, a) = FakeVirtioNet::fake(offered);
     let memory = Arc::clone(first.memory());
-    let b = Arc::new(Mutex::new(Card::new(offered)));
+    let b = Arc::new(Mutex::new(FakeVirtioNet::new(offered)));
     let second = Fake::beside(b.clone(), SIZE, &memory);
     let (mut one, mut two) = (on(first, a, &small()), on(second, b, &small()));
     let mut forward = pinwire::net::Forward::new(&mut one.nic, &mut two.nic, 8).unwrap();
     for card in [&one.card, &two.card] {
-        Card::lock(card).announce = true;
-        Card::lock(card).change();
+        FakeVirtioNet::lock(card).announce = true;
+        FakeVirtioNet::lock(card).change();
         forward.wait(Duration::from_secs(10)).unwrap();
-        let sent = std::mem::take(&mut Card::lock(card).sent);
+        let sent = std::mem::take(&mut FakeVirtioNet::lock(card).sent);
         assert_eq!((sent.len(), &sent[0].1[12 + 6..12 + 12]), (1, &MAC[..]));
-        assert!(!Card::lock(card).announce, "the device was told");
+        assert!(!FakeVirtioNet::lock(card).announce, "the device was told");
     }
 }
 
@@ -1211,8 +1226,8 @@ fn a_tag_does_not_count_for_the_mtu() {
     }
     // And comes in, where one buffer must hold it, and is taken where that is not more than is wanted.
     for (max_frame, taken) in [(1518, false), (9017, false), (9018, true)] {
-        let (fake, card) = Card::fake(PLAIN | MTU);
-        Card::lock(&card).mtu = 9000;
+        let (fake, card) = FakeVirtioNet::fake(PLAIN | MTU);
+        FakeVirtioNet::lock(&card).mtu = 9000;
         let config = NicConfig {
             max_frame,
             ..small()
@@ -1253,13 +1268,13 @@ fn buffers_that_came_home_are_lent_before_the_sleep() {
     for ring in [0, PACKED] {
         let mut b = bench(PLAIN | ring, &small());
         let mut held = Vec::new();
-        while Card::lock(&b.card).receive(&b.memory, 0, [0; 12], &bytes(1, 60)) {
+        while FakeVirtioNet::lock(&b.card).receive(&b.memory, 0, [0; 12], &bytes(1, 60)) {
             held.append(&mut b.got().unwrap());
         }
         assert_eq!(held.len(), 32, "all that there are");
         drop(held);
         assert!(!b.nic.wait(Duration::from_millis(1)).unwrap());
-        assert!(Card::lock(&b.card).receive(&b.memory, 0, [0; 12], &bytes(1, 60)));
+        assert!(FakeVirtioNet::lock(&b.card).receive(&b.memory, 0, [0; 12], &bytes(1, 60)));
     }
 }
 
@@ -1285,7 +1300,7 @@ fn what_was_not_taken_is_not_believed_of_a_frame_that_came_in() {
 #[test]
 fn a_wait_that_finds_work_asks_the_device_nothing() {
     let mut b = bench(PLAIN | CTRL_VQ | GUEST_ANNOUNCE, &small());
-    assert!(Card::lock(&b.card).receive(&b.memory, 0, [0; 12], &bytes(1, 60)));
+    assert!(FakeVirtioNet::lock(&b.card).receive(&b.memory, 0, [0; 12], &bytes(1, 60)));
     let before = b.card().reads;
     assert!(b.nic.wait(Duration::from_secs(10)).unwrap());
     assert_eq!(b.card().reads, before);

@@ -1,20 +1,20 @@
-//! Both virtqueues against the device's side of them, played from the specification: one that
+//! Both virtqueues against the device's side of them, a fake from the specification: one that
 //! behaves, in and out of order, and one that lies.
 
-mod virtio_model;
+mod fakes;
 
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::{Arc, Mutex};
 
+use fakes::virtio::NoDevice;
+use fakes::virtio::queue::{Agreed, Chain, Queue};
 use pinwire::Error;
 use pinwire::backend::{Backend, Fake, FakeMemory};
 use pinwire::dma::{DmaRegion, DmaSpace, Iova};
 use pinwire::nic::{Marks, Owner};
 use pinwire::virtio::{Areas, Packed, Piece, Ring, RingConfig, Split};
 use proptest::prelude::*;
-use virtio_model::NoDevice;
-use virtio_model::queue::{Agreed, Chain, Queue};
 
 /// Which kind of ring a test is about.
 trait Kind: Ring<u64> {

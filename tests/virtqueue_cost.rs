@@ -1,19 +1,19 @@
 //! What a packet costs a virtqueue: no allocation, counted here; and instructions, which callgrind
 //! counts (see the last module).
 
-mod virtio_model;
+mod fakes;
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::sync::{Arc, Mutex};
 
+use fakes::virtio::NoDevice;
+use fakes::virtio::queue::{Agreed, Queue};
 use pinwire::backend::{Backend, Fake, FakeMemory};
 use pinwire::dma::{Frame, Pool};
 use pinwire::virtio::{Packed, Piece, Ring, RingConfig, Split};
-use virtio_model::NoDevice;
-use virtio_model::queue::{Agreed, Queue};
 
-/// The system's allocator; it counts what this thread allocates while nobody plays the device.
+/// The system's allocator; it counts what this thread allocates outside of the fake device.
 struct Counting;
 
 thread_local! {
@@ -52,7 +52,7 @@ struct Device {
 
 impl Device {
     #[inline(never)]
-    fn play(&mut self) {
+    fn work(&mut self) {
         DEVICE_AT_WORK.set(true);
         let mut chains = Vec::new();
         while let Some(chain) = self.queue.take(&self.memory) {
@@ -131,7 +131,7 @@ fn whole_batches<R: Ring<Frame>>(bench: &mut Bench<R>, batches: usize) {
         });
         assert_eq!(bench.ring.push_each(false, chains), BATCH);
         assert!(bench.ring.publish().is_some(), "the device asked");
-        bench.device.play();
+        bench.device.work();
         let frames = &mut bench.frames;
         let popped = bench.ring.pop_each(BATCH, |used| frames.push(used.token));
         assert_eq!(popped.expect("a device that tells the truth"), BATCH);
@@ -155,7 +155,7 @@ fn single_batches<R: Ring<Frame>>(bench: &mut Bench<R>, pieces: usize, batches: 
             pushed.expect("room");
         }
         assert!(bench.ring.publish().is_some(), "the device asked");
-        bench.device.play();
+        bench.device.work();
         while let Some(used) = bench.ring.pop().expect("a device that tells the truth") {
             bench.frames.push(used.token);
         }
@@ -196,7 +196,7 @@ fn allocations_are_counted() {
 /// ```text
 /// cargo test --release --test virtqueue_cost --no-run
 /// valgrind --tool=callgrind --collect-atstart=no --toggle-collect='*_batches*' \
-///     --toggle-collect='*Device*play*' target/release/deps/virtqueue_cost-... --ignored split_all
+///     --toggle-collect='*Device*work*' target/release/deps/virtqueue_cost-... --ignored split_all
 /// ```
 mod instructions {
     use super::*;

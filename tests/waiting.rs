@@ -1,12 +1,13 @@
-//! Waiting for a played card: no wake-up is lost, whenever the frame comes. A lost one would be slept
+//! Waiting for a fake card: no wake-up is lost, whenever the frame comes. A lost one would be slept
 //! on until the time limit, which fails the test.
 
-mod model;
+mod fakes;
 
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
-use model::{Model, lock};
+use fakes::e1000::FakeE1000;
+use fakes::lock;
 use pinwire::nic::e1000::E1000;
 use pinwire::nic::{Nic, NicConfig, Waiting};
 
@@ -57,7 +58,7 @@ fn every_frame_ends_a_wait(nic: &mut dyn Nic, rounds: u32, deliver: impl Fn() + 
 #[test]
 fn no_wake_up_of_an_e1000_is_lost() {
     for waiting in [Waiting::Interrupt, Waiting::Adaptive, Waiting::Poll] {
-        let (fake, card) = Model::fake();
+        let (fake, card) = FakeE1000::fake();
         let memory = std::sync::Arc::clone(fake.memory());
         let mut nic = E1000::start(fake, &config(waiting)).unwrap();
         every_frame_ends_a_wait(&mut nic, 6000, || {
@@ -70,7 +71,7 @@ fn no_wake_up_of_an_e1000_is_lost() {
 
 #[test]
 fn who_polls_needs_no_interrupt_and_who_does_not_has_one() {
-    let (fake, _card) = Model::fake();
+    let (fake, _card) = FakeE1000::fake();
     let mut nic = E1000::start(fake, &config(Waiting::Poll)).unwrap();
     assert!(!nic.wait(Duration::from_millis(5)).unwrap());
     let error = nic.pair_mut(0).arm().unwrap_err().to_string();
@@ -81,7 +82,7 @@ fn who_polls_needs_no_interrupt_and_who_does_not_has_one() {
 #[test]
 fn an_event_loop_can_hold_a_card() {
     use std::os::fd::{AsFd, AsRawFd};
-    let (fake, card) = Model::fake();
+    let (fake, card) = FakeE1000::fake();
     let memory = std::sync::Arc::clone(fake.memory());
     let mut nic: Box<dyn Nic> = Box::new(E1000::start(fake, &config(Waiting::Interrupt)).unwrap());
     let readable = |nic: &dyn Nic| {
@@ -111,7 +112,7 @@ fn an_event_loop_can_hold_a_card() {
 
 #[test]
 fn a_restart_gives_back_what_was_in_flight_and_goes_on() {
-    let (fake, card) = Model::fake();
+    let (fake, card) = FakeE1000::fake();
     let memory = std::sync::Arc::clone(fake.memory());
     let mut nic = E1000::start(fake, &config(Waiting::Interrupt)).unwrap();
     let pool = pinwire::dma::Pool::new(nic.dma(), 8, 60).unwrap();

@@ -2,10 +2,8 @@
 
 #[path = "../../tests/fuzz/bodies.rs"]
 mod bodies;
-#[path = "../../tests/model/mod.rs"]
-mod model;
-#[path = "../../tests/virtio_model/mod.rs"]
-mod virtio_model;
+#[path = "../../tests/fakes/mod.rs"]
+mod fakes;
 
 /// Runs the body `name`.
 ///

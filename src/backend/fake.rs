@@ -1,4 +1,4 @@
-//! A device that a test plays: registers are calls on a [`FakeDevice`], memory is this process's.
+//! A fake: a device of our own in software. Registers are calls on a [`FakeDevice`], memory is this process's.
 //!
 //! The test's device reads and writes DMA memory through [`FakeMemory`], which refuses what is not
 //! mapped, as an IOMMU does, and remembers it. So a driver can be tested against a device that
@@ -22,7 +22,7 @@ use crate::pci::config::Config;
 
 const PAGE: usize = 4096;
 
-/// What the test plays: BARs and config space.
+/// A device in software: its BARs and its config space.
 pub trait FakeDevice: Send {
     /// A register is read.
     fn read(&mut self, place: Place) -> u32;

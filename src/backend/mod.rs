@@ -1,7 +1,7 @@
 //! How a PCI function is reached.
 //!
 //! A [`Backend`] is one function, whatever is behind it: a real one over VFIO, one of QEMU's device
-//! models over qtest, or a fake that a test plays. Drivers are generic over it and never name one, so
+//! models over qtest, or a fake. Drivers are generic over it and never name one, so
 //! that the same driver code runs in all three, and nothing on the hot path is a dynamic call.
 
 mod fake;

@@ -126,7 +126,7 @@ impl Desc {
     /// Writes word 1, which makes a packed ring's descriptor available.
     #[inline]
     pub(super) fn hand_over(&self, word1: u64) {
-        // Release: the address before the word that vouches for it, also for a processor that plays
+        // Release: the address before the word that vouches for it, also for a fake: a processor that is
         // the device and looks ahead; for others there is a barrier before a batch's first one.
         self.0[1].store(word1.to_le(), Ordering::Release);
     }

@@ -19,11 +19,11 @@ use pinwire::pci::config::Config;
 use pinwire::virtio::pci::PciTransport;
 use pinwire::virtio::{Packed, Piece, Ring, RingConfig, Split};
 
-use crate::model::Model;
-use crate::model::pcie::Pcie;
-use crate::virtio_model::NoDevice;
-use crate::virtio_model::net as virtio;
-use crate::virtio_model::queue::{Agreed, Queue};
+use crate::fakes::e1000::FakeE1000;
+use crate::fakes::e1000e::FakeE1000e;
+use crate::fakes::virtio::NoDevice;
+use crate::fakes::virtio::net as virtio;
+use crate::fakes::virtio::queue::{Agreed, Queue};
 
 /// A body and its name, which is its corpus's, too.
 pub type Target = (&'static str, fn(&[u8]));
@@ -189,32 +189,32 @@ fn virtqueue<R: Ring<u64>>(mut input: Input<'_>, size: u16, is_packed: bool) {
 
 /// A device whose registers read as a fuzzer says.
 struct Liar<M> {
-    model: M,
+    inner: M,
     registers: BTreeMap<usize, u32>,
 }
 
 impl<M: FakeDevice> FakeDevice for Liar<M> {
     fn read(&mut self, place: Place) -> u32 {
         let told = self.registers.get(&place.offset).copied();
-        told.unwrap_or_else(|| self.model.read(place))
+        told.unwrap_or_else(|| self.inner.read(place))
     }
 
     fn write(&mut self, place: Place, value: u32, memory: &FakeMemory) {
-        self.model.write(place, value, memory);
+        self.inner.write(place, value, memory);
     }
 
     fn config(&mut self) -> &mut [u8; 256] {
-        self.model.config()
+        self.inner.config()
     }
 }
 
-/// What a played card can be told.
+/// What a fake card can be told.
 trait Wire {
     fn comes_in(&mut self, frame: Vec<u8>, memory: &FakeMemory);
     fn be_eager(&mut self, eager: bool);
 }
 
-impl Wire for Model {
+impl Wire for FakeE1000 {
     fn comes_in(&mut self, frame: Vec<u8>, memory: &FakeMemory) {
         self.inbox.push_back(frame);
         self.step_rx(memory);
@@ -225,7 +225,7 @@ impl Wire for Model {
     }
 }
 
-impl Wire for Pcie {
+impl Wire for FakeE1000e {
     fn comes_in(&mut self, frame: Vec<u8>, memory: &FakeMemory) {
         self.inbox[0].push_back(frame);
         self.step_rx(memory);
@@ -237,22 +237,22 @@ impl Wire for Pcie {
 }
 
 fn e1000(data: &[u8]) {
-    let model = Arc::into_inner(Model::new(0x100e)).expect("nobody else has it");
-    let model = model.into_inner().expect("nobody panicked with it");
-    intel(Input(data), model);
+    let inner = Arc::into_inner(FakeE1000::new(0x100e)).expect("nobody else has it");
+    let inner = inner.into_inner().expect("nobody panicked with it");
+    intel(Input(data), inner);
 }
 
 fn e1000e(data: &[u8]) {
-    intel(Input(data), Pcie::new());
+    intel(Input(data), FakeE1000e::new());
 }
 
 /// Frames go out and come in; the device writes what it likes into its descriptors and lets its registers
 /// read as it likes. No frame comes back that was not sent, and no buffer is in two places.
-fn intel<M: FakeDevice + Wire + 'static>(mut input: Input<'_>, model: M) {
+fn intel<M: FakeDevice + Wire + 'static>(mut input: Input<'_>, inner: M) {
     /// CTRL and the like are left alone: a reset that never ends has a test, and takes its bound.
     const LEFT_ALONE: usize = 0x20;
     let registers = BTreeMap::new();
-    let device = Arc::new(Mutex::new(Liar { model, registers }));
+    let device = Arc::new(Mutex::new(Liar { inner, registers }));
     let lock = || device.lock().unwrap_or_else(PoisonError::into_inner);
     let fake = Fake::new(device.clone(), 0x20000);
     let memory = Arc::clone(fake.memory());
@@ -308,12 +308,12 @@ fn intel<M: FakeDevice + Wire + 'static>(mut input: Input<'_>, model: M) {
             }
             3 if !has_lied => {
                 let len = 14 + usize::from(input.u16() % 4000);
-                lock().model.comes_in(vec![2; len], &memory);
+                lock().inner.comes_in(vec![2; len], &memory);
             }
             4 => {
-                // Descriptors are the device's to write from here on, and the model would read them.
+                // Descriptors are the device's to write from here on, and the fake would read them.
                 has_lied = true;
-                lock().model.be_eager(false);
+                lock().inner.be_eager(false);
                 let rings = card.rings();
                 let ring = &rings[usize::from(input.byte()) % rings.len()];
                 let slot = &ring.slots[usize::from(input.byte()) % ring.slots.len()];
@@ -337,7 +337,7 @@ fn intel<M: FakeDevice + Wire + 'static>(mut input: Input<'_>, model: M) {
                     assert_eq!(in_flight.len(), sent, "what was in flight comes back");
                     sent = 0;
                     if !has_lied {
-                        lock().model.be_eager(input.byte() & 1 == 0);
+                        lock().inner.be_eager(input.byte() & 1 == 0);
                     }
                 }
             }
@@ -369,7 +369,7 @@ fn virtio_net(data: &[u8]) {
     let offered = virtio::PLAIN | virtio::MRG_RXBUF | virtio::INDIRECT | virtio::CSUM | packed;
     // What the other end leaves to be done: §5.1.3, GUEST_CSUM, GUEST_TSO4, GUEST_TSO6, GUEST_UFO.
     let guest = 1 << 1 | 1 << 7 | 1 << 8 | 1 << 10;
-    let (fake, card) = virtio::Card::fake(offered | guest);
+    let (fake, card) = virtio::FakeVirtioNet::fake(offered | guest);
     let memory = Arc::clone(fake.memory());
     let config = NicConfig {
         rx_offload: true,
@@ -382,7 +382,7 @@ fn virtio_net(data: &[u8]) {
     let Ok(mut from) = nic::start(fake, &config) else {
         return;
     };
-    let beside = Fake::beside(Model::new(0x100e), 0x20000, &memory);
+    let beside = Fake::beside(FakeE1000::new(0x100e), 0x20000, &memory);
     let mut to = nic::start(beside, &config).expect("a card that behaves starts");
     let mut forward = Forward::new(&mut *from, &mut *to, 16).expect("one space");
     while !input.is_empty() {
@@ -394,7 +394,7 @@ fn virtio_net(data: &[u8]) {
             .cycle()
             .take(len)
             .collect();
-        virtio::Card::lock(&card).receive(&memory, 0, header, &frame);
+        virtio::FakeVirtioNet::lock(&card).receive(&memory, 0, header, &frame);
         if forward.round(16, None).is_err() {
             break;
         }
@@ -477,7 +477,7 @@ fn http(data: &[u8]) {
 fn packets(data: &[u8]) {
     const OURS: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 2);
     const THEIRS: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 1);
-    let (fake, model) = Model::fake();
+    let (fake, inner) = FakeE1000::fake();
     let memory = Arc::clone(fake.memory());
     let config = NicConfig {
         link_wait: Duration::ZERO,
@@ -504,10 +504,10 @@ fn packets(data: &[u8]) {
             );
             let _ = (packet.ip(), packet.udp_ports());
         }
-        let mut model = crate::model::lock(&model);
-        model.rx_word = (kind & 0x68, 0);
-        model.comes_in(frame.clone(), &memory);
-        drop(model);
+        let mut inner = crate::fakes::lock(&inner);
+        inner.rx_word = (kind & 0x68, 0);
+        inner.comes_in(frame.clone(), &memory);
+        drop(inner);
         let heard = match kind & 1 {
             0 => echo.round(&mut *card).map(|_| ()),
             _ => {

@@ -3,11 +3,9 @@
 #![cfg(all(feature = "net", feature = "serve"))]
 
 mod bodies;
-#[path = "../model/mod.rs"]
-mod model;
+#[path = "../fakes/mod.rs"]
+mod fakes;
 mod seeds;
-#[path = "../virtio_model/mod.rs"]
-mod virtio_model;
 
 use std::path::PathBuf;
 

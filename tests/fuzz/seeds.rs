@@ -183,7 +183,7 @@ fn udp(options: Vec<u8>, len: usize) -> Vec<u8> {
     )
     .expect("a short header");
     ip.options = header;
-    let builder = PacketBuilder::ethernet2([2, 0, 0, 0, 0, 9], crate::model::MAC)
+    let builder = PacketBuilder::ethernet2([2, 0, 0, 0, 0, 9], crate::fakes::e1000::MAC)
         .ip(etherparse::IpHeaders::Ipv4(ip, Default::default()))
         .udp(4000, 7);
     let mut bytes = Vec::new();
@@ -207,7 +207,7 @@ fn packets() -> Seeds {
         [10, 0, 0, 2].into(),
     );
     let icmp = |kind: etherparse::Icmpv4Type| {
-        let builder = PacketBuilder::ethernet2([2, 0, 0, 0, 0, 9], crate::model::MAC)
+        let builder = PacketBuilder::ethernet2([2, 0, 0, 0, 0, 9], crate::fakes::e1000::MAC)
             .ipv4([10, 0, 0, 1], [10, 0, 0, 2], 64)
             .icmpv4(kind);
         let mut bytes = Vec::new();

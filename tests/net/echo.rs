@@ -7,7 +7,8 @@ use proptest::prelude::*;
 use smoltcp::phy::ChecksumCapabilities;
 use smoltcp::wire::{Icmpv4Packet, Icmpv4Repr, UdpPacket, UdpRepr};
 
-use crate::model::{self, MAC};
+use crate::fakes;
+use crate::fakes::e1000::MAC;
 use crate::{Bench, bytes, ip, whole};
 
 const THEIRS: [u8; 6] = [2, 0, 0, 0, 0, 9];
@@ -127,7 +128,7 @@ fn a_device_that_writes_on_into_what_it_gave_back_changes_nothing_that_was_read(
             .flat_map(|ring| &ring.slots)
             .filter_map(|slot| slot.buffer);
         let iovas: Vec<u64> = buffers.map(|(iova, ..)| iova.0).collect();
-        model::lock(&bench.model).on_doorbell = Some(Box::new(move |memory| {
+        fakes::lock(&bench.device).on_doorbell = Some(Box::new(move |memory| {
             for iova in &iovas {
                 memory.write(*iova, &scribbled);
             }

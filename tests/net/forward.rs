@@ -9,7 +9,8 @@ use pinwire::net::{Forward, Passed, Rewrite, Side, Until};
 use pinwire::nic::{Mac, Nic, NicConfig};
 use proptest::prelude::*;
 
-use crate::model::{MAC, lock};
+use crate::fakes::e1000::MAC;
+use crate::fakes::lock;
 use crate::{Bench, bytes};
 
 static NEVER: AtomicBool = AtomicBool::new(false);
@@ -120,12 +121,12 @@ fn a_tag_that_the_other_card_cannot_insert_drops_the_frame() {
     };
     let [mut a, mut b] = Bench::pair(&NicConfig::default());
     drop((a.card, b.card));
-    let mut pair = crate::model::Model::fake_pair().into_iter();
-    let (fake, model) = pair.next().unwrap();
-    a = Bench::new(fake, model, &tags);
-    let (fake, model) = pair.next().unwrap();
-    b = Bench::new(fake, model, &NicConfig::default());
-    lock(&a.model).rx_word = (8, 0); // VP
+    let mut pair = crate::fakes::e1000::FakeE1000::fake_pair().into_iter();
+    let (fake, device) = pair.next().unwrap();
+    a = Bench::new(fake, device, &tags);
+    let (fake, device) = pair.next().unwrap();
+    b = Bench::new(fake, device, &NicConfig::default());
+    lock(&a.device).rx_word = (8, 0); // VP
     a.comes([bytes(1, 60)]);
     let mut forward = Forward::new(&mut a.card, &mut b.card, 64).unwrap();
     forward.round(u64::MAX, None).unwrap();
@@ -189,24 +190,24 @@ fn it_ends_in_time_and_at_a_stop() {
 #[test]
 fn nothing_is_lost_while_the_ring_has_buffers() {
     let [mut a, mut b] = Bench::pair(&small());
-    lock(&b.model).eager = false;
+    lock(&b.device).eager = false;
     let mut forward = Forward::new(&mut a.card, &mut b.card, 4).unwrap();
     // 7 fit into B's ring, 4 are held, the others stay in A's ring.
     for seed in 0..20 {
-        let mut model = lock(&a.model);
-        model.inbox.push_back(bytes(seed, 60));
-        model.step_rx(&a.memory);
-        drop(model);
+        let mut device = lock(&a.device);
+        device.inbox.push_back(bytes(seed, 60));
+        device.step_rx(&a.memory);
+        drop(device);
         for _ in 0..3 {
             forward.round(u64::MAX, None).unwrap();
         }
     }
     assert_eq!(forward.passed(Side::A).frames, 7);
-    assert_eq!(lock(&a.model).inbox.len(), 0, "A had no buffer");
+    assert_eq!(lock(&a.device).inbox.len(), 0, "A had no buffer");
     {
-        let mut model = lock(&b.model);
-        model.eager = true;
-        model.step_tx(&b.memory, usize::MAX);
+        let mut device = lock(&b.device);
+        device.eager = true;
+        device.step_tx(&b.memory, usize::MAX);
     }
     for _ in 0..20 {
         forward.round(u64::MAX, None).unwrap();
@@ -221,7 +222,7 @@ fn nothing_is_lost_while_the_ring_has_buffers() {
 #[test]
 fn a_card_that_takes_nothing_for_a_second_is_given_up_until_it_does() {
     let [mut a, mut b] = Bench::pair(&small());
-    lock(&b.model).eager = false;
+    lock(&b.device).eager = false;
     a.comes((0..11).map(|seed| bytes(seed, 60)));
     let mut forward = Forward::new(&mut a.card, &mut b.card, 4).unwrap();
     let until = |millis| Until {
@@ -236,12 +237,12 @@ fn a_card_that_takes_nothing_for_a_second_is_given_up_until_it_does() {
     };
     assert_eq!(forward.passed(Side::A), counted);
     {
-        let mut model = lock(&b.model);
-        model.eager = true;
-        model.step_tx(&b.memory, usize::MAX);
-        let mut model = lock(&a.model);
-        model.inbox.extend((0..4).map(|seed| bytes(seed, 60)));
-        model.step_rx(&a.memory);
+        let mut device = lock(&b.device);
+        device.eager = true;
+        device.step_tx(&b.memory, usize::MAX);
+        let mut device = lock(&a.device);
+        device.inbox.extend((0..4).map(|seed| bytes(seed, 60)));
+        device.step_rx(&a.memory);
     }
     for _ in 0..4 {
         forward.round(u64::MAX, None).unwrap();
@@ -255,40 +256,40 @@ proptest! {
     fn every_frame_passes_once_and_in_order(steps in prop::collection::vec((0..5u8, 1..8usize), 1..60), batch in 1..9usize) {
         let [mut a, mut b] = Bench::pair(&small());
         for bench in [&a, &b] {
-            lock(&bench.model).eager = false;
+            lock(&bench.device).eager = false;
         }
-        let models = [a.model.clone(), b.model.clone()];
+        let devices = [a.device.clone(), b.device.clone()];
         let memory = a.memory.clone();
         let mut came = [0; 2];
         let mut forward = Forward::new(&mut a.card, &mut b.card, batch).unwrap();
         for (what, count) in steps {
             let side = usize::from(what & 1);
-            let mut model = lock(&models[side]);
+            let mut device = lock(&devices[side]);
             match what {
                 0 | 1 => {
-                    model.inbox.extend((came[side]..came[side] + count).map(|seed| bytes(seed, 60)));
+                    device.inbox.extend((came[side]..came[side] + count).map(|seed| bytes(seed, 60)));
                     came[side] += count;
-                    model.step_rx(&memory);
+                    device.step_rx(&memory);
                 }
                 2 | 3 => {
-                    model.step_tx(&memory, count);
+                    device.step_tx(&memory, count);
                 }
                 _ => {
-                    drop(model);
+                    drop(device);
                     forward.round(u64::MAX, None).unwrap();
                 }
             }
         }
         for _ in 0..200 {
-            for model in &models {
-                lock(model).step_rx(&memory);
-                lock(model).step_tx(&memory, usize::MAX);
+            for device in &devices {
+                lock(device).step_rx(&memory);
+                lock(device).step_tx(&memory, usize::MAX);
             }
             forward.round(u64::MAX, None).unwrap();
         }
         for (side, other) in [(0, 1), (1, 0)] {
             let expected: Vec<_> = (0..came[side]).map(|seed| bytes(seed, 60)).collect();
-            prop_assert_eq!(&lock(&models[other]).sent, &expected);
+            prop_assert_eq!(&lock(&devices[other]).sent, &expected);
         }
     }
 }

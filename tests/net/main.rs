@@ -1,17 +1,18 @@
-//! What rides on a card, on cards that the test plays: forwarding, echo, ping, and sleeping on two
+//! What rides on a card, on fake cards: forwarding, echo, ping, and sleeping on two
 //! cards at once. What leaves is checked by another stack.
 #![cfg(feature = "net")]
 
 mod echo;
+#[path = "../fakes/mod.rs"]
+mod fakes;
 mod forward;
-#[path = "../model/mod.rs"]
-mod model;
 mod ping;
 mod sleep;
 
 use std::sync::{Arc, Mutex};
 
-use model::{Model, lock};
+use fakes::e1000::FakeE1000;
+use fakes::lock;
 use pinwire::backend::{Fake, FakeMemory};
 use pinwire::nic::NicConfig;
 use pinwire::nic::e1000::E1000;
@@ -19,45 +20,45 @@ use pinwire::nic::e1000::E1000;
 /// A card, its device, and the memory that both reach.
 struct Bench {
     card: E1000<Fake>,
-    model: Arc<Mutex<Model>>,
+    device: Arc<Mutex<FakeE1000>>,
     memory: Arc<FakeMemory>,
 }
 
 impl Bench {
-    fn new(fake: Fake, model: Arc<Mutex<Model>>, config: &NicConfig) -> Self {
+    fn new(fake: Fake, device: Arc<Mutex<FakeE1000>>, config: &NicConfig) -> Self {
         let memory = Arc::clone(fake.memory());
         let card = E1000::start(fake, config).unwrap();
         Self {
             card,
-            model,
+            device,
             memory,
         }
     }
 
     fn one() -> Self {
-        let (fake, model) = Model::fake();
+        let (fake, device) = FakeE1000::fake();
         let config = NicConfig {
             // Frames may be longer than the card sends: those have no limit.
             rx_offload: true,
             ..NicConfig::default()
         };
-        Self::new(fake, model, &config)
+        Self::new(fake, device, &config)
     }
 
     fn pair(config: &NicConfig) -> [Self; 2] {
-        Model::fake_pair().map(|(fake, model)| Self::new(fake, model, config))
+        FakeE1000::fake_pair().map(|(fake, device)| Self::new(fake, device, config))
     }
 
     /// Frames come in.
     fn comes(&self, frames: impl IntoIterator<Item = Vec<u8>>) {
-        let mut model = lock(&self.model);
-        model.inbox.extend(frames);
-        model.step_rx(&self.memory);
+        let mut device = lock(&self.device);
+        device.inbox.extend(frames);
+        device.step_rx(&self.memory);
     }
 
     /// What has gone out.
     fn sent(&self) -> Vec<Vec<u8>> {
-        std::mem::take(&mut lock(&self.model).sent)
+        std::mem::take(&mut lock(&self.device).sent)
     }
 }
 

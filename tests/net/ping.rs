@@ -9,7 +9,7 @@ use pinwire::nic::Mac;
 use smoltcp::phy::ChecksumCapabilities;
 use smoltcp::wire::{Icmpv4Packet, Icmpv4Repr};
 
-use crate::model::MAC;
+use crate::fakes::e1000::MAC;
 use crate::{Bench, ip, whole};
 
 const THEIRS: [u8; 6] = [2, 0, 0, 0, 0, 9];
@@ -96,7 +96,7 @@ fn a_request_of_any_size_is_answered_by_another_stack() {
 fn one_request_rings_one_doorbell() {
     let (mut bench, mut ping) = pinging(LARGEST, Duration::MAX);
     ping.send(&mut bench.card).unwrap();
-    assert_eq!(crate::lock(&bench.model).doorbells, 1);
+    assert_eq!(crate::lock(&bench.device).doorbells, 1);
 }
 
 #[test]

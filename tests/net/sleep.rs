@@ -12,7 +12,7 @@ use pinwire::nic::{Nic, NicConfig, Waiting};
 use vmm_sys_util::eventfd::EventFd;
 
 use crate::bytes;
-use crate::model::Model;
+use crate::fakes::e1000::FakeE1000;
 
 const ICR: usize = 0x00c0;
 const IMS: usize = 0x00d0;
@@ -41,7 +41,7 @@ enum Moment {
 
 /// An 8254x to which a frame comes at just that moment, every time.
 struct Device {
-    model: Model,
+    inner: FakeE1000,
     moment: Option<Moment>,
     came: usize,
 }
@@ -49,9 +49,9 @@ struct Device {
 impl Device {
     fn frame_comes(&mut self, moment: Moment, memory: &FakeMemory) {
         if self.moment == Some(moment) {
-            self.model.inbox.push_back(bytes(self.came, 60));
+            self.inner.inbox.push_back(bytes(self.came, 60));
             self.came += 1;
-            self.model.step_rx(memory);
+            self.inner.step_rx(memory);
         }
     }
 }
@@ -68,7 +68,7 @@ impl FakeDevice for Shared {
         if let (ICR, Some(memory)) = (place.offset, &memory) {
             self.device.frame_comes(Moment::BeforeCause, memory);
         }
-        let value = self.device.model.read(place);
+        let value = self.device.inner.read(place);
         if let (ICR, Some(memory)) = (place.offset, &memory) {
             self.device.frame_comes(Moment::AfterCause, memory);
         }
@@ -81,7 +81,7 @@ impl FakeDevice for Shared {
             IMC => self.device.frame_comes(Moment::BeforeMask, memory),
             _ => {}
         }
-        self.device.model.write(place, value, memory);
+        self.device.inner.write(place, value, memory);
         match place.offset {
             IMS => self.device.frame_comes(Moment::AfterUnmask, memory),
             IMC => self.device.frame_comes(Moment::AfterMask, memory),
@@ -90,26 +90,26 @@ impl FakeDevice for Shared {
     }
 
     fn config(&mut self) -> &mut [u8; 256] {
-        self.device.model.config()
+        self.device.inner.config()
     }
 
     fn connect_irq(&mut self, vector: usize, event: EventFd) {
-        self.device.model.connect_irq(vector, event);
+        self.device.inner.connect_irq(vector, event);
     }
 
     fn unmask_irq(&mut self) {
-        self.device.model.unmask_irq();
+        self.device.inner.unmask_irq();
     }
 }
 
 fn device() -> Arc<Mutex<Shared>> {
-    let model = Arc::into_inner(Model::new(0x100e))
+    let inner = Arc::into_inner(FakeE1000::new(0x100e))
         .unwrap()
         .into_inner()
         .unwrap();
     Arc::new(Mutex::new(Shared {
         device: Device {
-            model,
+            inner,
             moment: None,
             came: 0,
         },
@@ -215,7 +215,7 @@ fn a_frame_that_comes_to_either_of_two_cards_wakes_both() {
                     wait_and_take(wait, (waiting, moment, which));
                 }
                 let came = devices[which].lock().unwrap().device.came;
-                let sent = devices[1 - which].lock().unwrap().device.model.sent.len();
+                let sent = devices[1 - which].lock().unwrap().device.inner.sent.len();
                 assert_eq!(sent, came, "{waiting:?} {moment:?} {which}");
             }
         }

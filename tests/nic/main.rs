@@ -1,18 +1,16 @@
 //! One set of tests for a network card, run by the same bodies wherever there is one.
 //!
-//! On the host: over each of QEMU's models, with the test at the other end of the cable, and over cards
-//! that the test plays. In the VM (`tests/vm/card.rs` starts it there): over VFIO with
+//! On the host: over each of QEMU's models, with the test at the other end of the cable, and over
+//! fakes. In the VM (`tests/vm/card.rs` starts it there): over VFIO with
 //! `PINWIRE_DEVICE=0000:00:03.0`, and the kernel's driver on a twin card, `PINWIRE_WIRE=eth0`, at the
 //! other end. Each body that has passed is noted in the file `PINWIRE_TABLE`, for `qemu/table`.
 #![cfg(feature = "net")]
 
 #[path = "../common/mod.rs"]
 mod common;
-#[path = "../model/mod.rs"]
-mod model;
-mod played;
-#[path = "../virtio_model/mod.rs"]
-mod virtio_model;
+mod fake_cards;
+#[path = "../fakes/mod.rs"]
+mod fakes;
 mod wire;
 
 use std::io::Write;
@@ -38,13 +36,13 @@ const MODELS: [&str; 7] = [
     "virtio-net,event_idx=off,indirect_desc=off,modern-pio-notify=on",
 ];
 
-/// Runs `body` over every card at hand, and over the played ones.
+/// Runs `body` over every card at hand, and over the fake ones.
 fn on_every_card(config: NicConfig, body: impl Fn(&mut dyn Nic, &dyn Wire)) {
     on_cards(&config, &body);
     if std::env::var_os("PINWIRE_DEVICE").is_none() {
-        for card in played::CARDS {
+        for card in fake_cards::CARDS {
             println!("--- fake:{card}");
-            let (mut nic, cable) = played::start(card, &config);
+            let (mut nic, cable) = fake_cards::start(card, &config);
             body(&mut *nic, &cable);
             note(card, "fake");
         }
@@ -52,7 +50,7 @@ fn on_every_card(config: NicConfig, body: impl Fn(&mut dyn Nic, &dyn Wire)) {
 }
 
 /// Runs `body` over every card at hand. What it needs the card to do (checksums, cuts, filters) would
-/// be the test's own work on a played one.
+/// be the test's own work on a fake one.
 fn on_cards(config: &NicConfig, body: &impl Fn(&mut dyn Nic, &dyn Wire)) {
     if let Ok(device) = std::env::var("PINWIRE_DEVICE") {
         let interface = std::env::var("PINWIRE_WIRE").expect("PINWIRE_WIRE names the twin");
@@ -604,7 +602,7 @@ fn the_card_inserts_and_strips_vlan_tags() {
 
 #[test]
 fn the_payload_is_read_from_the_page_cache() {
-    // Not on a played card: that one is the CPU, which may not read the payload.
+    // Not on a fake card: that one is the CPU, which may not read the payload.
     on_cards(&config(), &|nic: &mut dyn Nic, wire: &dyn Wire| {
         let pool = Pool::new(nic.dma(), 4, 64).unwrap();
         let mut file = tempfile::tempfile().unwrap();

@@ -3,9 +3,6 @@
 mod forward;
 mod kernel;
 mod measure;
-#[cfg(test)]
-#[path = "../../../tests/model/mod.rs"]
-mod model;
 mod report;
 mod rtt;
 mod rx;

@@ -1,18 +1,14 @@
-//! An 8254x played by the test: enough of chapters 3 and 13 to send and receive, written from the
+//! A fake 8254x: enough of chapters 3 and 13 to send and receive, written from the
 //! manual with its own constants so that it can disagree with the driver, and able to lie.
 
-#![allow(dead_code)] // each test file uses its part
-
-pub mod pcie;
-pub mod silicon;
-
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex};
 
 use pinwire::backend::{Fake, FakeDevice, FakeMemory};
 use pinwire::mmio::Place;
-use silicon::Silicon;
 use vmm_sys_util::eventfd::EventFd;
+
+use super::silicon::{self, Silicon};
 
 pub const MAC: [u8; 6] = [0x52, 0x54, 0x00, 0x12, 0x34, 0x56];
 
@@ -67,7 +63,7 @@ pub enum Lie {
 /// What a test has its device do beside its work.
 pub type Also = Box<dyn FnMut(&FakeMemory) + Send>;
 
-pub struct Model {
+pub struct FakeE1000 {
     regs: Vec<u32>,
     config: [u8; 256],
     irq: Option<EventFd>,
@@ -101,7 +97,7 @@ pub struct Model {
     ioaddr: u32,
 }
 
-impl Model {
+impl FakeE1000 {
     pub fn new(device_id: u16) -> Arc<Mutex<Self>> {
         let mut config = [0; 256];
         config[0..2].copy_from_slice(&0x8086u16.to_le_bytes());
@@ -137,16 +133,16 @@ impl Model {
 
     /// The same with the chip of this device id.
     pub fn chip(device_id: u16) -> (Fake, Arc<Mutex<Self>>) {
-        let model = Self::new(device_id);
-        (Fake::new(model.clone(), 0x20000), model)
+        let device = Self::new(device_id);
+        (Fake::new(device.clone(), 0x20000), device)
     }
 
     /// Two functions with such devices in one IOMMU domain, and the devices.
     pub fn fake_pair() -> [(Fake, Arc<Mutex<Self>>); 2] {
-        let (first, model) = Self::fake();
+        let (first, device) = Self::fake();
         let beside = Self::new(0x100e);
         let second = Fake::beside(beside.clone(), 0x20000, first.memory());
-        [(first, model), (second, beside)]
+        [(first, device), (second, beside)]
     }
 
     /// Has the statistics register at `offset` count `more`.
@@ -284,7 +280,7 @@ impl Model {
     }
 }
 
-impl FakeDevice for Model {
+impl FakeDevice for FakeE1000 {
     fn read(&mut self, place: Place) -> u32 {
         let offset = place.offset;
         if self.lie == Lie::Gone {
@@ -392,15 +388,8 @@ impl FakeDevice for Model {
     }
 }
 
-/// The device, which a panicking test must not hide.
-pub fn lock<T>(model: &Mutex<T>) -> MutexGuard<'_, T> {
-    model
-        .lock()
-        .unwrap_or_else(|poisoned| poisoned.into_inner())
-}
-
 /// A word of the EEPROM: the address, and a checksum.
-fn eeprom(word: usize) -> u16 {
+pub fn eeprom(word: usize) -> u16 {
     let address = |i: usize| u16::from_le_bytes([MAC[2 * i], MAC[2 * i + 1]]);
     match word {
         0..=2 => address(word),

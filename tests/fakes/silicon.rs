@@ -1,5 +1,5 @@
-//! What the silicon of an 8254x refuses and QEMU's model forgives: it watches a [`Model`](super::Model) and
-//! complains. Written from Intel's specification updates and from what public drivers work around, with
+//! What the silicon of an 8254x refuses and QEMU's model forgives: it watches a
+//! [`FakeE1000`](super::e1000::FakeE1000) and complains. Written from Intel's specification updates and from what public drivers work around, with
 //! its own constants, so that it can disagree with the driver's table.
 
 use std::time::{Duration, Instant};
@@ -230,7 +230,7 @@ impl Silicon {
             let number =
                 |bits: &[bool]| bits.iter().fold(0, |sum, bit| sum << 1 | usize::from(*bit));
             if wires.bits.len() > 9 && wires.bits[..3] == [true, true, false] {
-                let word = super::eeprom(number(&wires.bits[3..9]));
+                let word = super::e1000::eeprom(number(&wires.bits[3..9]));
                 let nth = wires.bits.len() - 10;
                 wires.out = u32::from(word) >> (15 - nth.min(15)) & 1;
             }

@@ -1,4 +1,4 @@
-//! Cards that the test plays, and the cable of one: what it sent, and what comes to it.
+//! Fake cards, and the cable of one: what it sent, and what comes to it.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -6,26 +6,26 @@ use std::time::{Duration, Instant};
 use pinwire::backend::{Fake, FakeMemory};
 use pinwire::nic::{self, Nic, NicConfig};
 
-use crate::model::Model;
-use crate::model::pcie::Pcie;
-use crate::virtio_model::net::{
-    ACCESS_PLATFORM, CTRL_RX, CTRL_VQ, Card, EVENT_IDX, INDIRECT, MRG_RXBUF, PACKED, PLAIN,
+use crate::fakes::e1000::FakeE1000;
+use crate::fakes::e1000e::FakeE1000e;
+use crate::fakes::virtio::net::{
+    ACCESS_PLATFORM, CTRL_RX, CTRL_VQ, EVENT_IDX, FakeVirtioNet, INDIRECT, MRG_RXBUF, PACKED, PLAIN,
 };
 use crate::wire::Wire;
 
 /// By the names that the table has for them.
 pub const CARDS: [&str; 4] = ["e1000", "e1000e", "virtio-net", "virtio-net,packed=on"];
 
-/// The far end of a played card's cable.
+/// The far end of a fake card's cable.
 pub struct Cable {
     memory: Arc<FakeMemory>,
-    card: Played,
+    card: Fakes,
 }
 
-enum Played {
-    E1000(Arc<Mutex<Model>>),
-    E1000e(Arc<Mutex<Pcie>>),
-    Virtio(Arc<Mutex<Card>>),
+enum Fakes {
+    E1000(Arc<Mutex<FakeE1000>>),
+    E1000e(Arc<Mutex<FakeE1000e>>),
+    Virtio(Arc<Mutex<FakeVirtioNet>>),
 }
 
 /// The card, which a panicking test must not hide.
@@ -35,20 +35,20 @@ fn lock<T>(card: &Mutex<T>) -> MutexGuard<'_, T> {
 
 /// Starts the card of that name; gives the other end of its cable, too.
 pub fn start(name: &str, config: &NicConfig) -> (Box<dyn Nic>, Cable) {
-    let (fake, card): (Fake, Played) = match name {
+    let (fake, card): (Fake, Fakes) = match name {
         "e1000" => {
-            let (fake, card) = Model::fake();
-            (fake, Played::E1000(card))
+            let (fake, card) = FakeE1000::fake();
+            (fake, Fakes::E1000(card))
         }
         "e1000e" => {
-            let (fake, card) = Pcie::fake();
-            (fake, Played::E1000e(card))
+            let (fake, card) = FakeE1000e::fake();
+            (fake, Fakes::E1000e(card))
         }
         _ => {
             let ring = if name.contains("packed") { PACKED } else { 0 };
             let offered = PLAIN | ACCESS_PLATFORM | MRG_RXBUF | INDIRECT | EVENT_IDX;
-            let (fake, card) = Card::fake(offered | CTRL_VQ | CTRL_RX | ring);
-            (fake, Played::Virtio(card))
+            let (fake, card) = FakeVirtioNet::fake(offered | CTRL_VQ | CTRL_RX | ring);
+            (fake, Fakes::Virtio(card))
         }
     };
     let memory = Arc::clone(fake.memory());
@@ -62,9 +62,9 @@ impl Cable {
             (!list.is_empty()).then(|| list.remove(0))
         }
         match &self.card {
-            Played::E1000(card) => first(&mut lock(card).sent),
-            Played::E1000e(card) => first(&mut lock(card).sent).map(|(_, frame)| frame),
-            Played::Virtio(card) => {
+            Fakes::E1000(card) => first(&mut lock(card).sent),
+            Fakes::E1000e(card) => first(&mut lock(card).sent).map(|(_, frame)| frame),
+            Fakes::Virtio(card) => {
                 first(&mut lock(card).sent).map(|(_, with_header)| with_header[12..].to_vec())
             }
         }
@@ -74,17 +74,17 @@ impl Cable {
 impl Wire for Cable {
     fn send(&self, frame: &[u8]) {
         match &self.card {
-            Played::E1000(card) => {
+            Fakes::E1000(card) => {
                 let mut card = lock(card);
                 card.inbox.push_back(frame.to_vec());
                 card.step_rx(&self.memory);
             }
-            Played::E1000e(card) => {
+            Fakes::E1000e(card) => {
                 let mut card = lock(card);
                 card.inbox[0].push_back(frame.to_vec());
                 card.step_rx(&self.memory);
             }
-            Played::Virtio(card) => {
+            Fakes::Virtio(card) => {
                 lock(card).receive(&self.memory, 0, [0; 12], frame);
             }
         }

@@ -1,6 +1,4 @@
-//! A virtio device played by the test.
-
-#![allow(dead_code)] // each test file uses its part
+//! Fake virtio devices, and the device's side of a virtqueue.
 
 pub mod net;
 pub mod queue;

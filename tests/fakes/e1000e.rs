@@ -1,4 +1,4 @@
-//! An 82574 played by the test: enough of §7 and §10.2 of its datasheet to send, to receive in both
+//! A fake 82574: enough of §7 and §10.2 of its datasheet to send, to receive in both
 //! kinds of descriptors, and to interrupt by MSI-X.
 
 use std::collections::VecDeque;
@@ -56,7 +56,7 @@ pub enum Untruth {
     Crumbs,
 }
 
-pub struct Pcie {
+pub struct FakeE1000e {
     regs: Vec<u32>,
     config: [u8; 256],
     vectors: Vec<Option<EventFd>>,
@@ -90,7 +90,7 @@ pub struct Pcie {
     loaded: Instant,
 }
 
-impl Pcie {
+impl FakeE1000e {
     pub fn new() -> Self {
         let mut config = [0; 256];
         config[..4].copy_from_slice(&[0x86, 0x80, 0xd3, 0x10]);
@@ -155,8 +155,8 @@ impl Pcie {
 
     /// A fake function with this device, and the device.
     pub fn fake() -> (Fake, Arc<Mutex<Self>>) {
-        let model = Arc::new(Mutex::new(Self::new()));
-        (Fake::new(model.clone(), 0x20000), model)
+        let device = Arc::new(Mutex::new(Self::new()));
+        (Fake::new(device.clone(), 0x20000), device)
     }
 
     fn reg(&self, offset: usize) -> u32 {
@@ -329,7 +329,7 @@ impl Pcie {
     }
 }
 
-impl FakeDevice for Pcie {
+impl FakeDevice for FakeE1000e {
     fn read(&mut self, place: Place) -> u32 {
         match place.offset {
             // Link up; requests on the bus until the driver has forbidden them.

@@ -1,4 +1,4 @@
-//! A virtio network card on PCI, played by the test: capabilities, common configuration, and what
+//! A fake virtio network card on PCI: capabilities, common configuration, and what
 //! each queue of a network card does. It works as it is notified; it lies where it is told to.
 
 use std::collections::BTreeMap;
@@ -66,7 +66,7 @@ pub struct Lies {
     pub written: Option<u32>,
 }
 
-pub struct Card {
+pub struct FakeVirtioNet {
     config: [u8; 256],
     pub offered: u64,
     pub taken: u64,
@@ -106,7 +106,7 @@ pub struct Card {
     pub lies: Lies,
 }
 
-impl Card {
+impl FakeVirtioNet {
     pub fn new(offered: u64) -> Self {
         let mut card = Self {
             config: [0; 256],
@@ -380,7 +380,7 @@ impl Card {
     }
 }
 
-impl FakeDevice for Card {
+impl FakeDevice for FakeVirtioNet {
     fn read(&mut self, place: Place) -> u32 {
         if self.gone {
             return u32::MAX;
