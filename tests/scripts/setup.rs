@@ -9,7 +9,7 @@ use crate::common;
 /// What any Linux has, and bash.
 const BASIS: &[&str] = &[
     "bash", "cat", "chmod", "dirname", "env", "flock", "grep", "head", "id", "mkdir", "mktemp",
-    "mv", "od", "rm", "sed", "stat", "tail", "tr", "true", "gzip", "setpriv",
+    "mv", "od", "rm", "sed", "stat", "tail", "tr", "true", "gzip", "setpriv", "strip",
 ];
 
 /// A folder for PATH with these commands, and no other but those in /usr/sbin.
