@@ -5,14 +5,20 @@ use std::io::Write;
 
 use crate::common;
 
-/// Runs `command` in a VM with two NICs on one hub, an e1000 that is ours and another that is the
-/// kernel's.
-fn run_with_twin(options: &[&str], tests: &[&str], command: &str) -> Option<String> {
-    run_with_twins("e1000,e1000", options, tests, command)
-}
+/// For the VM's shell: `twin SLOT` brings up the kernel's card there, and gives the name of its interface.
+const TWIN: &str = "
+    twin() {
+        wire=$(cd /sys/bus/pci/devices/0000:00:$1.0; ls -d net/* virtio*/net/* 2>/dev/null); wire=${wire##*/}
+        ip link set $wire mtu 9000 promisc on up
+        until [ \"$(cat /sys/class/net/$wire/carrier)\" = 1 ]; do sleep 0.1; done
+        # The twin's model takes frames in a second after its receiver was set up.
+        sleep 1.5
+        echo $wire
+    }
+    export PINWIRE_DIRS=/tmp:/disk\n";
 
-/// The same with these two cards.
-fn run_with_twins(nics: &str, options: &[&str], tests: &[&str], command: &str) -> Option<String> {
+/// Runs `command` in a VM whose share has the programs `tests`; gives what it printed.
+fn run(options: &[&str], tests: &[&str], command: &str) -> Option<String> {
     if !common::wants_vm() {
         return None;
     }
@@ -21,15 +27,9 @@ fn run_with_twins(nics: &str, options: &[&str], tests: &[&str], command: &str) -
         common::put_test(test, share.path());
     }
     let path = share.path().to_str().expect("a UTF-8 path");
-    // The twin's model takes frames in a second after its receiver was set up.
-    let setup = "ip link set eth1 mtu 9000 promisc on up
-        until [ \"$(cat /sys/class/net/eth1/carrier)\" = 1 ]; do sleep 0.1; done; sleep 1.5
-        pinwire bind 0000:00:03.0 >&2 || exit 1
-        export PINWIRE_DEVICE=0000:00:03.0 PINWIRE_WIRE=eth1 PINWIRE_DIRS=/tmp:/disk\n";
-    let common = ["--nic", nics, "--net", "hub:0,hub:0", "--share", path];
     let output = common::vm(
-        &[&common, options].concat(),
-        &format!("{}\n{setup}{command}", common::NO_IPV6),
+        &[&["--share", path], options].concat(),
+        &format!("{}{TWIN}{command}", common::NO_IPV6),
     )?;
     let out = String::from_utf8_lossy(&output.stdout).into_owned();
     let err = String::from_utf8_lossy(&output.stderr);
@@ -37,19 +37,49 @@ fn run_with_twins(nics: &str, options: &[&str], tests: &[&str], command: &str) -
     Some(out)
 }
 
-/// `card` is its name in the table of what has passed.
-fn the_tests_of_a_card_pass(nics: &str, card: &str) {
-    let table = "cat /tmp/table | sed 's/^/passed: /'";
-    let all = format!(
-        "export PINWIRE_MODEL={card} PINWIRE_TABLE=/tmp/table
-        /share/nic --test-threads=1 || exit 1
-        {table}"
+/// Runs `guest` in a VM with two NICs on one hub, an e1000 that is ours and another that is the kernel's.
+fn run_guest(options: &[&str], arguments: &str) -> Option<String> {
+    let command = format!(
+        "export PINWIRE_DEVICE=0000:00:03.0 PINWIRE_WIRE=$(twin 04)
+        pinwire bind 0000:00:03.0 >&2 || exit 1
+        /share/guest --test-threads=1 {arguments}"
     );
-    let all = all.as_str();
-    let Some(out) = run_with_twins(nics, &["--disk", "64M"], &["nic"], all) else {
+    let common = ["--nic", "e1000,e1000", "--net", "hub:0,hub:0"];
+    run(&[&common, options].concat(), &["guest"], &command)
+}
+
+/// Each card in a slot before the kernel's, its twin, and its name in the table of what has passed.
+const CARDS: [(&str, &str); 4] = [
+    ("e1000,e1000", "e1000"),
+    ("e1000e,e1000e", "e1000e"),
+    ("virtio,virtio", "virtio-net"),
+    ("virtio-packed,virtio", "virtio-net,packed=on"),
+];
+
+#[test]
+fn the_tests_of_a_card_pass_over_vfio_on_each() {
+    let nics = CARDS.map(|(nics, _)| nics).join(",");
+    let hubs = [0, 1, 2, 3].map(|hub| format!("hub:{hub},hub:{hub}"));
+    let mut command = String::from("export PINWIRE_TABLE=/tmp/table\n");
+    for (slot, (_, card)) in (3..).step_by(2).zip(CARDS) {
+        let ours = format!("0000:00:{slot:02x}.0");
+        let twin = slot + 1;
+        command += &format!(
+            "pinwire bind {ours} >&2 || exit 1
+            export PINWIRE_DEVICE={ours} PINWIRE_WIRE=$(twin {twin:02x}) PINWIRE_MODEL={card}
+            echo \"--- {card}\"; /share/nic --test-threads=1 || exit 1\n"
+        );
+    }
+    command += "sed 's/^/passed: /' /tmp/table";
+    let options = ["--nic", &nics, "--net", &hubs.join(","), "--disk", "64M"];
+    let Some(out) = run(&options, &["nic"], &command) else {
         return;
     };
-    assert!(out.contains("21 passed; 0 failed"), "{nics}: {out}");
+    for (_, card) in CARDS {
+        let (_, said) = out.split_once(&format!("--- {card}\n")).expect(card);
+        let own = said.split("--- ").next().unwrap();
+        assert!(own.contains("21 passed; 0 failed"), "{card}: {out}");
+    }
     let passed = out.lines().filter_map(|line| line.strip_prefix("passed: "));
     let passed: String = passed.flat_map(|line| [line, "\n"]).collect();
     if let Some(table) = std::env::var_os("PINWIRE_TABLE") {
@@ -63,29 +93,9 @@ fn the_tests_of_a_card_pass(nics: &str, card: &str) {
 }
 
 #[test]
-fn the_tests_of_a_card_pass_over_vfio_on_an_e1000() {
-    the_tests_of_a_card_pass("e1000,e1000", "e1000");
-}
-
-#[test]
-fn the_tests_of_a_card_pass_over_vfio_on_an_e1000e() {
-    the_tests_of_a_card_pass("e1000e,e1000e", "e1000e");
-}
-
-#[test]
-fn the_tests_of_a_card_pass_over_vfio_on_virtio_net_with_split_queues() {
-    the_tests_of_a_card_pass("virtio,virtio", "virtio-net");
-}
-
-#[test]
-fn the_tests_of_a_card_pass_over_vfio_on_virtio_net_with_packed_queues() {
-    the_tests_of_a_card_pass("virtio-packed,virtio", "virtio-net,packed=on");
-}
-
-#[test]
 fn the_page_cache_of_tmpfs_and_ext4_is_sent() {
-    let all = "/share/guest --test-threads=1 --skip dma_outside --skip killed";
-    let Some(out) = run_with_twin(&["--disk", "64M"], &["guest"], all) else {
+    let all = "--skip dma_outside --skip killed";
+    let Some(out) = run_guest(&["--disk", "64M"], all) else {
         return;
     };
     assert!(out.contains("3 passed; 0 failed"), "{out}");
@@ -96,8 +106,7 @@ fn the_iommu_stops_what_is_not_mapped_and_says_where() {
     let directory = tempfile::tempdir().expect("a directory");
     let log = directory.path().join("faults");
     let trace = format!("vtd_dmar_fault,{}", log.display());
-    let one = "/share/guest --test-threads=1 --nocapture dma_outside";
-    let Some(out) = run_with_twin(&["--trace", &trace], &["guest"], one) else {
+    let Some(out) = run_guest(&["--trace", &trace], "--nocapture dma_outside") else {
         return;
     };
     let outside: Vec<_> = out
@@ -121,8 +130,7 @@ fn the_iommu_stops_what_is_not_mapped_and_says_where() {
 fn a_program_killed_in_the_middle_leaves_nothing_behind() {
     // Without hugepages, so that what a dead program had is given to the next that asks.
     let options = ["--hugepages", "0"];
-    let all = "/share/guest --test-threads=1 --nocapture killed";
-    let Some(out) = run_with_twin(&options, &["guest"], all) else {
+    let Some(out) = run_guest(&options, "--nocapture killed") else {
         return;
     };
     assert!(out.contains("2 passed; 0 failed"), "{out}");

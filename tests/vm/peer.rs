@@ -6,8 +6,9 @@ use serde_json::Value;
 
 use crate::common;
 
-/// Bytes of UDP each way, a GiB together; `PINWIRE_UDP_BYTES` changes it.
-const UDP_BYTES: &str = "536870912";
+/// Bytes of UDP each way, so that the four cards move a GiB together: more datagrams than a virtqueue's indices count
+/// to. `PINWIRE_UDP_BYTES` changes it.
+const UDP_BYTES: &str = "134217728";
 
 /// In a VM with our card, 0000:00:03.0, and the kernel's eth1, 10.0.0.1, at the other end of its cable. The VM has one
 /// processor: two that wait for each other under TCG cost twice as much, and the next card's VM has use for the other.
