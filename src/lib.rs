@@ -30,6 +30,9 @@
 //! owns its buffers and stops the device before they go; where it cannot, they are cut off from the
 //! device or never freed, and nobody gets their addresses again.
 
+// Docs.rs says beside each item which feature it needs; only a nightly rustdoc can.
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
 pub mod backend;
 pub mod barrier;
 pub mod device;

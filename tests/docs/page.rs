@@ -69,9 +69,16 @@ impl Page {
         Path::new(env!("CARGO_MANIFEST_DIR"))
     }
 
-    /// README.md, CONTRIBUTING.md and the pages of the book.
+    /// The pages of the project's own folder and of the tests', and those of the book.
     pub fn all() -> Vec<Self> {
-        let mut paths = vec![PathBuf::from("README.md"), PathBuf::from("CONTRIBUTING.md")];
+        let own = [
+            "README.md",
+            "CHANGELOG.md",
+            "CONTRIBUTING.md",
+            "SECURITY.md",
+            "tests/README.md",
+        ];
+        let mut paths: Vec<_> = own.map(PathBuf::from).into();
         let book = std::fs::read_dir(Self::root().join("docs/src")).unwrap();
         let mut pages: Vec<_> = book
             .map(|entry| Path::new("docs/src").join(entry.unwrap().file_name()))
