@@ -6,8 +6,7 @@
 use std::time::Duration;
 
 use pinwire::device::DeviceSpec;
-use pinwire::dma::Frame;
-use pinwire::nic::NicConfig;
+use pinwire::nic::{Frame, NicConfig};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut args = std::env::args().skip(1);

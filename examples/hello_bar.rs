@@ -9,8 +9,8 @@ use pinwire::backend::Backend;
 use pinwire::device::{DeviceSpec, Driver};
 use pinwire::mmio::Mmio;
 use pinwire::nic::e1000::regs::{RAH, RAL, STATUS};
-use pinwire::nic::virtio::config::MAC;
-use pinwire::nic::{Known, Mac, e1000, e1000e, virtio};
+use pinwire::nic::virtio_net::config::MAC;
+use pinwire::nic::{Known, Mac, e1000, e1000e, virtio_net};
 use pinwire::pci::config::Command;
 
 type Result<T, E = Box<dyn Error>> = std::result::Result<T, E>;
@@ -34,7 +34,7 @@ impl Driver for Hello {
         let is = |known: Known| known.is(vendor, id);
         let mac = if e1000::known().chain(e1000e::known()).any(is) {
             intel(&device)?
-        } else if virtio::known().any(is) {
+        } else if virtio_net::known().any(is) {
             virtio_net(&device)?
         } else {
             return Err("not a card whose registers are known here".into());

@@ -15,8 +15,9 @@ use pinwire::device::{DeviceSpec, Driver};
 use pinwire::dma::{DmaArray, DmaRegion};
 use pinwire::mmio::{Mmio, RegInfo};
 use pinwire::nic::e1000::desc::{LegacyTx, TxDesc, describe_tx};
-use pinwire::nic::e1000::regs::{CTRL, IMC, Interrupts, RCTL, Rctl, STATUS, TCTL, Tctl};
-use pinwire::nic::e1000::regs::{TABLE, TDBAH, TDBAL, TDH, TDLEN, TDT};
+use pinwire::nic::e1000::regs::{
+    CTRL, IMC, Interrupts, RCTL, Rctl, STATUS, TABLE, TCTL, TDBAH, TDBAL, TDH, TDLEN, TDT, Tctl,
+};
 use pinwire::nic::e1000e::regs::{TARC, TXDCTL};
 use pinwire::nic::{e1000, e1000e};
 use pinwire::pci::config::Command;

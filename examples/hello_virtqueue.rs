@@ -15,7 +15,7 @@ use pinwire::backend::Backend;
 use pinwire::barrier::{dma_rmb, dma_wmb};
 use pinwire::device::{DeviceSpec, Driver};
 use pinwire::dma::{DmaArray, DmaRegion};
-use pinwire::nic::virtio;
+use pinwire::nic::virtio_net;
 use pinwire::virtio::features::{ACCESS_PLATFORM, VERSION_1};
 use pinwire::virtio::pci::PciTransport;
 use pinwire::virtio::{Areas, Doorbell, Status, Transport, describe_split};
@@ -39,7 +39,7 @@ impl Driver for Hello {
 
     fn start<B: Backend + 'static>(self, device: B) -> Result<(), Box<dyn Error>> {
         let (vendor, id) = device.ids()?;
-        match virtio::known().any(|known| known.is(vendor, id)) {
+        match virtio_net::known().any(|known| known.is(vendor, id)) {
             true => hello(&PciTransport::open(device)?),
             false => Err("no virtio-net card; for Intel's: hello_dma".into()),
         }

@@ -6,8 +6,8 @@
 use std::time::{Duration, Instant};
 
 use pinwire::device::DeviceSpec;
-use pinwire::dma::{Frame, Pool};
-use pinwire::nic::NicConfig;
+use pinwire::dma::Pool;
+use pinwire::nic::{Frame, NicConfig};
 
 const BATCH: usize = 64;
 

@@ -7,9 +7,8 @@ use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 
-use crate::backend::{Backend, Qtest, QtestSpec, Vfio, Watch, Watched};
+use crate::backend::{Backend, Qtest, QtestSpec, Vfio};
 use crate::error::{Error, Result};
-use crate::nic::{self, Nic, NicConfig};
 use crate::pci::Address;
 
 /// A device: how it is reached and where it is.
@@ -79,24 +78,15 @@ impl DeviceSpec {
         }
     }
 
-    /// Opens the device and starts the network driver that knows it. `watch` sees every register access.
+    /// Opens several devices in one I/O address space and gives each to a `driver`: each reaches the
+    /// buffers of the others. Device models are in one QEMU, where a hub connects them.
     ///
     /// # Errors
-    /// What the backend or the driver complains of.
-    pub fn open(&self, config: &NicConfig, watch: Option<Arc<dyn Watch>>) -> Result<Box<dyn Nic>> {
-        self.open_with(StartNic { config, watch })
-    }
-
-    /// The same for several devices in one I/O address space: they have the same [`Nic::dma`], and each
-    /// reaches the buffers of the others. Device models are in one QEMU, where a hub connects them.
-    ///
-    /// # Errors
-    /// As [`DeviceSpec::open`]; [`Error::Usage`] where some are reached over VFIO and some are models.
-    pub fn open_all(
+    /// As [`DeviceSpec::open_with`]; [`Error::Usage`] where some are reached over VFIO and some are models.
+    pub fn open_all_with<D: Driver + Clone>(
         specs: &[Self],
-        config: &NicConfig,
-        watch: Option<Arc<dyn Watch>>,
-    ) -> Result<Vec<Box<dyn Nic>>> {
+        driver: &D,
+    ) -> Result<Vec<D::Output>, D::Error> {
         let (mut addresses, mut models) = (Vec::new(), Vec::new());
         for spec in specs {
             match &spec.reach {
@@ -104,45 +94,27 @@ impl DeviceSpec {
                 Reach::Qtest(model) => models.push(Arc::clone(model)),
             }
         }
-        let start = StartNic { config, watch };
         match (&addresses[..], &models[..]) {
-            (addresses, []) => start.each(Vfio::open_all(addresses)?),
-            ([], models) => start.each(Qtest::start_all(models)?),
+            (addresses, []) => start_each(driver, Vfio::open_all(addresses)?),
+            ([], models) => start_each(driver, Qtest::start_all(models)?),
             _ => {
                 let names: Vec<_> = specs.iter().map(Self::to_string).collect();
                 Err(Error::Usage(format!(
                     "{} cannot reach the same memory: name PCI functions, or models of QEMU, not both",
                     names.join(" and ")
-                )))
+                ))
+                .into())
             }
         }
     }
 }
 
-/// Starts a network card.
-#[derive(Clone)]
-struct StartNic<'a> {
-    config: &'a NicConfig,
-    watch: Option<Arc<dyn Watch>>,
-}
-
-impl StartNic<'_> {
-    fn each<B: Backend + 'static>(self, devices: Vec<B>) -> Result<Vec<Box<dyn Nic>>> {
-        let start = |device| self.clone().start(device);
-        devices.into_iter().map(start).collect()
-    }
-}
-
-impl Driver for StartNic<'_> {
-    type Output = Box<dyn Nic>;
-    type Error = Error;
-
-    fn start<B: Backend + 'static>(self, device: B) -> Result<Box<dyn Nic>> {
-        match self.watch {
-            Some(watch) => nic::start(Watched::new(device, watch), self.config),
-            None => nic::start(device, self.config),
-        }
-    }
+fn start_each<D: Driver + Clone, B: Backend + 'static>(
+    driver: &D,
+    devices: Vec<B>,
+) -> Result<Vec<D::Output>, D::Error> {
+    let start = |device| driver.clone().start(device);
+    devices.into_iter().map(start).collect()
 }
 
 impl fmt::Display for DeviceSpec {
@@ -184,14 +156,6 @@ mod tests {
             assert!(error.contains("0000:00:03.0"), "{nonsense}: {error}");
             assert!(error.contains("qtest:e1000"), "{nonsense}: {error}");
         }
-    }
-
-    #[test]
-    fn a_real_device_and_a_model_cannot_share_memory() {
-        let specs = ["0000:00:03.0", "qtest:e1000"].map(|text| text.parse().unwrap());
-        let opened = DeviceSpec::open_all(&specs, &NicConfig::default(), None);
-        let error = opened.err().unwrap().to_string();
-        assert!(error.contains("0000:00:03.0 and qtest:e1000"), "{error}");
     }
 
     #[test]

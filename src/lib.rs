@@ -35,29 +35,30 @@
 
 pub mod backend;
 pub mod barrier;
+#[cfg(feature = "cli")]
+pub mod cli;
 pub mod device;
 pub mod dma;
 pub mod error;
-#[cfg(any(feature = "ladder", feature = "serve"))]
-mod errqueue;
-#[cfg(any(feature = "ladder", feature = "serve"))]
-mod insist;
+pub mod inspect;
 pub mod irq;
-#[cfg(feature = "ladder")]
-pub mod ladder;
+#[cfg(feature = "cli")]
+mod lab;
 pub mod mmio;
 #[cfg(feature = "net")]
 pub mod net;
 pub mod nic;
-#[cfg(feature = "ladder")]
-pub mod pagecache;
+pub mod open;
+#[cfg(any(feature = "ladder", feature = "serve"))]
+pub mod paths;
 pub mod pci;
 pub mod ring_state;
-#[cfg(feature = "serve")]
-pub mod serve;
+#[cfg(feature = "cli")]
+mod scope;
 #[cfg(any(feature = "net", feature = "serve"))]
 pub mod user_file;
 pub mod virtio;
+mod wait;
 
 pub use device::DeviceSpec;
 pub use error::{Error, Result};

@@ -1,7 +1,5 @@
-//! The `pinwire` command; all of it is in [`cli`].
-
-mod cli;
+//! The `pinwire` command; all of it is in [`pinwire::cli`].
 
 fn main() -> std::process::ExitCode {
-    cli::main()
+    pinwire::cli::main()
 }

@@ -8,10 +8,10 @@ use std::sync::{Arc, Mutex};
 use fakes::e1000::FakeE1000;
 use fakes::e1000e::FakeE1000e;
 use fakes::virtio::net::{FakeVirtioNet, PLAIN};
-use pinwire::Error;
 use pinwire::backend::{Fake, FakeDevice, FakeMemory};
 use pinwire::mmio::{Place, RegInfo};
-use pinwire::nic::{self, NicConfig, e1000, e1000e};
+use pinwire::nic::{NicConfig, e1000, e1000e};
+use pinwire::{Error, open};
 
 /// A device whose registers end where its BAR does: what reaches further is a bug of the driver.
 struct Cut<D> {
@@ -46,7 +46,7 @@ fn start<D: FakeDevice + 'static>(device: D, size: usize) -> (Result<(), Error>,
         size,
         accesses,
     }));
-    let started = nic::start(Fake::new(device.clone(), size), &NicConfig::default());
+    let started = open::start(Fake::new(device.clone(), size), &NicConfig::default());
     let started = started.map(drop);
     let accesses = device.lock().unwrap().accesses;
     (started, accesses)

@@ -9,10 +9,10 @@ use fakes::e1000::{FakeE1000, MAC};
 use fakes::lock;
 use fakes::silicon::{I82540EM, I82544GC, I82545EM};
 use pinwire::backend::{Backend, Fake, FakeBar, FakeMemory};
-use pinwire::dma::{DmaFile, DmaSpace, Frame, Offload, OffloadFlags, Pool};
+use pinwire::dma::{DmaFile, DmaSpace, Pool};
 use pinwire::irq::{Irq, IrqKind};
 use pinwire::nic::e1000::{E1000, MIN_FRAME};
-use pinwire::nic::{Nic, NicConfig};
+use pinwire::nic::{Frame, Nic, NicConfig, Offload, OffloadFlags};
 use pinwire::pci::config::Config;
 use proptest::prelude::*;
 

@@ -12,10 +12,11 @@ use fakes::e1000::{FakeE1000, Lie, MAC};
 use fakes::lock;
 use pinwire::Error;
 use pinwire::backend::FakeMemory;
-use pinwire::dma::{DmaArray, DmaFile, DmaRegion, DmaSpace, Frame, Offload, OffloadFlags, Pool};
+use pinwire::dma::{DmaArray, DmaFile, DmaRegion, DmaSpace, Pool};
+use pinwire::inspect::{Marks, Owner};
 use pinwire::mmio::{Place, Width};
 use pinwire::nic::e1000::E1000;
-use pinwire::nic::{Marks, Nic, NicConfig, Owner};
+use pinwire::nic::{Frame, Nic, NicConfig, Offload, OffloadFlags};
 use proptest::prelude::*;
 
 type Card = E1000<pinwire::backend::Fake>;

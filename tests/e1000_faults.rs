@@ -9,11 +9,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use pinwire::backend::{Peer, Qtest, QtestSpec, Watch, Watched};
-use pinwire::dma::{Frame, Pool};
+use pinwire::dma::Pool;
+use pinwire::inspect::Marks;
 use pinwire::mmio::Place;
 use pinwire::net::{Manner, Pace, Progress, SyntheticSource, transmit};
-use pinwire::nic::{self, Mac, Marks, Nic, NicConfig};
-use pinwire::{Error, Result};
+use pinwire::nic::{Frame, Mac, Nic, NicConfig};
+use pinwire::{Error, Result, open};
 
 const CTRL: usize = 0x0000;
 const STATUS: usize = 0x0008;
@@ -58,7 +59,7 @@ fn start(fault: &Arc<Fault>) -> Result<Box<dyn Nic>> {
         link_wait: Duration::from_millis(300),
         ..NicConfig::default()
     };
-    nic::start(Watched::new(qtest, fault.clone()), &config)
+    open::start(Watched::new(qtest, fault.clone()), &config)
 }
 
 /// A card that works until the fault is switched on.

@@ -13,8 +13,10 @@ use std::time::{Duration, Instant};
 use etherparse::PacketBuilder;
 use pinwire::backend::{Peer, Qtest, QtestSpec};
 use pinwire::dma::Pool;
+use pinwire::inspect::Marks;
 use pinwire::nic::Checksum::{Bad, Good, Unchecked};
-use pinwire::nic::{self, Marks, Nic, NicConfig, Received, Waiting};
+use pinwire::nic::{Nic, NicConfig, Received, Waiting};
+use pinwire::open;
 use wire::Wire;
 
 /// The address that our frames are sent from.
@@ -28,7 +30,7 @@ fn card(config: &NicConfig) -> Option<(Box<dyn Nic>, UnixDatagram)> {
     }
     let (peer, wire) = Peer::socket().unwrap();
     let spec = QtestSpec::new("e1000e", peer).unwrap();
-    let nic = nic::start(Qtest::start(&spec).unwrap(), config).unwrap();
+    let nic = open::start(Qtest::start(&spec).unwrap(), config).unwrap();
     Some((nic, wire))
 }
 

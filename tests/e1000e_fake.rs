@@ -11,10 +11,10 @@ use fakes::e1000e::{FakeE1000e, MAC, Untruth};
 use fakes::lock;
 use pinwire::Error;
 use pinwire::backend::{Backend, Fake, FakeBar, FakeMemory};
-use pinwire::dma::{DmaSpace, Frame, Offload, OffloadFlags, Pool};
+use pinwire::dma::{DmaSpace, Pool};
 use pinwire::irq::{Irq, IrqKind};
 use pinwire::nic::e1000e::E1000e;
-use pinwire::nic::{Nic, NicConfig, Waiting};
+use pinwire::nic::{Frame, Nic, NicConfig, Offload, OffloadFlags, Waiting};
 use pinwire::pci::config::Config;
 use proptest::prelude::*;
 

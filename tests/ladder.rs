@@ -28,7 +28,7 @@ use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::sync::atomic::{AtomicBool, AtomicU64};
 
 use far::{Python, file_of, hash};
-use pinwire::ladder::{
+use pinwire::paths::ladder::{
     Delivered, FarEnd, Job, Kind, Out, Protocol, RUNGS, Rung, Stopped, Terms, Why, receive,
 };
 

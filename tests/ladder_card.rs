@@ -16,14 +16,14 @@ use std::sync::{Arc, Mutex};
 
 use fakes::e1000::FakeE1000;
 use far::{Python, file_of};
-use pinwire::DeviceSpec;
 use pinwire::backend::{Fake, FakeDevice, FakeMemory};
-use pinwire::ladder::{
-    Card, Delivered, FarEnd, Job, Out, Protocol, RUNGS, Rung, Stopped, Terms, Why,
-};
 use pinwire::mmio::Place;
 use pinwire::net::UdpFlow;
-use pinwire::nic::{self, Mac, Nic, NicConfig};
+use pinwire::nic::{Mac, Nic, NicConfig};
+use pinwire::paths::ladder::{
+    Card, Delivered, FarEnd, Job, Out, Protocol, RUNGS, Rung, Stopped, Terms, Why,
+};
+use pinwire::{DeviceSpec, open};
 
 const CARDS: [&str; 4] = ["e1000", "e1000e", "virtio-net", "virtio-net,packed=on"];
 const OURS: Ipv4Addr = Ipv4Addr::new(10, 0, 2, 15);
@@ -389,7 +389,7 @@ fn a_sparse_file_of_5_gib_goes_whole() {
             content: Vec::new(),
         }));
         let backend = Fake::new(scale.clone(), 0x20000);
-        let mut nic = nic::start(backend, &NicConfig::default()).unwrap();
+        let mut nic = open::start(backend, &NicConfig::default()).unwrap();
         let flow = UdpFlow {
             source_mac: nic.mac(),
             destination_mac: HOST_MAC,

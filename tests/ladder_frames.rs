@@ -21,7 +21,7 @@ use std::time::{Duration, Instant};
 
 use far::file_of;
 use pestered::pestered;
-use pinwire::ladder::{
+use pinwire::paths::ladder::{
     Arrived, Delivered, FarEnd, Interface, Job, Out, Protocol, RUNGS, Rung, Stopped, Terms, Why,
 };
 use sha2::{Digest, Sha256};

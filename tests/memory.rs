@@ -11,11 +11,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use fakes::e1000::FakeE1000;
 use fakes::e1000e::FakeE1000e;
 use fakes::virtio::net::{FakeVirtioNet, INDIRECT, MRG_RXBUF, PACKED, PLAIN, SIZE};
-use pinwire::Error;
 use pinwire::backend::{Fake, FakeDevice, FakeMemory};
-use pinwire::dma::{DmaArray, DmaFile, DmaRegion, DmaSpace, Frame, Iova, Offload, Pool};
+use pinwire::dma::{DmaArray, DmaFile, DmaRegion, DmaSpace, Iova, Pool};
+use pinwire::inspect::Owner;
 use pinwire::mmio::Place;
-use pinwire::nic::{self, Nic, NicConfig, Owner};
+use pinwire::nic::{Frame, Nic, NicConfig, Offload};
+use pinwire::{Error, open};
 
 const CARDS: [&str; 5] = [
     "e1000",
@@ -121,7 +122,7 @@ impl Bench {
             rx_ring: 64,
             ..NicConfig::default()
         };
-        let card = nic::start(fake, &config).expect("a card that behaves starts");
+        let card = open::start(fake, &config).expect("a card that behaves starts");
         Self {
             device,
             memory,
@@ -347,7 +348,7 @@ fn cards_in_one_space_send_each_others_frames() {
     let ours = Bench::new("e1000");
     let (device, size) = device("split");
     let beside = Fake::beside(Arc::new(Mutex::new(device)), size, &ours.memory);
-    let mut other = nic::start(beside, &NicConfig::default()).unwrap();
+    let mut other = open::start(beside, &NicConfig::default()).unwrap();
     let pool = Pool::new(ours.card.dma(), 4, 2048).unwrap();
     assert_eq!(other.send(&mut vec![frame(&pool)]).unwrap(), 1);
 }

@@ -17,7 +17,7 @@ use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use pinwire::Error;
-use pinwire::pagecache::{
+use pinwire::paths::pagecache::{
     Backing, Counts, How, Look, Span, Witness, evict, look, page_bytes, read_ahead, residency,
     sync, touch, warm,
 };
@@ -398,7 +398,7 @@ fn mincore_goes_through_a_long_file_in_windows_and_can_be_stopped() {
     assert_eq!(look.total().pages, (3 << 18) + 1);
     let stop = AtomicBool::new(true);
     for how in [How::Mincore, How::Flags] {
-        let stopped = pinwire::pagecache::look(&file, all(&file), 1, how, &stop);
+        let stopped = pinwire::paths::pagecache::look(&file, all(&file), 1, how, &stop);
         if how == How::Mincore || witnesses(&small_file()).contains(&How::Flags) {
             assert!(matches!(stopped, Err(pinwire::Error::Interrupted)));
         }

@@ -17,13 +17,13 @@ use pinwire::Error;
 use pinwire::backend::{Backend, Peer, Qtest, QtestBar, QtestSpec};
 use pinwire::barrier::dma_wmb;
 use pinwire::device::DeviceSpec;
-use pinwire::dma::{DmaArray, DmaFile, DmaRegion, Frame};
+use pinwire::dma::{DmaArray, DmaFile, DmaRegion};
 use pinwire::irq::{Irq, IrqKind};
 use pinwire::mmio::{Mmio, RegInfo, Width};
 use pinwire::nic::e1000::desc::{LegacyTx, RxDesc, TxDesc};
 use pinwire::nic::e1000::regs::{self, Ctrl, Interrupts, Rctl, Tctl};
-use pinwire::nic::virtio::VirtioNet;
-use pinwire::nic::{Nic, NicConfig};
+use pinwire::nic::virtio_net::VirtioNet;
+use pinwire::nic::{Frame, Nic, NicConfig};
 use pinwire::pci::config::{COMMAND, Command, Config};
 use pinwire::virtio::Transport;
 use pinwire::virtio::pci::PciTransport;
@@ -298,7 +298,7 @@ fn a_virtio_net_card_that_qemu_asks_to_be_announced_is_and_the_request_is_gone()
             refuse_features,
             ..NicConfig::default()
         };
-        let mut nic = pinwire::nic::start(qtest, &config).unwrap();
+        let mut nic = pinwire::open::start(qtest, &config).unwrap();
         control.announce().unwrap();
         let begin = Instant::now();
         while begin.elapsed() < Duration::from_secs(1) {
@@ -414,7 +414,7 @@ fn a_polled_card_leaves_the_line_to_its_neighbour() {
             waiting: pinwire::nic::Waiting::Poll,
             ..NicConfig::default()
         };
-        let card = pinwire::nic::start(polled, &config).unwrap();
+        let card = pinwire::open::start(polled, &config).unwrap();
         for up in [false, true] {
             // A change of its configuration, which virtio tells whether anybody waits or not.
             control.set_link(up).unwrap();

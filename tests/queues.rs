@@ -18,8 +18,9 @@ use std::time::{Duration, Instant};
 
 use flows::{LAST, OUR_MAC, answer, datagram};
 use pinwire::backend::{Peer, Qtest, QtestSpec};
-use pinwire::dma::{DmaSpace, Frame, Pool};
-use pinwire::nic::{self, Nic, NicConfig, QueuePair, Received, Waiting};
+use pinwire::dma::{DmaSpace, Pool};
+use pinwire::nic::{Frame, Nic, NicConfig, QueuePair, Received, Waiting};
+use pinwire::open;
 use wire::{PacketSocket, Wire};
 
 const BOUND: Duration = Duration::from_secs(30);
@@ -40,7 +41,7 @@ fn on_every_card(ways: &[Waiting], body: impl Fn(&mut dyn Nic, &(dyn Wire + Sync
             waiting,
             ..NicConfig::default()
         };
-        let mut nic = nic::start(Qtest::start(spec).unwrap(), &config).unwrap();
+        let mut nic = open::start(Qtest::start(spec).unwrap(), &config).unwrap();
         let taken = |name: &str| {
             nic.features()
                 .iter()

@@ -14,10 +14,10 @@ use fakes::virtio::net::{
     CTRL_VQ, FakeVirtioNet, IN_ORDER, MQ, MRG_RXBUF, PACKED, PLAIN, RING_RESET,
 };
 use pinwire::backend::{Fake, FakeMemory, Watch, Watched};
-use pinwire::dma::{Frame, Pool};
+use pinwire::dma::Pool;
 use pinwire::mmio::Place;
-use pinwire::nic::{self, Nic, NicConfig, QueuePair, Received, wait_any};
-use pinwire::{Error, Result};
+use pinwire::nic::{Frame, Nic, NicConfig, QueuePair, Received, wait_any};
+use pinwire::{Error, Result, open};
 
 /// What the test makes a device do, whichever it is.
 trait Device {
@@ -198,7 +198,7 @@ fn bench(name: &'static str, which: Which, queues: usize) -> Bench {
         ..NicConfig::default()
     };
     let accesses = Arc::new(Accesses::default());
-    let nic = nic::start(Watched::new(fake, accesses.clone()), &config).unwrap();
+    let nic = open::start(Watched::new(fake, accesses.clone()), &config).unwrap();
     let pool = Pool::new(nic.dma(), 8, 2048).unwrap();
     Bench {
         name,

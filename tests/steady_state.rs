@@ -14,10 +14,11 @@ use fakes::virtio::net::{
     CSUM, EVENT_IDX, FakeVirtioNet, INDIRECT, MRG_RXBUF, PACKED, PLAIN, SIZE,
 };
 use pinwire::backend::{Fake, FakeDevice, FakeMemory};
-use pinwire::dma::{Frame, Offload, Pool};
+use pinwire::dma::Pool;
 use pinwire::mmio::Place;
 use pinwire::net::{Forward, Rewrite, Side};
-use pinwire::nic::{self, Mac, Nic, NicConfig, Received};
+use pinwire::nic::{Frame, Mac, Nic, NicConfig, Offload, Received};
+use pinwire::open;
 
 /// The system's allocator; it counts what this thread allocates outside of the fake device.
 struct Counting;
@@ -203,7 +204,7 @@ fn start(which: &str, fake: Fake) -> Box<dyn Nic> {
         split_headers: which == "e1000e, headers apart",
         ..NicConfig::default()
     };
-    nic::start(fake, &config).expect("a card that behaves starts")
+    open::start(fake, &config).expect("a card that behaves starts")
 }
 
 fn card(which: &str, incoming: usize) -> Box<dyn Nic> {

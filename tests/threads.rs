@@ -10,8 +10,9 @@ use std::thread;
 
 use fakes::e1000e::FakeE1000e;
 use pinwire::backend::{Fake, FakeMemory};
-use pinwire::dma::{DmaBuf, DmaFile, DmaSpace, Frame, Pool};
-use pinwire::nic::{self, Nic, NicConfig};
+use pinwire::dma::{DmaBuf, DmaFile, DmaSpace, Pool};
+use pinwire::nic::{Frame, Nic, NicConfig};
+use pinwire::open;
 
 const ROUNDS: u32 = 2000;
 
@@ -26,7 +27,7 @@ fn card(queues: usize) -> (Box<dyn Nic>, Arc<FakeMemory>, Arc<Mutex<FakeE1000e>>
         queues,
         ..NicConfig::default()
     };
-    let card = nic::start(fake, &config).expect("a card that behaves starts");
+    let card = open::start(fake, &config).expect("a card that behaves starts");
     (card, memory, device)
 }
 

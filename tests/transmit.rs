@@ -15,13 +15,13 @@ use std::time::{Duration, Instant};
 use fakes::e1000::{FakeE1000, Lie};
 use fakes::lock;
 use pinwire::backend::{Fake, FakeMemory};
-use pinwire::dma::{Frame, Pool};
+use pinwire::dma::Pool;
 use pinwire::net::{
     CopySource, CpuBytes, FileSource, Limit, Manner, NOBODY, Next, Pace, Progress, Source,
     SyntheticSource, UdpFlow, resolve, transmit,
 };
 use pinwire::nic::e1000::E1000;
-use pinwire::nic::{Mac, Nic, NicConfig};
+use pinwire::nic::{Frame, Mac, Nic, NicConfig};
 use pinwire::{Error, Result};
 
 /// Counts what the current thread allocates.

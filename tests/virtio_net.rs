@@ -9,9 +9,12 @@ use std::time::Duration;
 
 use fakes::virtio::net::*;
 use pinwire::backend::{Fake, FakeMemory};
-use pinwire::dma::{Frame, Offload, OffloadFlags, Pool};
-use pinwire::nic::virtio::VirtioNet;
-use pinwire::nic::{self, Checksum, Mac, Nic, NicConfig, Received, Waiting};
+use pinwire::dma::Pool;
+use pinwire::nic::virtio_net::VirtioNet;
+use pinwire::nic::{
+    Checksum, Frame, Mac, Nic, NicConfig, Offload, OffloadFlags, Received, Waiting,
+};
+use pinwire::open;
 use pinwire::virtio::pci::PciTransport;
 
 type Net = VirtioNet<PciTransport<Fake>>;
@@ -1023,7 +1026,7 @@ fn features_are_listed_with_what_became_of_them() {
     assert_eq!(of("EVENT_IDX"), (29, false, false));
     assert_eq!(b.card().taken & MRG_RXBUF, 0);
     assert!(
-        nic::knows(0x1af4, 0x1041) && nic::knows(0x1af4, 0x1000) && !nic::knows(0x1af4, 0x1042)
+        open::knows(0x1af4, 0x1041) && open::knows(0x1af4, 0x1000) && !open::knows(0x1af4, 0x1042)
     );
 }
 

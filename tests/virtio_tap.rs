@@ -23,9 +23,10 @@ use etherparse::{
     TcpHeader, TcpSlice, TransportSlice,
 };
 use pinwire::backend::Qtest;
-use pinwire::dma::{Frame, Offload, OffloadFlags, Pool};
+use pinwire::dma::Pool;
 use pinwire::net::Forward;
-use pinwire::nic::{self, Checksum, Nic, NicConfig, Received};
+use pinwire::nic::{Checksum, Frame, Nic, NicConfig, Offload, OffloadFlags, Received};
+use pinwire::open;
 use wire::{PacketSocket, Wire};
 
 /// The kernel's taps; the first is 10.0.0.1 and fd00:0:0:1::1, the second 10.0.1.1 and fd00:0:0:2::1.
@@ -89,7 +90,7 @@ fn card_spec(model: &str) -> String {
 fn start(spec: &str, config: &NicConfig) -> Box<dyn Nic> {
     let spec = spec.strip_prefix("qtest:").unwrap();
     let qtest = Qtest::start(&spec.parse().unwrap()).unwrap();
-    let nic = nic::start(qtest, config).unwrap();
+    let nic = open::start(qtest, config).unwrap();
     await_cable(if spec.contains("tap0") {
         "tap0"
     } else {

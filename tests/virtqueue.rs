@@ -12,7 +12,7 @@ use fakes::virtio::queue::{Agreed, Chain, Queue};
 use pinwire::Error;
 use pinwire::backend::{Backend, Fake, FakeMemory};
 use pinwire::dma::{DmaRegion, DmaSpace, Iova};
-use pinwire::nic::{Marks, Owner};
+use pinwire::inspect::{Marks, Owner};
 use pinwire::virtio::{Areas, Packed, Piece, Ring, RingConfig, Split};
 use proptest::prelude::*;
 

@@ -10,7 +10,8 @@ use std::sync::{Arc, Mutex};
 use fakes::virtio::NoDevice;
 use fakes::virtio::queue::{Agreed, Queue};
 use pinwire::backend::{Backend, Fake, FakeMemory};
-use pinwire::dma::{Frame, Pool};
+use pinwire::dma::Pool;
+use pinwire::nic::Frame;
 use pinwire::virtio::{Packed, Piece, Ring, RingConfig, Split};
 
 /// The system's allocator; it counts what this thread allocates outside of the fake device.

@@ -119,7 +119,7 @@ fn a_restart_gives_back_what_was_in_flight_and_goes_on() {
     let frame = |byte: u8| {
         let mut buf = pool.take().expect("a buffer");
         buf.fill(&[byte; 60]);
-        pinwire::dma::Frame::from(buf)
+        pinwire::nic::Frame::from(buf)
     };
     lock(&card).eager = false;
     for _ in 0..3 {

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use clap::ValueEnum;
-use pinwire::nic::Waiting;
+
+use crate::nic::Waiting;
 
 /// `--wait`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]

@@ -1,9 +1,8 @@
 //! `pinwire bind` and `pinwire unbind`.
 
-use pinwire::pci::{Address, Rebound, Sysfs};
-use pinwire::{Error, nic};
-
-use super::{Failure, Outcome, output};
+use super::output::{self, Failure, Outcome};
+use crate::pci::{Address, Rebound, Sysfs};
+use crate::{Error, open};
 
 /// Takes PCI functions from the kernel: binds them to vfio-pci.
 ///
@@ -38,7 +37,7 @@ impl Bind {
                 checked => drop(checked?),
             }
             let (vendor, device) = (function.vendor, function.device);
-            if !nic::knows(vendor, device) {
+            if !open::knows(vendor, device) {
                 output::line(format!(
                     "{address}: no command here has a driver for {vendor:04x}:{device:04x}; other programs may"
                 ))?;

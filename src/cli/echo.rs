@@ -4,14 +4,13 @@ use std::io::{self, IsTerminal};
 use std::net::Ipv4Addr;
 use std::time::{Duration, Instant};
 
-use pinwire::net::{Echo, Echoed};
-use pinwire::nic::{Nic, NicConfig};
-use pinwire::{DeviceSpec, Error};
-
 use super::args::{self, Wait};
 use super::figure::six;
-use super::output::{self, grouped};
-use super::{Outcome, interrupted};
+use super::output::{self, Outcome, grouped};
+use super::signals::interrupted;
+use crate::net::{Echo, Echoed};
+use crate::nic::{Nic, NicConfig};
+use crate::{DeviceSpec, Error};
 
 /// How long to sleep at most, so that Ctrl-C is heard.
 const NAP: Duration = Duration::from_millis(100);

@@ -5,15 +5,15 @@ use std::io::{self, BufWriter, IsTerminal};
 use std::path::PathBuf;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use pinwire::net::{Forward, Passed, Rewrite, Side, TapWriter, Until};
-use pinwire::nic::{Mac, NicConfig, Received, Stats};
-use pinwire::{DeviceSpec, Error, user_file};
 use serde_json::{Value, json};
 
 use super::args::{self, Wait};
 use super::figure::six;
-use super::output::{self, grouped};
-use super::{INTERRUPTED, Outcome};
+use super::output::{self, Outcome, grouped};
+use super::signals::INTERRUPTED;
+use crate::net::{Forward, Passed, Rewrite, Side, TapWriter, Until};
+use crate::nic::{Mac, NicConfig, Received, Stats};
+use crate::{DeviceSpec, Error, user_file};
 
 /// Joins two cards: each sends what the other receives, from the buffer that it came in
 ///

@@ -2,11 +2,11 @@
 
 use comfy_table::{Table, presets};
 use pci_ids::FromId;
-use pinwire::pci::{Address, Function, Sysfs};
-use pinwire::{Error, nic};
 use serde::Serialize;
 
-use super::{Outcome, output};
+use super::output::{self, Outcome};
+use crate::pci::{Address, Function, Sysfs};
+use crate::{Error, open};
 
 /// Lists the PCI functions, with their driver and IOMMU group, and says which can be used.
 ///
@@ -65,7 +65,7 @@ impl Row {
     fn new(sysfs: &Sysfs, function: Function) -> Self {
         let (vendor, device) = (function.vendor, function.device);
         let [_, base, sub, _] = function.class.to_be_bytes();
-        let known = nic::knows(vendor, device);
+        let known = open::knows(vendor, device);
         let obstacle = obstacle(sysfs, &function);
         Self {
             address: function.address.to_string(),

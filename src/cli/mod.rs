@@ -1,42 +1,36 @@
-//! The `pinwire` command: what it understands, what it exits with, and how it is interrupted.
+//! The `pinwire` command: what it understands, and what it exits with.
 //!
-//! Ctrl-C sets a flag that every loop looks at ([`interrupted`]), so that a command ends by returning:
-//! the card is stopped and its memory unmapped by the drops on the way, as they are when it fails or
-//! panics. Exit codes: 0 done, 1 failed, 2 not understood, 130 interrupted.
+//! Exit codes: 0 done, 1 failed, 2 not understood, 130 interrupted.
 
 mod args;
 mod bench;
 mod bind;
 mod echo;
-mod explain;
 mod figure;
 mod forward;
 mod ladder;
 mod list;
 mod output;
 mod pagecache;
-mod paint;
 mod picture;
 mod ping;
 mod recv;
 mod send;
 mod serve;
 mod show;
-mod spread;
+mod signals;
 mod stats;
-mod synthetic;
-mod syscalls;
 mod udp_ports;
 
 use std::process::ExitCode;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, LazyLock};
 
 use clap::builder::styling::{AnsiColor, Styles};
 use clap::{ArgAction, Parser, Subcommand};
-use pinwire::Error;
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use tracing_subscriber::filter::LevelFilter;
+
+use self::output::Failure;
+use crate::Error;
+use crate::scope::text::paint;
 
 /// Drives PCI network cards from user space: maps a card's registers, pins memory through the IOMMU,
 /// and sends and receives packets from that memory, past the kernel.
@@ -90,47 +84,11 @@ enum Command {
     Bench(bench::Args),
     Ladder(ladder::Args),
     #[command(hide = true)]
-    LadderHelper(ladder::child::Args),
+    LadderHelper(ladder::helper::Args),
     Pagecache(pagecache::Args),
     Serve(serve::Args),
     #[command(hide = true)]
     UdpPorts(udp_ports::Args),
-}
-
-/// Why a command ends before its end.
-enum Failure {
-    /// Something failed.
-    Error(Error),
-    /// Who reads our standard output has had enough: no failure.
-    ReaderGone,
-    /// It was said already, where people look for it.
-    Told,
-}
-
-impl From<Error> for Failure {
-    fn from(error: Error) -> Self {
-        Self::Error(error)
-    }
-}
-
-/// What a command gives.
-type Outcome = Result<(), Failure>;
-
-static INTERRUPTED: LazyLock<Arc<AtomicBool>> = LazyLock::new(Arc::default);
-
-/// Has somebody asked us to end (Ctrl-C, SIGTERM, SIGHUP)?
-fn interrupted() -> bool {
-    INTERRUPTED.load(Ordering::Relaxed)
-}
-
-/// Sets the flag at the first signal; ends at once at the second, for whoever cannot wait.
-fn catch_signals() -> std::io::Result<()> {
-    for signal in [SIGINT, SIGTERM, SIGHUP] {
-        let flag = || Arc::clone(&INTERRUPTED);
-        signal_hook::flag::register_conditional_shutdown(signal, 130, flag())?;
-        signal_hook::flag::register(signal, flag())?;
-    }
-    Ok(())
 }
 
 /// Runs the command that the arguments name.
@@ -145,11 +103,11 @@ pub fn main() -> ExitCode {
     tracing_subscriber::fmt()
         .with_max_level(level)
         .with_writer(std::io::stderr)
-        .with_ansi(output::stderr_has_colour())
+        .with_ansi(paint::stderr_has_colour())
         .with_target(false)
         .without_time()
         .init();
-    let outcome = catch_signals()
+    let outcome = signals::catch()
         .map_err(|source| Error::io("catching signals", source).into())
         .and_then(|()| match cli.command {
             Command::List(args) => args.run(),

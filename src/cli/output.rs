@@ -13,25 +13,29 @@ use std::time::Duration;
 use anstyle::{AnsiColor, Style};
 use comfy_table::{CellAlignment, Table, presets};
 use indicatif::{HumanCount, ProgressBar, ProgressState, ProgressStyle};
-use pinwire::Error;
-use pinwire::net::Progress;
-use pinwire::user_file;
 
-use super::{Failure, Outcome};
+use crate::net::Progress;
+use crate::scope::text::paint::stderr_has_colour;
+use crate::{Error, user_file};
 
-/// Does standard error go to a terminal that shows colour?
-pub fn stderr_has_colour() -> bool {
-    has_colour(&io::stderr())
+/// Why a command ends before its end.
+pub enum Failure {
+    /// Something failed.
+    Error(Error),
+    /// Who reads our standard output has had enough: no failure.
+    ReaderGone,
+    /// It was said already, where people look for it.
+    Told,
 }
 
-/// Does standard output go to a terminal that shows colour?
-pub fn stdout_has_colour() -> bool {
-    has_colour(&io::stdout())
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Self::Error(error)
+    }
 }
 
-fn has_colour(stream: &impl IsTerminal) -> bool {
-    stream.is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
-}
+/// What a command gives.
+pub type Outcome = Result<(), Failure>;
 
 /// Prints a line to standard output.
 ///

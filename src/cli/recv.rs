@@ -7,16 +7,16 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use pinwire::net::{CaptureWriter, Packet, Progress, Responder};
-use pinwire::nic::{Checksum, Nic, NicConfig, Received, Stats};
-use pinwire::{DeviceSpec, Error, user_file};
 use serde::Serialize;
 
 use super::args::{self, Wait};
-use super::explain::{self, Explainer};
 use super::figure::{decimals, six};
-use super::output::{self, Ticker, grouped};
-use super::{Failure, Outcome, interrupted};
+use super::output::{self, Failure, Outcome, Ticker, grouped};
+use super::signals::{INTERRUPTED, interrupted};
+use crate::net::{CaptureWriter, Packet, Progress, Responder};
+use crate::nic::{Checksum, Nic, NicConfig, Received, Stats};
+use crate::scope::explain::{self, Explainer};
+use crate::{DeviceSpec, Error, user_file};
 
 /// Frames taken from the card at once.
 const BATCH: usize = 64;
@@ -254,7 +254,9 @@ impl Args {
         let mut sink = Sink::new(&self)?;
         // The header goes first, so that a reader at the other end of a pipe can begin.
         sink.flush()?;
-        let mut explainer = self.explain.then(|| Explainer::new(sink.takes_stdout()));
+        let mut explainer = self
+            .explain
+            .then(|| Explainer::new(sink.takes_stdout(), &INTERRUPTED));
         let config = NicConfig {
             promiscuous: self.promiscuous,
             max_frame: self.max_frame,

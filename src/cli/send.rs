@@ -7,20 +7,20 @@ use std::str::FromStr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use pinwire::net::{
-    CaptureReader, CaptureSource, FileSource, Limit, Manner, NOBODY, Pace, Progress, Source,
-    SyntheticSource, UdpFlow, resolve, transmit,
-};
-use pinwire::nic::{Mac, Nic, NicConfig, Stats};
-use pinwire::{DeviceSpec, Error, user_file};
 use serde::Serialize;
 
 use super::args;
-use super::explain::Explainer;
 use super::figure::six;
-use super::output::{self, Ticker, grouped};
-use super::syscalls::SyscallCounter;
-use super::{INTERRUPTED, Outcome};
+use super::output::{self, Outcome, Ticker, grouped};
+use super::signals::INTERRUPTED;
+use crate::lab::count::syscalls::SyscallCounter;
+use crate::net::{
+    CaptureReader, CaptureSource, FileSource, Limit, Manner, NOBODY, Pace, Progress, Source,
+    SyntheticSource, UdpFlow, resolve, transmit,
+};
+use crate::nic::{Mac, Nic, NicConfig, Stats};
+use crate::scope::explain::Explainer;
+use crate::{DeviceSpec, Error, user_file};
 
 /// Sends a capture, a file as UDP datagrams, or made-up frames, from pinned memory, past the kernel
 ///
@@ -164,7 +164,7 @@ impl Args {
         }
         let mut explainer = self
             .explain
-            .then(|| Explainer::new(self.json.as_deref() == Some(Path::new("-"))));
+            .then(|| Explainer::new(self.json.as_deref() == Some(Path::new("-")), &INTERRUPTED));
         let config = NicConfig::default();
         let watch = explainer.as_ref().map(Explainer::watch);
         let mut nic = self.device.open(&config, watch)?;

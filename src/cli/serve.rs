@@ -5,12 +5,13 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use clap::ValueEnum;
-use pinwire::Error;
-use pinwire::serve::{Config, Counts, Patience, Server, Way};
 
+use super::args;
 use super::figure::six;
-use super::output::{self, grouped};
-use super::{INTERRUPTED, Outcome, args};
+use super::output::{self, Outcome, grouped};
+use super::signals::INTERRUPTED;
+use crate::Error;
+use crate::paths::serve::{Config, Counts, Patience, Server, Way};
 
 /// Serves the files of a folder over HTTP/1.1; how their bytes get into the socket is yours to choose
 ///

@@ -3,14 +3,14 @@
 use std::io::{self, IsTerminal, Write};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use pinwire::nic::{Counter, Link, Nic, NicConfig, Stats};
-use pinwire::{DeviceSpec, Error};
 use serde_json::{Value, json};
 
 use super::args;
 use super::figure::{decimals, six};
-use super::output::{self, grouped};
-use super::{Outcome, interrupted};
+use super::output::{self, Outcome, grouped};
+use super::signals::interrupted;
+use crate::nic::{Counter, Link, Nic, NicConfig, Stats};
+use crate::{DeviceSpec, Error};
 
 /// Frames taken from the card at once.
 const BATCH: usize = 64;

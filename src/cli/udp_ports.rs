@@ -4,10 +4,9 @@ use std::ffi::OsString;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
-use pinwire::Error;
-use pinwire::backend::UdpPort;
-
-use super::Outcome;
+use super::output::Outcome;
+use crate::Error;
+use crate::backend::UdpPort;
 
 /// Runs a QEMU that receives on UDP ports of 127.0.0.1, which must be nobody else's.
 #[derive(clap::Args)]

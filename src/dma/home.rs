@@ -20,7 +20,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 #[cfg(pinwire_loom)]
 use loom::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
-use super::frame::Door;
+use super::chain::Door;
 use super::{DmaRegion, Iova, Segment, SpaceId};
 
 /// The most buffers of a home, and the most bytes of each: half of what counts them.
@@ -36,13 +36,12 @@ pub(super) struct Meta {
     pub(super) ptr: NonNull<u8>,
     pub(super) len: u32,
     pub(super) capacity: u32,
-    /// The next buffer of the same frame.
+    /// The next buffer of the same chain.
     pub(super) next: Option<Segment>,
-    /// The space of its memory, and what the NIC shall do for the frame that begins here; `mss` and
-    /// `vlan` are a part of that.
+    /// The space of its memory, and the low half of the word of the chain that begins here.
     pub(super) door: Door,
-    pub(super) mss: u16,
-    pub(super) vlan: u16,
+    /// The high half of that word.
+    pub(super) rider_high: u32,
     home: NonNull<Home>,
     index: u32,
     /// The next one of the list of returned buffers.
@@ -237,8 +236,7 @@ impl Keeper {
                     early: 0,
                     next: None,
                     door: Door::plain(space),
-                    mss: 0,
-                    vlan: 0,
+                    rider_high: 0,
                     home,
                     index,
                     returned_after: AtomicU32::new(if index + 1 < count { index + 1 } else { NIL }),

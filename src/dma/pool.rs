@@ -1,66 +1,6 @@
 //! Packet buffers: one region cut into pieces of one size.
 //!
-//! A [`DmaBuf`] is owned by one place at a time: the caller, or the ring it was pushed into. What is
-//! in a ring cannot be touched, because it was moved there:
-//!
-//! ```
-//! # use pinwire::{backend::FakeBar, dma::DmaBuf, nic::e1000::TxRing};
-//! fn write_then_push(mut tx: TxRing<FakeBar>, mut buf: DmaBuf) {
-//!     buf.fill(b"in time");
-//!     tx.push(buf.into()).unwrap();
-//! }
-//! ```
-//!
-//! ```compile_fail,E0382
-//! # use pinwire::{backend::FakeBar, dma::DmaBuf, nic::e1000::TxRing};
-//! fn push_then_write(mut tx: TxRing<FakeBar>, mut buf: DmaBuf) {
-//!     tx.push(buf.into()).unwrap();
-//!     buf.fill(b"too late"); // the NIC has it
-//! }
-//! ```
-//!
-//! ```compile_fail,E0382
-//! # use pinwire::{backend::FakeBar, dma::Frame, nic::e1000::TxRing};
-//! fn push_twice(mut tx: TxRing<FakeBar>, frame: Frame) {
-//!     tx.push(frame).unwrap();
-//!     tx.push(frame).unwrap(); // the NIC has it already
-//! }
-//! ```
-//!
-//! A ring owns the memory of its descriptors and buffers; nothing else can drop it under the device:
-//!
-//! ```compile_fail,E0505
-//! # use pinwire::{backend::Fake, nic::e1000::E1000};
-//! fn drop_the_memory_under_the_ring(mut card: E1000<Fake>) {
-//!     let tx = card.tx();
-//!     drop(card);
-//!     tx.doorbell(); // there is no ring any more
-//! }
-//! ```
-//!
-//! ... nor take it away to another card, which would free it while the first still works on it: what a
-//! card gives out is a handle, and no place that holds a ring.
-//!
-//! ```compile_fail,E0308
-//! # use pinwire::{backend::Fake, nic::e1000::E1000};
-//! fn swap_the_rings(one: &mut E1000<Fake>, other: &mut E1000<Fake>) {
-//!     std::mem::swap(one.tx(), other.tx());
-//! }
-//! ```
-//!
-//! ```compile_fail,E0308
-//! # use pinwire::{backend::Fake, nic::e1000::E1000};
-//! fn swap_the_receive_rings(one: &mut E1000<Fake>, other: &mut E1000<Fake>) {
-//!     std::mem::swap(one.rx(), other.rx());
-//! }
-//! ```
-//!
-//! ```compile_fail,E0308
-//! # use pinwire::{backend::Fake, nic::e1000e::E1000e};
-//! fn swap_the_rings_of_a_pair(one: &mut E1000e<Fake>, other: &mut E1000e<Fake>) {
-//!     std::mem::swap(one.tx(0), other.tx(1));
-//! }
-//! ```
+//! A [`DmaBuf`] is owned by one place at a time: the caller, or the ring it was moved into.
 //!
 //! A pool gives place and length of its memory, and no way to write what its buffers' owners have:
 //!

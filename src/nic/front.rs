@@ -1,6 +1,6 @@
 //! A batch taken from the front, one frame at a time.
 
-use crate::dma::Frame;
+use crate::nic::Frame;
 
 /// The frames of a batch, first one first. A frame leaves only by [`Front::take`]: who looks at it,
 /// writes its descriptors and gives up, by an error or a panic, has lost none, and the batch holds those

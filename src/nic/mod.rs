@@ -4,31 +4,30 @@
 //! that the dynamic call costs nothing per packet. A program that knows its card uses the driver's
 //! own type and gets the same without it. A card with several queues has a [`QueuePair`] for each.
 
-pub mod e1000;
-pub mod e1000e;
+mod checksum;
+mod config;
+mod frame;
 mod front;
 mod intel;
 mod longest;
+mod mac;
 mod pair;
-mod sums;
-mod view;
-pub mod virtio;
+pub mod virtio_net;
 
 use std::fmt;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::str::FromStr;
 use std::time::{Duration, Instant};
 
+pub use config::NicConfig;
+pub use frame::{Frame, Offload, OffloadFlags};
+pub use intel::{e1000, e1000e};
+pub use mac::Mac;
 pub use pair::{QueuePair, Waiting, wait_any};
-pub use view::{
-    FeatureView, Marks, Owner, PackedMarks, RegisterView, RingView, SlotView, SplitMarks,
-};
 
-use crate::backend::Backend;
-use crate::dma::{DmaSpace, Frame, OffloadFlags, Pool};
+use crate::dma::{DmaSpace, Pool};
 use crate::error::{Error, Result};
-use crate::mmio::{Access, Mmio, Place, RegInfo};
-use crate::virtio::pci::PciTransport;
+use crate::inspect::{FeatureView, RegisterView, RingView};
+use crate::mmio::{Place, RegInfo};
 
 /// A key for the hash of receive-side scaling that spreads well: the one of Microsoft's specification,
 /// by which implementations are verified.
@@ -61,102 +60,6 @@ fn check_vlans(vlans: &[u16]) -> Result<()> {
             "{id} is not a VLAN id: they go from 0 to {}",
             VLANS - 1
         ))),
-    }
-}
-
-/// An Ethernet address.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
-pub struct Mac(pub [u8; 6]);
-
-impl Mac {
-    /// To everybody.
-    pub const BROADCAST: Self = Self([0xff; 6]);
-}
-
-impl fmt::Display for Mac {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let [a, b, c, d, e, g] = self.0;
-        f.pad(&format!("{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{g:02x}"))
-    }
-}
-
-impl FromStr for Mac {
-    type Err = Error;
-
-    fn from_str(text: &str) -> Result<Self> {
-        let bytes: Option<Vec<u8>> = text
-            .split(':')
-            .map(|part| {
-                u8::from_str_radix(part, 16)
-                    .ok()
-                    .filter(|_| part.len() == 2)
-            })
-            .collect();
-        bytes
-            .and_then(|bytes| bytes.try_into().ok())
-            .map(Self)
-            .ok_or_else(|| {
-                Error::Usage(format!(
-                    "{text:?} is not an Ethernet address; write 52:54:00:12:34:56"
-                ))
-            })
-    }
-}
-
-/// How a card is set up.
-#[derive(Debug, Clone)]
-pub struct NicConfig {
-    /// Descriptors of the transmit ring.
-    pub tx_ring: usize,
-    /// Descriptors of the receive ring.
-    pub rx_ring: usize,
-    /// Longest frame to receive, in bytes with its VLAN tags and without the frame check sequence; longer
-    /// ones are dropped and counted ([`Nic::dropped_longer`]). Above 1518, jumbo frames are on. No limit
-    /// with `rx_offload`, where frames are not cut yet.
-    pub max_frame: usize,
-    /// Receive what is addressed to others, too.
-    pub promiscuous: bool,
-    /// virtio: take the device's filter for VLANs, without which it lets all in. Each of 4096 is let in at
-    /// the start, one command each. Other cards have theirs anyway.
-    pub vlan_filter: bool,
-    /// Let the card insert VLAN tags, and take them out of what comes in; else frames are as on the wire.
-    pub vlan_offload: bool,
-    /// Least time between two interrupts; zero for no throttling.
-    pub interrupt_interval: Duration,
-    /// How long to wait for the link; zero not to wait.
-    pub link_wait: Duration,
-    /// Queue pairs.
-    pub queues: usize,
-    /// How to wait for work.
-    pub waiting: Waiting,
-    /// Let the card hand over frames as the sender gave them to it: checksums still to be made,
-    /// TCP not cut to what the wire takes. What is left to do is in the frame's
-    /// [`Offload`](crate::dma::Offload). Only cards that are not real can do this (virtio).
-    pub rx_offload: bool,
-    /// virtio: features that are not taken although offered, one bit each.
-    pub refuse_features: u64,
-    /// Receive the headers of TCP and UDP packets into a buffer of their own, and the payload into the
-    /// next of the frame's. Only where the card can (e1000e); else frames come in as ever.
-    pub split_headers: bool,
-}
-
-impl Default for NicConfig {
-    fn default() -> Self {
-        Self {
-            tx_ring: 256,
-            rx_ring: 256,
-            max_frame: 1518,
-            promiscuous: false,
-            vlan_filter: false,
-            vlan_offload: false,
-            interrupt_interval: Duration::from_micros(50),
-            link_wait: Duration::from_secs(5),
-            queues: 1,
-            waiting: Waiting::default(),
-            rx_offload: false,
-            refuse_features: 0,
-            split_headers: false,
-        }
     }
 }
 
@@ -307,38 +210,13 @@ impl fmt::Display for Known {
     }
 }
 
-/// All cards that there is a driver for.
-pub fn known() -> impl Iterator<Item = Known> {
-    e1000::known().chain(e1000e::known()).chain(virtio::known())
-}
-
-/// Is there a driver here for a PCI function with these ids?
-pub fn knows(vendor: u16, device: u16) -> bool {
-    known().any(|card| card.is(vendor, device))
-}
-
-/// Starts the card behind `backend` with the driver that knows it.
-///
-/// # Errors
-/// [`Error::Unsupported`] where none does; else as the driver's own.
-pub fn start<B: Backend + 'static>(backend: B, config: &NicConfig) -> Result<Box<dyn Nic>> {
-    backend.check_present()?;
-    let (vendor, id) = backend.ids()?;
-    let is = |known: Known| known.is(vendor, id);
-    match () {
-        () if e1000::known().any(is) => Ok(Box::new(e1000::E1000::start(backend, config)?)),
-        () if e1000e::known().any(is) => Ok(Box::new(e1000e::E1000e::start(backend, config)?)),
-        () if virtio::known().any(is) => {
-            let transport = PciTransport::open(backend)?;
-            Ok(Box::new(virtio::VirtioNet::start(transport, config)?))
-        }
-        () => Err(unsupported(backend.name(), vendor, id)),
-    }
-}
-
-/// What a driver says of a function that it does not know.
-fn unsupported(device: &str, vendor: u16, id: u16) -> Error {
-    let known: Vec<_> = known().map(|card| card.to_string()).collect();
+/// What a driver of the cards `known` says of a function that is none of them.
+pub(crate) fn unsupported(
+    device: &str,
+    (vendor, id): (u16, u16),
+    known: impl Iterator<Item = Known>,
+) -> Error {
+    let known: Vec<_> = known.map(|card| card.to_string()).collect();
     Error::Unsupported {
         device: device.to_owned(),
         vendor,
@@ -363,42 +241,6 @@ fn await_link(nic: &dyn Nic, bound: Duration) -> Result<()> {
         std::thread::sleep(Duration::from_millis(2));
     }
     Ok(())
-}
-
-/// Polls until `done`, at most `bound` long: `false` where that ran out. The clock is looked at
-/// rarely, since in a virtual machine that may be a system call; so is the processor told that it
-/// spins, which in one without KVM makes it wait for the device model's lock.
-pub(crate) fn poll_until(bound: Duration, mut done: impl FnMut() -> bool) -> bool {
-    let mut begin = None;
-    loop {
-        for _ in 0..64 {
-            if done() {
-                return true;
-            }
-        }
-        std::hint::spin_loop();
-        if begin.get_or_insert_with(Instant::now).elapsed() > bound {
-            return done();
-        }
-    }
-}
-
-/// Reads all registers of `table` that reading does not change and that are inside of `bar`; of an
-/// array, those that are not 0.
-pub(crate) fn read_registers<M: Mmio>(bar: &M, table: &'static [RegInfo]) -> Vec<RegisterView> {
-    let quiet = |info: &&RegInfo| {
-        matches!(info.access, Access::ReadOnly | Access::ReadWrite) && info.end() <= bar.size()
-    };
-    let each = table.iter().filter(quiet).flat_map(|info| {
-        let (count, stride) = info.array;
-        (0..count).map(move |index| RegisterView {
-            info,
-            index,
-            value: bar.read(info.offset + index * stride, info.width),
-        })
-    });
-    each.filter(|view| view.info.array.0 == 1 || view.value != 0)
-        .collect()
 }
 
 /// A started network card, whichever it is. Dropping it stops the card, then frees its memory.

@@ -8,9 +8,10 @@ use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
 use super::Received;
-use crate::dma::{Frame, Pool};
+use crate::dma::Pool;
 use crate::error::{Error, Result};
 use crate::irq::Irq;
+use crate::nic::Frame;
 
 /// How a pair waits for work.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

@@ -3,7 +3,7 @@
 //! A device offers bits, the driver takes some of them, and both then behave accordingly. Bits 0 to
 //! 23 and 50 on are the device type's own; what is here is common to all.
 
-use crate::nic::FeatureView;
+use crate::inspect::FeatureView;
 
 /// VIRTIO_F_INDIRECT_DESC
 pub const INDIRECT_DESC: u64 = 1 << 28;

@@ -7,19 +7,12 @@
 
 #![warn(clippy::arithmetic_side_effects)] // numbers of a device: checked, or wrapped on purpose
 
-mod chains;
-mod desc;
-mod event;
 pub mod features;
-mod packed;
-pub mod pci;
-mod ring;
-mod split;
+mod queue;
 mod transport;
 
-pub use desc::{DescFlags, describe_packed, describe_split};
-pub use event::{need_event, need_event_packed};
-pub use packed::Packed;
-pub use ring::{Areas, Piece, Ring, RingConfig, Used};
-pub use split::Split;
-pub use transport::{Doorbell, Halt, Isr, Status, Transport};
+pub use queue::{
+    Areas, DescFlags, Packed, Piece, Ring, RingConfig, Split, Used, describe_packed,
+    describe_split, need_event, need_event_packed,
+};
+pub use transport::{Doorbell, Halt, Isr, Status, Transport, pci};

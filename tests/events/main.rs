@@ -22,10 +22,10 @@ use std::time::{Duration, Instant};
 use outside::Outside;
 use pinwire::backend::{Backend, Peer, Qtest, QtestSpec};
 use pinwire::device::{DeviceSpec, Driver};
-use pinwire::dma::{Frame, Pool};
+use pinwire::dma::Pool;
 use pinwire::mmio::{Mmio, Width};
-use pinwire::nic::{self, Nic, NicConfig, Received, Waiting, wait_any};
-use pinwire::{Error, Result};
+use pinwire::nic::{Frame, Nic, NicConfig, Received, Waiting, wait_any};
+use pinwire::{Error, Result, open};
 use wire::{PacketSocket, Wire};
 
 /// The address that our frames are sent from.
@@ -61,7 +61,7 @@ impl Driver for WithReset {
                 }
             })
         };
-        Ok((nic::start(device, &self.0)?, reset))
+        Ok((open::start(device, &self.0)?, reset))
     }
 }
 

@@ -9,21 +9,20 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::task::Poll;
 use std::time::Duration;
 
-use pinwire::Error;
 use pinwire::backend::{Backend, Fake, FakeDevice, FakeMemory};
-use pinwire::dma::{DmaRegion, DmaSpace, Frame, Iova, Offload, OffloadFlags, Pool};
+use pinwire::dma::{DmaRegion, DmaSpace, Iova, Pool};
 use pinwire::mmio::Place;
 use pinwire::net::{CaptureReader, Echo, Forward, Packet, Ping};
-use pinwire::nic::{self, Mac, NicConfig, Received};
+use pinwire::nic::{self, Frame, Mac, NicConfig, Offload, OffloadFlags, Received};
 use pinwire::pci::config::Config;
 use pinwire::virtio::pci::PciTransport;
 use pinwire::virtio::{Packed, Piece, Ring, RingConfig, Split};
+use pinwire::{Error, open};
 
 use crate::fakes::e1000::FakeE1000;
 use crate::fakes::e1000e::FakeE1000e;
-use crate::fakes::virtio::NoDevice;
-use crate::fakes::virtio::net as virtio;
 use crate::fakes::virtio::queue::{Agreed, Queue};
+use crate::fakes::virtio::{NoDevice, net as virtio};
 
 /// A body and its name, which is its corpus's, too.
 pub type Target = (&'static str, fn(&[u8]));
@@ -265,7 +264,7 @@ fn intel<M: FakeDevice + Wire + 'static>(mut input: Input<'_>, inner: M) {
         waiting: nic::Waiting::Poll,
         ..NicConfig::default()
     };
-    let mut card = nic::start(fake, &config).expect("a card that behaves starts");
+    let mut card = open::start(fake, &config).expect("a card that behaves starts");
     let pool = Pool::new(card.dma(), 16, 2048).expect("memory");
     let (mut batch, mut done) = (Vec::new(), Vec::new());
     let mut got: Vec<Received> = Vec::new();
@@ -379,11 +378,11 @@ fn virtio_net(data: &[u8]) {
         waiting: nic::Waiting::Poll,
         ..NicConfig::default()
     };
-    let Ok(mut from) = nic::start(fake, &config) else {
+    let Ok(mut from) = open::start(fake, &config) else {
         return;
     };
     let beside = Fake::beside(FakeE1000::new(0x100e), 0x20000, &memory);
-    let mut to = nic::start(beside, &config).expect("a card that behaves starts");
+    let mut to = open::start(beside, &config).expect("a card that behaves starts");
     let mut forward = Forward::new(&mut *from, &mut *to, 16).expect("one space");
     while !input.is_empty() {
         let header: [u8; 12] = input.bytes(12).try_into().expect("twelve");
@@ -448,7 +447,7 @@ fn config(data: &[u8]) {
         ..NicConfig::default()
     };
     let memory = Arc::clone(fake.memory());
-    drop(nic::start(fake, &config));
+    drop(open::start(fake, &config));
     assert_eq!(memory.mappings(), 0, "whatever failed, no mapping stays");
 }
 
@@ -470,7 +469,7 @@ fn capture(data: &[u8]) {
 
 /// What a peer sends to the file server, up to where a file would be opened.
 fn http(data: &[u8]) {
-    pinwire::serve::parse_untrusted(data);
+    pinwire::paths::serve::parse_untrusted(data);
 }
 
 /// Frames as they come from the wire, in as many buffers as the input says: everything that reads them.
@@ -485,7 +484,7 @@ fn packets(data: &[u8]) {
         vlan_offload: data.first().is_some_and(|byte| byte & 1 != 0),
         ..NicConfig::default()
     };
-    let mut card = nic::start(fake, &config).expect("a card that behaves starts");
+    let mut card = open::start(fake, &config).expect("a card that behaves starts");
     let mut echo = Echo::new(&*card, OURS, 7).expect("memory");
     let (via, patience) = (Mac([2, 0, 0, 0, 0, 9]), Duration::from_secs(1));
     let mut ping = Ping::new(&*card, OURS, (via, THEIRS), 56, patience).expect("memory");

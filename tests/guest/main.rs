@@ -13,11 +13,11 @@ use std::time::{Duration, Instant};
 
 use pinwire::backend::{Backend, Vfio};
 use pinwire::barrier::dma_wmb;
-use pinwire::dma::{DmaArray, DmaFile, DmaRegion, Frame, Pool};
+use pinwire::dma::{DmaArray, DmaFile, DmaRegion, Pool};
 use pinwire::mmio::{Mmio, RegInfo};
 use pinwire::nic::e1000::desc::{LegacyTx, RxDesc, TxDesc};
 use pinwire::nic::e1000::regs::*;
-use pinwire::nic::{Nic, NicConfig};
+use pinwire::nic::{Frame, Nic, NicConfig};
 use pinwire::pci::config::{Command, Config};
 use wire::{PacketSocket, Wire};
 

@@ -4,7 +4,7 @@ use std::io::Write;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
 use std::thread;
 
-use pinwire::ladder::{Arrived, Protocol, RUNGS, Rung, Stopped};
+use pinwire::paths::ladder::{Arrived, Protocol, RUNGS, Rung, Stopped};
 
 use super::far::file_of;
 use super::taker::{Habit, Taker};

@@ -8,7 +8,7 @@ use std::net::{Ipv4Addr, TcpListener, TcpStream, UdpSocket};
 use std::os::unix::fs::FileExt;
 use std::time::Duration;
 
-use pinwire::ladder::{Carrier, FarEnd, Job, Kind, Out, Protocol, Rung, Terms};
+use pinwire::paths::ladder::{Carrier, FarEnd, Job, Kind, Out, Protocol, Rung, Terms};
 
 use super::far::file_of;
 use super::taker::{Habit, Taker};

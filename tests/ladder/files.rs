@@ -12,7 +12,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use pinwire::ladder::{BLOCK, Carrier, Job, Kind, Out, Place, RUNGS, Rung, Stopped, Terms, Why};
+use pinwire::paths::ladder::{
+    BLOCK, Carrier, Job, Kind, Out, Place, RUNGS, Rung, Stopped, Terms, Why,
+};
 
 use rustix::fs::{MemfdFlags, memfd_create};
 use sha2::{Digest, Sha256};

@@ -2,7 +2,7 @@
 
 use std::fs::File;
 
-use pinwire::ladder::{Rung, Stopped, Why};
+use pinwire::paths::ladder::{Rung, Stopped, Why};
 
 use super::taker::{Habit, Taker};
 use super::{every_sender, send};

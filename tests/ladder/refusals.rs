@@ -2,9 +2,9 @@
 
 use std::net::{Ipv4Addr, SocketAddrV4};
 
-use pinwire::ladder::{Interface, Job, Out, RUNGS, Stopped, Terms, Why};
 use pinwire::net::UdpFlow;
 use pinwire::nic::Mac;
+use pinwire::paths::ladder::{Interface, Job, Out, RUNGS, Stopped, Terms, Why};
 
 use super::common::{again, has_strace};
 use super::far::file_of;

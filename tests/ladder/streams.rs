@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::net::TcpStream;
 
-use pinwire::ladder::{FarEnd, Job, Kind, Out, Terms};
+use pinwire::paths::ladder::{FarEnd, Job, Kind, Out, Terms};
 use rustix::fs::{MemfdFlags, memfd_create};
 
 use super::files::{HUGE, Kept, mark, passing};

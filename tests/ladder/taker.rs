@@ -1,4 +1,4 @@
-//! A far end that gives trouble: it is slow, stops in the middle, or vanishes. `src/ladder/far.rs` has the
+//! A far end that gives trouble: it is slow, stops in the middle, or vanishes. `src/paths/ladder/far.rs` has the
 //! words that it says.
 
 use std::io::{BufRead, BufReader, Read, Write};

@@ -13,7 +13,7 @@ use super::files::mark;
 use super::pestered::pestered;
 use super::taker::{Habit, Taker};
 use super::{Manner, NETWORK, PLAIN, every, every_sender, send, send_so};
-use pinwire::ladder::{
+use pinwire::paths::ladder::{
     BLOCK, Carrier, FarEnd, Kind, Out, Place, Protocol, Rung, Stopped, Terms, Why,
 };
 
@@ -82,7 +82,7 @@ fn against_a_wall(
 ) -> Vec<(&'static str, Protocol, JoinHandle<Stopped>)> {
     let mut running = Vec::new();
     every(kinds, |rung, protocol| {
-        let rung: &'static Rung = pinwire::ladder::RUNGS
+        let rung: &'static Rung = pinwire::paths::ladder::RUNGS
             .iter()
             .find(|same| same.name == rung.name)
             .unwrap();
@@ -278,7 +278,7 @@ fn zerocopy_lacks(script: &str, inside: &str) {
     if !again(&["--net"], &script, inside) {
         return;
     }
-    let mut rungs = pinwire::ladder::RUNGS.iter();
+    let mut rungs = pinwire::paths::ladder::RUNGS.iter();
     let rung = rungs.find(|rung| rung.name == "MSG_ZEROCOPY");
     let rung = rung.expect("the rung");
     for protocol in rung.over {
@@ -297,7 +297,7 @@ fn io_uring_says_what_it_lacks_where_little_may_be_locked() {
     if !again(&["--net"], script, "PINWIRE_LOCKS_NO_RING") {
         return;
     }
-    let mut rungs = pinwire::ladder::RUNGS.iter();
+    let mut rungs = pinwire::paths::ladder::RUNGS.iter();
     let rung = rungs.find(|rung| rung.name == "io_uring, registered");
     let taker = Taker::start(Habit::Slow);
     let (file, _) = file_of(1000);

@@ -4,7 +4,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use pinwire::backend::{Fake, FakeMemory};
-use pinwire::nic::{self, Nic, NicConfig};
+use pinwire::nic::{Nic, NicConfig};
+use pinwire::open;
 
 use crate::fakes::e1000::FakeE1000;
 use crate::fakes::e1000e::FakeE1000e;
@@ -52,7 +53,7 @@ pub fn start(name: &str, config: &NicConfig) -> (Box<dyn Nic>, Cable) {
         }
     };
     let memory = Arc::clone(fake.memory());
-    let nic = nic::start(fake, config).expect("a card that behaves starts");
+    let nic = open::start(fake, config).expect("a card that behaves starts");
     (nic, Cable { memory, card })
 }
 

@@ -18,8 +18,10 @@ use std::time::{Duration, Instant};
 
 use etherparse::{IpFragOffset, Ipv4Header, NetSlice, PacketBuilder, SlicedPacket, TransportSlice};
 use pinwire::backend::{Peer, Qtest, QtestSpec};
-use pinwire::dma::{DmaFile, Frame, Offload, OffloadFlags, Pool};
-use pinwire::nic::{self, Counter, Mac, Nic, NicConfig, Received, RingView, Waiting};
+use pinwire::dma::{DmaFile, Pool};
+use pinwire::inspect::RingView;
+use pinwire::nic::{Counter, Frame, Mac, Nic, NicConfig, Offload, OffloadFlags, Received, Waiting};
+use pinwire::open;
 use wire::{PacketSocket, Wire};
 
 /// The address that our frames are sent from.
@@ -71,7 +73,7 @@ fn on_cards(config: &NicConfig, body: &impl Fn(&mut dyn Nic, &dyn Wire)) {
         for (key, value) in properties.split(',').filter_map(|one| one.split_once('=')) {
             spec = spec.with(key, value).unwrap();
         }
-        let mut nic = nic::start(Qtest::start(&spec).unwrap(), config).unwrap();
+        let mut nic = open::start(Qtest::start(&spec).unwrap(), config).unwrap();
         body(&mut *nic, &wire);
         note(model, "qtest");
     }

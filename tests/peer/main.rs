@@ -11,9 +11,9 @@ use std::time::{Duration, Instant};
 use etherparse::checksum::Sum16BitWords;
 use etherparse::{PacketBuilder, SlicedPacket, TransportSlice};
 use pinwire::DeviceSpec;
-use pinwire::dma::{Frame, Offload, OffloadFlags, Pool};
+use pinwire::dma::Pool;
 use pinwire::net::{Packet, UdpFlow};
-use pinwire::nic::{Mac, Nic, NicConfig};
+use pinwire::nic::{Frame, Mac, Nic, NicConfig, Offload, OffloadFlags};
 
 const OURS: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 2);
 const THEIRS: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 1);

@@ -1,15 +1,8 @@
 //! `pinwire bench`: packets per second, beside what the device itself can do.
 
-mod forward;
-mod kernel;
-mod measure;
 mod report;
-mod rtt;
-mod rx;
 mod trips;
-mod tx;
 
-use std::cell::RefCell;
 use std::io::IsTerminal;
 use std::net::SocketAddr;
 use std::str::FromStr;
@@ -17,30 +10,20 @@ use std::time::Duration;
 
 use clap::ValueEnum;
 use indicatif::{ProgressBar, ProgressStyle};
-use pinwire::net::NOBODY;
-use pinwire::nic::{Nic, NicConfig, Waiting};
-use pinwire::{DeviceSpec, Error, Result};
 use serde_json::json;
 
-use self::forward::Relay;
-use self::kernel::{Interface, Recvmmsg, Sendmmsg, Sendto, TxRing};
-use self::measure::{Contender, Run};
+use self::report::Report;
+use self::trips::TripReport;
+use super::output::{self, Outcome};
+use super::signals::INTERRUPTED;
+use crate::lab::bench::af_packet::Interface;
+use crate::lab::bench::rates::Rates;
+use crate::lab::bench::series::{Audience, FORWARD, Series};
+use crate::lab::bench::trips::RoundTrips;
+use crate::nic::{Nic, NicConfig, Waiting};
+use crate::{DeviceSpec, Error, Result};
+
 pub use self::report::LINES;
-use self::report::{LIMIT, Line, Report};
-use self::rtt::{Caller, Manner, Mirror, Ours};
-use self::rx::{CardSender, Rx, Timed, UdpSender};
-use self::trips::{TripReport, Trips};
-use self::tx::{Threads, Tx};
-use super::{Outcome, output, synthetic};
-
-/// The row of what two cards forward.
-const FORWARD: &str = "forward";
-
-/// At this part of the fastest rate nothing may be lost.
-const PART: f64 = 0.8;
-
-/// How long a link may take until the first frame is back.
-const LINK: Duration = Duration::from_secs(10);
 
 const NOTES: &str = "\
 What is measured:
@@ -206,23 +189,24 @@ impl Args {
         let nic = nic.as_mut();
         let measured = match self.what {
             What::Tx | What::Limit => {
-                let mut report = Report::of("tx");
-                let ended = self.transmit(nic, &mut report);
-                Measured::rates(ended, report)
+                let mut rates = Rates::default();
+                let ended = self.transmit(nic, &mut rates);
+                Measured::rates("tx", ended, rates)
             }
             What::Rx => {
-                let mut report = Report::of("rx");
-                let ended = self.receive(nic, &config, &mut report);
-                Measured::rates(ended, report)
+                let mut rates = Rates::default();
+                let ended = self.receive(nic, &config, &mut rates);
+                Measured::rates("rx", ended, rates)
             }
             What::Forward => {
-                let mut report = Report::of(FORWARD);
-                let ended = self.forward(nic, to[0].as_mut(), &config, &mut report);
-                Measured::rates(ended, report)
+                let mut rates = Rates::default();
+                let ended = self.forward((nic, to[0].as_mut()), &config, &mut rates);
+                Measured::rates(FORWARD, ended, rates)
             }
             What::Rtt => {
-                let mut report = TripReport::default();
-                let ended = self.round_trips(nic, &config, &mut report);
+                let mut trips = RoundTrips::default();
+                let ended = self.round_trips(nic, &config, &mut trips);
+                let report = TripReport::of(trips);
                 Measured {
                     ended,
                     finished: report.finished,
@@ -315,190 +299,69 @@ impl Args {
         Err(Error::Usage(wrong))
     }
 
-    fn sizes(&self) -> impl Iterator<Item = usize> {
-        self.size.iter().map(|size| usize::from(*size))
-    }
-
-    /// `limit`, and `tx` and the kernel beside it.
-    fn transmit(&self, nic: &mut dyn Nic, report: &mut Report) -> Result<()> {
+    /// The kernel's interface beside it, up.
+    fn interface(&self) -> Result<Option<Interface>> {
         let up = |name: &String| Interface::up(name, self.force);
-        let interface = self.kernel.as_ref().map(up).transpose()?;
-        let progress = self.progress();
-        for size in self.sizes() {
-            let frame = synthetic::frame(nic.mac(), NOBODY, size);
-            let threads = RefCell::new(Threads::new(nic, &frame, self.batch, self.ring)?);
-            let nic = RefCell::new(&mut *nic);
-            let mut contenders = vec![Contender::new(LIMIT, |frames| {
-                limit(*nic.borrow_mut(), size, self.batch, frames)
-            })];
-            if self.what == What::Tx {
-                for queues in 1..=usize::from(self.queues) {
-                    let (nic, threads) = (&nic, &threads);
-                    contenders.push(Contender::new(tx_name(queues), move |frames| {
-                        threads.borrow_mut().run(*nic.borrow_mut(), queues, frames)
-                    }));
-                }
-            }
-            if let Some(Interface { index, .. }) = interface {
-                let mut sendto = Sendto::new(index, &frame)?;
-                let mut sendmmsg = Sendmmsg::new(index, &frame)?;
-                let mut ring = TxRing::new(index, &frame)?;
-                contenders.extend([
-                    Contender::new("AF_PACKET sendto", move |frames| sendto.run(frames)),
-                    Contender::new("AF_PACKET sendmmsg x64", move |frames| sendmmsg.run(frames)),
-                    Contender::new("AF_PACKET TX_RING", move |frames| ring.run(frames)),
-                ]);
-            }
-            self.measure(size, &mut contenders, report, &progress)?;
-        }
-        Ok(())
+        self.kernel.as_ref().map(up).transpose()
     }
 
-    /// `rx`; where a card sends, beside what the cards alone do.
-    fn receive(&self, nic: &mut dyn Nic, config: &NicConfig, report: &mut Report) -> Result<()> {
-        let batch = self.batch as u64;
+    /// Measures all sizes by `how`.
+    fn series(&self, how: impl FnOnce(&Series<'_>) -> Result<()>) -> Result<()> {
+        let sizes: Vec<_> = self.size.iter().map(|size| usize::from(*size)).collect();
+        how(&Series {
+            sizes: &sizes,
+            at_least: Duration::from_secs_f64(self.seconds),
+            rounds: self.rounds,
+            batch: self.batch,
+            ring: self.ring,
+            stop: &INTERRUPTED,
+            audience: &Bar(self.progress()),
+        })
+    }
+
+    fn transmit(&self, nic: &mut dyn Nic, rates: &mut Rates) -> Result<()> {
+        let interface = self.interface()?;
+        let queues = match self.what {
+            What::Tx => self.queues.into(),
+            _ => 0,
+        };
+        self.series(|series| series.transmit(nic, queues, interface.as_ref(), rates))
+    }
+
+    fn receive(&self, nic: &mut dyn Nic, config: &NicConfig, rates: &mut Rates) -> Result<()> {
         match self.from.as_ref().expect("required by the arguments") {
             From::Udp(address) => {
-                let progress = self.progress();
-                for size in self.sizes() {
-                    let frame = synthetic::frame(NOBODY, nic.mac(), size);
-                    let mut sender = UdpSender::new(*address, frame, batch)?;
-                    let mut rx = Rx::new(self.batch);
-                    rx.warm_up(nic, &mut sender)?;
-                    let mut contenders = [Contender::new("rx", |frames| {
-                        rx.run(nic, &mut sender, frames, Timed::All)
-                    })];
-                    self.measure(size, &mut contenders, report, &progress)?;
-                }
+                self.series(|series| series.receive_datagrams(nic, *address, rates))
             }
             From::Card(spec) => {
-                let up = |name: &String| Interface::up(name, self.force);
-                let interface = self.kernel.as_ref().map(up).transpose()?;
+                let interface = self.interface()?;
                 let mut card = spec.open(config, None)?;
-                let progress = self.progress();
-                for size in self.sizes() {
-                    let frame = synthetic::frame(card.mac(), nic.mac(), size);
-                    let tx = Tx::new(card.as_ref(), &frame, self.batch, self.ring)?;
-                    let kernel = self.kernel_receiver(interface.as_ref(), card.as_ref(), size)?;
-                    let mut sender = CardSender {
-                        nic: card.as_mut(),
-                        tx,
-                        batch,
-                    };
-                    let mut rx = Rx::new(self.batch);
-                    rx.warm_up(nic, &mut sender)?;
-                    let wire = RefCell::new((&mut *nic, rx, sender));
-                    let contender = |name, timed| {
-                        let wire = &wire;
-                        Contender::new(name, move |frames| {
-                            let (nic, rx, sender) = &mut *wire.borrow_mut();
-                            rx.run(*nic, sender, frames, timed)
-                        })
-                    };
-                    let mut contenders =
-                        vec![contender(LIMIT, Timed::Sender), contender("rx", Timed::All)];
-                    if let Some((mut socket, mut tx)) = kernel {
-                        let wire = &wire;
-                        contenders.push(Contender::new("AF_PACKET recvmmsg x64", move |frames| {
-                            let (_, _, sender) = &mut *wire.borrow_mut();
-                            // The same card, sending to the other address.
-                            std::mem::swap(&mut sender.tx, &mut tx);
-                            let run = Rx::run_kernel(&mut socket, sender, frames);
-                            std::mem::swap(&mut sender.tx, &mut tx);
-                            run
-                        }));
-                    }
-                    self.measure(size, &mut contenders, report, &progress)?;
-                }
-                card.stop()?;
+                let interface = interface.as_ref();
+                self.series(|series| series.receive(nic, card.as_mut(), interface, rates))?;
+                card.stop()
             }
         }
-        Ok(())
     }
 
-    /// The kernel's end of the wire, and frames for it.
-    fn kernel_receiver(
-        &self,
-        interface: Option<&Interface>,
-        card: &dyn Nic,
-        size: usize,
-    ) -> Result<Option<(Recvmmsg, Tx)>> {
-        let Some(interface) = interface else {
-            return Ok(None);
-        };
-        let frame = synthetic::frame(card.mac(), interface.mac()?, size);
-        let tx = Tx::new(card, &frame, self.batch, self.ring)?;
-        Ok(Some((Recvmmsg::new(interface.index, rx::LOST)?, tx)))
-    }
-
-    /// `rtt`: polled, by interrupt, and the kernel's.
     fn round_trips(
         &self,
         nic: &mut dyn Nic,
         config: &NicConfig,
-        report: &mut TripReport,
+        trips: &mut RoundTrips,
     ) -> Result<()> {
         let through = self.through.as_ref().expect("required by the arguments");
-        let up = |name: &String| Interface::up(name, self.force);
-        let interface = self.kernel.as_ref().map(up).transpose()?;
+        let interface = self.interface()?;
         let mut other = through.open(config, None)?;
-        let progress = self.progress();
-        for size in self.sizes() {
-            progress.set_message(format!("{size} bytes"));
-            let to = other.mac();
-            let frame = synthetic::frame(nic.mac(), to, size);
-            let mut mirror = Mirror::new(other.as_mut());
-            let mut names = vec!["poll", "interrupt"];
-            let mut kernel = match &interface {
-                Some(interface) => {
-                    names.push("AF_PACKET");
-                    let frame = synthetic::frame(interface.mac()?, to, size);
-                    Some(rtt::Kernel::new(interface.index, frame)?)
-                }
-                None => None,
-            };
-            let first = report.rows.len();
-            report.rows.extend(names.into_iter().map(|what| Trips {
-                size,
-                what,
-                took: Vec::new(),
-                lost: 0,
-            }));
-            for round in 0..self.rounds {
-                for row in &mut report.rows[first..] {
-                    let mut ours;
-                    let caller: &mut dyn Caller = match row.what {
-                        "AF_PACKET" => kernel.as_mut().expect("its row is there"),
-                        "poll" => {
-                            ours = Ours::new(nic, frame.clone(), Manner::Poll)?;
-                            &mut ours
-                        }
-                        _ => {
-                            ours = Ours::new(nic, frame.clone(), Manner::Interrupt)?;
-                            &mut ours
-                        }
-                    };
-                    if round == 0 {
-                        rtt::warm_up(caller, &mut mirror, LINK)?;
-                    }
-                    let at_least = Duration::from_secs_f64(self.seconds);
-                    rtt::run(caller, &mut mirror, at_least, row)?;
-                }
-                report.finished += 1;
-                tracing::info!("{size} bytes: {} rounds are finished", report.finished);
-                progress.inc(1);
-            }
-        }
+        let interface = interface.as_ref();
+        self.series(|series| series.round_trips(nic, other.as_mut(), interface, trips))?;
         other.stop()
     }
 
-    /// `forward`: as fast as it goes, then at [`PART`] of that.
     fn forward(
         &self,
-        a: &mut dyn Nic,
-        b: &mut dyn Nic,
+        pair: (&mut dyn Nic, &mut dyn Nic),
         config: &NicConfig,
-        report: &mut Report,
+        rates: &mut Rates,
     ) -> Result<()> {
         let From::Card(from) = self.from.as_ref().expect("required by the arguments") else {
             let why = "forward: --from must be a card, on the wire of the first one";
@@ -511,72 +374,9 @@ impl Args {
         };
         let mut sender = from.open(&config, None)?;
         let mut sink = sink.open(&config, None)?;
-        let progress = self.progress();
-        for size in self.sizes() {
-            let frame = synthetic::frame(sender.mac(), sink.mac(), size);
-            let mut relay = Relay {
-                sender: CardSender {
-                    tx: Tx::new(sender.as_ref(), &frame, self.batch, self.ring)?,
-                    nic: sender.as_mut(),
-                    batch: self.batch as u64,
-                },
-                forward: pinwire::net::Forward::new(a, b, self.batch)?,
-                sink: sink.as_mut(),
-                came: Vec::with_capacity(256),
-            };
-            relay.warm_up(LINK)?;
-            let fastest = report.lines.len();
-            {
-                let mut contenders = [Contender::new(FORWARD, |frames| relay.run(frames))];
-                self.measure(size, &mut contenders, report, &progress)?;
-            }
-            let rate = report.lines[fastest].median() * PART;
-            let bound = Duration::from_secs_f64(self.seconds);
-            report.lines.push(Line {
-                size,
-                what: "forward at 0.8",
-                runs: Vec::new(),
-            });
-            for _ in 0..self.rounds {
-                let run = relay.run_paced(rate, bound)?;
-                report.lines[fastest + 1].runs.push(run);
-                report.finished += 1;
-                progress.inc(1);
-            }
-        }
+        self.series(|series| series.forward(pair, sender.as_mut(), sink.as_mut(), rates))?;
         sender.stop()?;
         sink.stop()
-    }
-
-    /// All rounds; each that is finished is in the report, whatever becomes of the next.
-    fn measure(
-        &self,
-        size: usize,
-        contenders: &mut [Contender<'_>],
-        report: &mut Report,
-        progress: &ProgressBar,
-    ) -> Result<()> {
-        progress.set_message(format!("{size} bytes"));
-        let line = |contender: &Contender<'_>| Line {
-            size,
-            what: contender.name,
-            runs: Vec::new(),
-        };
-        let first = report.lines.len();
-        report.lines.extend(contenders.iter().map(line));
-        for contender in contenders.iter_mut() {
-            contender.calibrate()?;
-        }
-        for _ in 0..self.rounds {
-            let runs = measure::round(contenders, Duration::from_secs_f64(self.seconds))?;
-            for (line, run) in report.lines[first..].iter_mut().zip(runs) {
-                line.runs.push(run);
-            }
-            report.finished += 1;
-            tracing::info!("{size} bytes: {} rounds are finished", report.finished);
-            progress.inc(1);
-        }
-        Ok(())
     }
 
     /// A bar on a terminal; it is drawn between rounds only, so that it does not disturb them.
@@ -591,6 +391,19 @@ impl Args {
     }
 }
 
+/// Shows how far it is.
+struct Bar(ProgressBar);
+
+impl Audience for Bar {
+    fn size(&self, bytes: usize) {
+        self.0.set_message(format!("{bytes} bytes"));
+    }
+
+    fn round(&self) {
+        self.0.inc(1);
+    }
+}
+
 /// How a measurement ended, and what there is of it.
 struct Measured {
     ended: Result<()>,
@@ -602,11 +415,8 @@ struct Measured {
 }
 
 impl Measured {
-    fn rates(ended: Result<()>, report: Report) -> Self {
-        let report = Report {
-            cut_short: ended.is_err(),
-            ..report
-        };
+    fn rates(ours: &'static str, ended: Result<()>, rates: Rates) -> Self {
+        let report = Report::of(ours, rates, ended.is_err());
         Self {
             finished: report.finished,
             is_empty: report.is_empty(),
@@ -615,22 +425,4 @@ impl Measured {
             ended,
         }
     }
-}
-
-/// What the table calls it.
-fn tx_name(queues: usize) -> &'static str {
-    match queues {
-        1 => "tx",
-        queues => format!("tx, {queues} queues").leak(),
-    }
-}
-
-/// The device's own speed.
-fn limit(nic: &mut dyn Nic, size: usize, batch: usize, frames: u64) -> Result<Run> {
-    let frames = frames.next_multiple_of(batch as u64);
-    Ok(Run {
-        frames,
-        lost: 0,
-        took: nic.limit(size, batch, frames)?,
-    })
 }

@@ -5,25 +5,14 @@
 use comfy_table::{Cell, CellAlignment, LineStyle, Row, Table, TableStyle};
 use serde_json::{Value, json};
 
-use super::measure::Run;
 use crate::cli::figure::{decimals, quotient, short, six};
-use crate::cli::spread::Spread;
-
-/// The row that the others are a share of.
-pub const LIMIT: &str = "limit";
+use crate::lab::bench::rates::{LIMIT, Line, Rates};
+use crate::lab::spread::Spread;
 
 /// A line under the header, and one after the last row.
 pub const LINES: TableStyle = TableStyle::new()
     .header_separator(LineStyle::none().fill('─').junction('─'))
     .bottom_border(LineStyle::none().fill('─').junction('─'));
-
-/// All rounds of one contender with one size.
-#[derive(Debug)]
-pub struct Line {
-    pub size: usize,
-    pub what: &'static str,
-    pub runs: Vec<Run>,
-}
 
 /// All lines.
 #[derive(Debug, Default)]
@@ -37,35 +26,6 @@ pub struct Report {
     pub cut_short: bool,
 }
 
-impl Line {
-    /// Frames a second.
-    fn rate(&self) -> Spread {
-        let none = Spread {
-            median: 0.0,
-            min: 0.0,
-            max: 0.0,
-        };
-        Spread::of(self.runs.iter().map(Run::rate)).unwrap_or(none)
-    }
-
-    /// Frames a second, the middle of the rounds.
-    pub fn median(&self) -> f64 {
-        self.rate().median
-    }
-
-    fn frames(&self) -> u64 {
-        self.runs.iter().map(|run| run.frames).sum()
-    }
-
-    fn lost(&self) -> u64 {
-        self.runs.iter().map(|run| run.lost).sum()
-    }
-
-    fn mbits(&self) -> f64 {
-        whole(self.median()) * self.size as f64 * 8.0 / 1e3
-    }
-}
-
 /// What a figure is divided by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Shown {
@@ -76,11 +36,13 @@ enum Shown {
 }
 
 impl Report {
-    /// One whose own rows are called `ours`.
-    pub fn of(ours: &'static str) -> Self {
+    /// Of `rates`, whose own rows are called `ours`.
+    pub fn of(ours: &'static str, rates: Rates, cut_short: bool) -> Self {
         Self {
+            lines: rates.lines,
             ours,
-            ..Self::default()
+            finished: rates.finished,
+            cut_short,
         }
     }
 
@@ -131,7 +93,7 @@ impl Report {
                 "frames": line.frames(),
                 "lost": line.lost(),
                 "kpps": { "median": whole(median), "min": whole(min), "max": whole(max) },
-                "mbits": decimals(line.mbits(), 6),
+                "mbits": decimals(mbits(line), 6),
                 "share_of_limit": self.share(line, Shown::Json).map(six),
                 "ours_is_times": self.times(line, Shown::Json).map(six),
             })
@@ -170,7 +132,7 @@ impl Report {
                 line.what.to_owned(),
                 kilo(median),
                 format!("{} – {}", kilo(min), kilo(max)),
-                format!("{:.0}", line.mbits()),
+                format!("{:.0}", mbits(line)),
                 or_none(share.map(|share| format!("{share:.2}"))),
             ];
             if kernel {
@@ -211,6 +173,11 @@ impl Shown {
     }
 }
 
+/// Megabits per second.
+fn mbits(line: &Line) -> f64 {
+    whole(line.median()) * line.size as f64 * 8.0 / 1e3
+}
+
 /// Frames a second in thousands, for people.
 fn kilo(rate: f64) -> String {
     match rate / 1e3 {
@@ -229,6 +196,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::lab::bench::measure::Run;
 
     fn line(what: &'static str, frames: u64, lost: u64) -> Line {
         let run = Run {
@@ -250,7 +218,7 @@ mod tests {
                 line("tx", 800, 0),
                 line("AF_PACKET sendto", 40, 0),
             ],
-            ..Report::of("tx")
+            ..Report::of("tx", Rates::default(), false)
         }
     }
 
@@ -274,7 +242,7 @@ mod tests {
                 of("tx", [90_000, 60_000, 50_000]),
                 of("AF_PACKET sendto", [1_234, 9_000, 1_000]),
             ],
-            ..Report::of("tx")
+            ..Report::of("tx", Rates::default(), false)
         };
         let table = report.table();
         assert!(table.contains("100.0") && table.contains("60.0"), "{table}");

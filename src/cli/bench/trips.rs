@@ -1,21 +1,11 @@
 //! What round trips took, for people and for programs.
 
-use std::time::Duration;
-
 use comfy_table::{Cell, CellAlignment, Row, Table};
 use serde_json::{Value, json};
 
 use super::report::LINES;
 use crate::cli::figure::{decimals, quotient, six};
-
-/// All round trips of one contender with one size.
-#[derive(Debug)]
-pub struct Trips {
-    pub size: usize,
-    pub what: &'static str,
-    pub took: Vec<Duration>,
-    pub lost: u64,
-}
+use crate::lab::bench::trips::{Figures, RoundTrips, Trips};
 
 /// All of them; kernel rows are compared with the first of the same size.
 #[derive(Debug, Default)]
@@ -25,35 +15,15 @@ pub struct TripReport {
     pub finished: u64,
 }
 
-/// In microseconds.
-#[derive(Debug, Clone, Copy, PartialEq)]
-struct Figures {
-    min: f64,
-    median: f64,
-    p99: f64,
-    max: f64,
-}
-
-impl Trips {
-    fn figures(&self) -> Option<Figures> {
-        let mut micros: Vec<f64> = self
-            .took
-            .iter()
-            .map(|trip| trip.as_secs_f64() * 1e6)
-            .collect();
-        micros.sort_by(f64::total_cmp);
-        let last = micros.len().checked_sub(1)?;
-        let at = |share: f64| micros[(last as f64 * share).round() as usize];
-        Some(Figures {
-            min: at(0.0),
-            median: at(0.5),
-            p99: at(0.99),
-            max: at(1.0),
-        })
-    }
-}
-
 impl TripReport {
+    /// Of these.
+    pub fn of(trips: RoundTrips) -> Self {
+        Self {
+            rows: trips.rows,
+            finished: trips.finished,
+        }
+    }
+
     /// The rows of which there was a trip at all, if only a lost one.
     fn measured(&self) -> impl Iterator<Item = &Trips> {
         let tried = |trips: &&Trips| !trips.took.is_empty() || trips.lost > 0;
@@ -156,6 +126,8 @@ fn nanos(micros: f64) -> f64 {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     fn trips(what: &'static str, micros: &[u64]) -> Trips {

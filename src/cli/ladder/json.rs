@@ -2,13 +2,13 @@
 
 use serde_json::{Value, json};
 
-use super::cache::Cache;
 use super::list;
-use super::plan::{Row, Run, State};
 use super::report::{Basis, Report};
 use super::way::Way;
 use crate::cli::figure::six;
-use crate::cli::spread::Spread;
+use crate::lab::ladder::cache::Cache;
+use crate::lab::ladder::plan::{Row, Run, State};
+use crate::lab::spread::Spread;
 
 impl Report {
     /// One object.
@@ -36,7 +36,7 @@ impl Report {
         };
         let of = |figure: &dyn Fn(&Run) -> f64| spread(Spread::of(row.runs.iter().map(figure)));
         let counted = |figure: &dyn Fn(&Run) -> f64| exact(Spread::of(row.runs.iter().map(figure)));
-        let of_machine = |figure: &dyn Fn(&super::count::Machine) -> f64| {
+        let of_machine = |figure: &dyn Fn(&crate::lab::count::Machine) -> f64| {
             let figures = row
                 .runs
                 .iter()

@@ -1,11 +1,11 @@
 //! `--list`: the rungs, and what a payload byte goes through on each.
 
 use comfy_table::Table;
-use pinwire::ladder::{Carrier, Kind, Place, Protocol, RUNGS, Rung};
 use serde_json::{Value, json};
 
 use super::way::Way;
 use crate::cli::bench::LINES;
+use crate::paths::ladder::{Carrier, Kind, Place, Protocol, RUNGS, Rung};
 
 /// What a place is called.
 pub fn place(place: Place) -> &'static str {

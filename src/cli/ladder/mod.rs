@@ -1,38 +1,34 @@
 //! `pinwire ladder`: every way to move a file to the network, side by side, with proof.
 
-mod cache;
-mod card;
-pub mod child;
-mod count;
+pub mod helper;
 mod json;
 mod list;
 mod picture;
-mod plan;
 mod progress;
 mod report;
-mod run;
-mod site;
 mod way;
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
 use clap::{ArgGroup, ValueEnum};
-use pinwire::ladder::{BLOCK, Kind, Protocol, Terms};
-use pinwire::net::UdpFlow;
-use pinwire::pci::Address;
-use pinwire::{Error, Result};
 
-use self::cache::Caches;
-use self::card::{CardSite, Cidr};
-use self::child::Helper;
-use self::count::routines::Routines;
-use self::plan::{Row, Run, State};
 use self::progress::Bar;
 use self::report::Report;
-use self::run::{Common, Fault};
-use self::site::Site;
-use super::{Outcome, args, interrupted, output};
+use super::args;
+use super::output::{self, Outcome};
+use super::signals::{INTERRUPTED, interrupted};
+use crate::lab::count::routines::Routines;
+use crate::lab::ladder::cache::Cache;
+use crate::lab::ladder::card::{CardSite, Cidr};
+use crate::lab::ladder::helper::Helper;
+use crate::lab::ladder::plan::{self, Row, Run, State};
+use crate::lab::ladder::run::{Common, Fault};
+use crate::lab::ladder::site::Site;
+use crate::net::UdpFlow;
+use crate::paths::ladder::{BLOCK, Kind, Protocol, Terms};
+use crate::pci::Address;
+use crate::{Error, Result};
 
 const NOTES: &str = "\
 What is counted, for each rung and run, by the kernel and not by belief:
@@ -150,6 +146,28 @@ pub struct Args {
     json: Option<PathBuf>,
 }
 
+/// `--cache`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Caches {
+    /// The file is in memory
+    Warm,
+    /// Nothing of it is
+    Cold,
+    /// One after the other
+    Both,
+}
+
+impl Caches {
+    /// Each of them.
+    pub fn each(self) -> &'static [Cache] {
+        match self {
+            Self::Warm => &[Cache::Warm],
+            Self::Cold => &[Cache::Cold],
+            Self::Both => &[Cache::Warm, Cache::Cold],
+        }
+    }
+}
+
 /// `--over`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Over {
@@ -182,7 +200,7 @@ impl Args {
         let over: Vec<_> = self.over.iter().map(over).collect();
         let rows = plan::rows(&self.only, &over, self.cache.each())?;
         let path = self.file.as_deref().expect("required by the arguments");
-        let common = Common::open(path, self.scratch.as_deref())?;
+        let common = Common::open(path, self.scratch.as_deref(), &INTERRUPTED)?;
         let common = Common {
             block: self.block as usize,
             payload: self.payload as usize,
@@ -211,7 +229,7 @@ impl Args {
         let card = (self.card, self.address, self.to, self.control);
         match card {
             (Some(card), Some(address), Some(to), Some(control)) => {
-                let card = CardSite::find(card, address, to, control)?;
+                let card = CardSite::find(card, address, to, control, &INTERRUPTED)?;
                 Ok(Site::Card(Box::new(card)))
             }
             _ => Helper::far_end().map(Site::Loopback),

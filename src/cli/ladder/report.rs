@@ -3,18 +3,18 @@
 use std::collections::BTreeSet;
 
 use comfy_table::{Cell, CellAlignment, ColumnConstraint, Row as TableRow, Table, Width};
-use pinwire::ladder::Kind;
-use pinwire::{Error, Result};
 
-use super::count::Parts;
-use super::plan::{Group, Row, Run, State, groups};
-use super::run::Common;
-use super::site::Site;
 use super::way::{self, Copies, Way};
 use crate::cli::bench::LINES;
 use crate::cli::figure::{quotient, short, six};
 use crate::cli::output::{count, grouped};
-use crate::cli::spread::Spread;
+use crate::lab::count::Parts;
+use crate::lab::ladder::plan::{Group, Row, Run, State, groups};
+use crate::lab::ladder::run::Common;
+use crate::lab::ladder::site::Site;
+use crate::lab::spread::Spread;
+use crate::paths::ladder::Kind;
+use crate::{Error, Result};
 
 /// Bytes of a GiB, of a MiB.
 pub const GIB: f64 = (1u64 << 30) as f64;
@@ -124,8 +124,8 @@ impl Report {
 
     /// What others are compared with: the first rung of `row`'s group, where it was run.
     fn first(&self, row: &Row) -> Option<&Row> {
-        let first = |of: &&pinwire::ladder::Rung| of.kind == row.rung.kind;
-        let first = pinwire::ladder::RUNGS.iter().find(first)?;
+        let first = |of: &&crate::paths::ladder::Rung| of.kind == row.rung.kind;
+        let first = crate::paths::ladder::RUNGS.iter().find(first)?;
         let mut of_group = self
             .rows
             .iter()

@@ -6,9 +6,8 @@
 
 use std::fmt;
 
-use pinwire::ladder::{Carrier, Kind, Place, Rung};
-
 use super::list;
+use crate::paths::ladder::{Carrier, Kind, Place, Rung};
 
 /// Where a byte is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -77,7 +76,7 @@ pub struct Way {
 impl Way {
     /// What `rung` promises.
     pub fn promised(rung: &Rung) -> Self {
-        let stretch = |hop: &pinwire::ladder::Hop| Stretch {
+        let stretch = |hop: &crate::paths::ladder::Hop| Stretch {
             by: vec![hop.by],
             to: Stop::At(hop.to),
         };
@@ -216,7 +215,7 @@ impl fmt::Display for Way {
 
 #[cfg(test)]
 mod tests {
-    use pinwire::ladder::RUNGS;
+    use crate::paths::ladder::RUNGS;
 
     use super::*;
 

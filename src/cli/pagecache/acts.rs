@@ -2,16 +2,16 @@
 
 use std::time::{Duration, Instant};
 
-use pinwire::Error;
-use pinwire::pagecache::{
-    Backing, Counts, How, Touched, evict, look, read_ahead, residency, sync, touch,
-};
 use serde_json::{Value, json};
 
 use super::target::Target;
+use crate::Error;
 use crate::cli::figure::six;
 use crate::cli::output::{self, grouped};
-use crate::cli::{INTERRUPTED, interrupted};
+use crate::cli::signals::{INTERRUPTED, interrupted};
+use crate::paths::pagecache::{
+    Backing, Counts, How, Touched, evict, look, read_ahead, residency, sync, touch,
+};
 
 /// What one can do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

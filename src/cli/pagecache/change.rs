@@ -4,7 +4,7 @@
 
 use std::ops::AddAssign;
 
-use pinwire::pagecache::{Counts, Look};
+use crate::paths::pagecache::{Counts, Look};
 
 /// Pages that changed.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -85,7 +85,7 @@ impl AddAssign for Change {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use pinwire::pagecache::Witness;
+    use crate::paths::pagecache::Witness;
 
     fn counts(resident: u64, dirty: u64, referenced: u64) -> Counts {
         Counts {

@@ -2,12 +2,11 @@
 
 use std::fmt::Write;
 
-use pinwire::Error;
-use pinwire::pagecache::{Backing, Counts, Look, Span, huge_page, page_bytes};
-
 use super::target::Target;
+use crate::Error;
 use crate::cli::output::{self, grouped};
-use crate::cli::paint::{Ink, Paint};
+use crate::paths::pagecache::{Backing, Counts, Look, Span, huge_page, page_bytes};
+use crate::scope::text::paint::{Ink, Paint};
 
 /// Lines of the map at most.
 pub const MOST_LINES: usize = 16;

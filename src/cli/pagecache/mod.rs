@@ -9,13 +9,14 @@ mod watch;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use pinwire::pagecache::{Backing, How, Look};
 use serde_json::{Value, json};
 
 use self::acts::{Act, Deed};
 use self::target::Target;
-use super::paint::Paint;
-use super::{Outcome, args, output};
+use super::args;
+use super::output::{self, Outcome};
+use crate::paths::pagecache::{Backing, How, Look};
+use crate::scope::text::paint::Paint;
 
 /// Shows which pages of a file are in the page cache, and which the disk does not have yet
 ///
@@ -143,7 +144,7 @@ fn json(target: &Target, look: &Look, deeds: &[Deed]) -> Value {
             Backing::Unknown => Value::Null,
         },
         "bytes": target.bytes(),
-        "page_bytes": pinwire::pagecache::page_bytes(),
+        "page_bytes": crate::paths::pagecache::page_bytes(),
         "offset": target.span().map(|span| span.offset()).unwrap_or_default(),
         "known_by": look.witness.name(),
         "not_known_better": look.why,

@@ -4,11 +4,10 @@ use std::fs::File;
 use std::os::fd::AsRawFd;
 use std::path::PathBuf;
 
-use pinwire::pagecache::{Backing, Counts, How, Look, Span, check_cached, look};
-use pinwire::{Error, user_file};
-
 use super::Args;
-use crate::cli::INTERRUPTED;
+use crate::cli::signals::INTERRUPTED;
+use crate::paths::pagecache::{Backing, Counts, How, Look, Span, check_cached, look};
+use crate::{Error, user_file};
 
 /// A regular file, and the part of it that is asked for.
 pub struct Target {

@@ -3,19 +3,19 @@
 use std::io::{self, IsTerminal, Write};
 use std::time::{Duration, Instant};
 
-use pinwire::Error;
-use pinwire::pagecache::Look;
 use serde_json::json;
 use terminal_size::terminal_size_of;
 
-use super::acts::Deed;
+use super::acts::{self, Deed};
 use super::change::Change;
 use super::target::Target;
-use super::{Args, acts, map};
+use super::{Args, map};
+use crate::Error;
 use crate::cli::figure::six;
-use crate::cli::output::{self, grouped};
-use crate::cli::paint::{Ink, Paint};
-use crate::cli::{Outcome, interrupted};
+use crate::cli::output::{self, Outcome, grouped};
+use crate::cli::signals::interrupted;
+use crate::paths::pagecache::Look;
+use crate::scope::text::paint::{Ink, Paint};
 
 /// How long to sleep at most, so that Ctrl-C is heard.
 const NAP: Duration = Duration::from_millis(50);

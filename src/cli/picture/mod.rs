@@ -10,9 +10,10 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Once;
 
-use pinwire::{Error, user_file};
 use plotters::prelude::*;
 use plotters::style::register_font;
+
+use crate::{Error, user_file};
 
 pub use self::canvas::{At, Canvas, text};
 

@@ -7,16 +7,16 @@ use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use pinwire::net::{Answer, LARGEST, Ping, Verdict, resolve};
-use pinwire::nic::{Mac, Nic, NicConfig};
-use pinwire::{DeviceSpec, Error};
 use serde_json::json;
 
 use self::histogram::Histogram;
 use super::args::{self, Wait};
-use super::output::{self, grouped};
+use super::output::{self, Failure, Outcome, grouped};
 use super::picture;
-use super::{Failure, INTERRUPTED, Outcome, interrupted};
+use super::signals::{INTERRUPTED, interrupted};
+use crate::net::{Answer, LARGEST, Ping, Verdict, resolve};
+use crate::nic::{Mac, Nic, NicConfig};
+use crate::{DeviceSpec, Error};
 
 /// Between two requests of a flood that is not answered.
 const FLOOD: Duration = Duration::from_millis(10);

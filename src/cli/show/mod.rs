@@ -3,26 +3,22 @@
 //! The card is started as for sending, so that its rings are armed, and looked at from inside; a
 //! kernel driver's rings cannot be seen this way.
 
-mod arrows;
-mod features;
-mod json;
-mod registers;
-mod ring;
-mod strip;
-mod virtqueue;
-
 use std::fmt::Write;
 use std::time::{Duration, Instant};
 
 use clap::ValueEnum;
-use pinwire::dma::{Frame, Pool};
-use pinwire::net::NOBODY;
-use pinwire::nic::{Nic, NicConfig, RingView, Stats};
-use pinwire::{DeviceSpec, Error};
 use serde_json::Value;
 
-use super::paint::{self, Ink, Paint};
-use super::{Outcome, output, synthetic};
+use super::output::{self, Outcome};
+use crate::dma::Pool;
+use crate::inspect::RingView;
+use crate::lab::bench::synthetic;
+use crate::net::NOBODY;
+use crate::nic::{Frame, Nic, NicConfig, Stats};
+use crate::scope::json;
+use crate::scope::text::paint::{Ink, Paint};
+use crate::scope::text::{features, registers, ring};
+use crate::{DeviceSpec, Error};
 
 const EXAMPLES: &str = "\
 A ring that has just been armed, and the stages that ten frames go through:

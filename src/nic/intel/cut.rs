@@ -5,7 +5,8 @@ use std::sync::atomic::AtomicU8;
 
 use super::quirks::SHORTEST_ON_THE_WIRE;
 use super::tx::{TxSetup, last_byte};
-use crate::dma::{Frame, Offload, OffloadFlags, Segment};
+use crate::dma::Segment;
+use crate::nic::{Frame, Offload, OffloadFlags};
 
 /// Bytes a descriptor takes when a longer segment is cut; a power of two below
 /// [`MAX_BUFFER`](super::tx::MAX_BUFFER).

@@ -1,8 +1,8 @@
 //! From buffers to frames: what every receive ring does with what the device says.
 
-use crate::dma::{DmaBuf, Frame};
+use crate::dma::DmaBuf;
 use crate::error::{Error, Result};
-use crate::nic::Checksum;
+use crate::nic::{Checksum, Frame};
 use crate::ring_state::RingState;
 
 /// Longest frame that the devices take in, with CRC: RCTL.LPE, §13.4.22 of the 8254x manual, §10.2.5 of

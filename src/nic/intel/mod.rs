@@ -8,6 +8,8 @@
 
 mod cut;
 pub mod desc;
+pub mod e1000;
+pub mod e1000e;
 pub(in crate::nic) mod eeprom;
 pub(in crate::nic) mod filter;
 pub(in crate::nic) mod join;
@@ -22,9 +24,10 @@ use std::time::{Duration, Instant};
 use self::tx::{MIN_FRAME, Tx};
 use super::{Known, Mac, NicConfig};
 use crate::backend::Backend;
-use crate::dma::{DmaSpace, Frame, Pool};
+use crate::dma::{DmaSpace, Pool};
 use crate::error::{Error, Result};
 use crate::mmio::Mmio;
+use crate::nic::Frame;
 
 /// Intel's PCI vendor id.
 pub const VENDOR: u16 = 0x8086;
@@ -38,7 +41,10 @@ pub(in crate::nic) fn model_of<T: Copy>(
     let found = models.iter().find(|(known, _)| known.is(vendor, id));
     found
         .map(|(known, model)| (known.name, *model))
-        .ok_or_else(|| super::unsupported(backend.name(), vendor, id))
+        .ok_or_else(|| {
+            let known = models.iter().map(|(known, _)| *known);
+            super::unsupported(backend.name(), (vendor, id), known)
+        })
 }
 
 /// What the rings need of a configuration: the length registers count 128 bytes.

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use crate::mmio::{Mmio, ReadWrite, Reg};
-use crate::nic::poll_until;
+use crate::wait::poll_until;
 
 const MDIC: Reg<u32, ReadWrite> = Reg::at(0x0020);
 

@@ -15,13 +15,15 @@ use super::cut::{Cut, HeaderSlot, Zeros, high_end, page_shift};
 use super::desc::{ContextOffsets, ContextTx, DataTx, LegacyTx, TxDesc, describe_tx};
 use super::quirks::{SHORTEST_ON_THE_WIRE, TxQuirks};
 use crate::barrier::dma_wmb;
-use crate::dma::{DmaArray, DmaSpace, Frame, Offload, OffloadFlags, Segment, SpaceId};
+use crate::dma::{DmaArray, DmaSpace, Segment, SpaceId};
 use crate::error::{Error, Result};
+use crate::inspect::{Marks, Owner, RingView, SlotView};
 use crate::mmio::{Mmio, ReadWrite, Reg};
+use crate::nic::checksum::{IPV4_CSUM, TCP_CSUM, UDP_CSUM, clear_ipv4, least_headers, sum_pseudo};
 use crate::nic::front::Front;
-use crate::nic::sums::{IPV4_CSUM, TCP_CSUM, UDP_CSUM, clear_ipv4, least_headers, sum_pseudo};
-use crate::nic::{Marks, NO_IPV6_CHECKSUM, Owner, RingView, SlotView, foreign_memory, poll_until};
+use crate::nic::{Frame, NO_IPV6_CHECKSUM, Offload, OffloadFlags, foreign_memory};
 use crate::ring_state::RingState;
+use crate::wait::poll_until;
 
 /// Shortest packet that the device takes and pads, in bytes, §3.3.3.
 pub const MIN_FRAME: usize = 17;

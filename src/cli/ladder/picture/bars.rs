@@ -4,7 +4,7 @@ use plotters::prelude::*;
 
 use super::{BARS, FAINT, INK, RULE};
 use crate::cli::picture::{Canvas, Drawn, text};
-use crate::cli::spread::Spread;
+use crate::lab::spread::Spread;
 
 /// The parts of a bar, in colours that those who see few of them can tell apart.
 pub const PARTS: [(RGBColor, &str); 3] = [

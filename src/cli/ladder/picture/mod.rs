@@ -4,17 +4,17 @@
 mod bars;
 mod ways;
 
-use pinwire::ladder::{Carrier, Kind};
 use plotters::prelude::*;
 
-use super::cache::Cache;
-use super::plan::{Group, Row, State, groups};
 use super::report::{Basis, GIB, MIB, Report};
 use super::way::Way;
 use crate::cli::figure::short;
 use crate::cli::output::grouped;
 use crate::cli::picture::{At, Canvas, Drawn, Picture, text};
-use crate::cli::spread::Spread;
+use crate::lab::ladder::cache::Cache;
+use crate::lab::ladder::plan::{Group, Row, State, groups};
+use crate::lab::spread::Spread;
+use crate::paths::ladder::{Carrier, Kind};
 
 const INK: RGBColor = RGBColor(0x22, 0x2b, 0x38);
 const FAINT: RGBColor = RGBColor(0x6b, 0x76, 0x85);

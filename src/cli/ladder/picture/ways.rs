@@ -3,12 +3,12 @@
 //! Where a file is sent, a place is at the same spot in every row, so that one sees what a rung leaves
 //! out. Other ways go back and forth, and are drawn from left to right.
 
-use pinwire::ladder::{Carrier, Kind, Place};
 use plotters::prelude::*;
 
 use super::super::way::{Stop, Way};
 use super::INK;
 use crate::cli::picture::{At, Canvas, Drawn, text};
+use crate::paths::ladder::{Carrier, Kind, Place};
 
 /// What the processor copies, and what a device moves.
 pub const CPU: RGBColor = RGBColor(0xd1, 0x49, 0x2e);

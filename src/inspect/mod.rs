@@ -1,0 +1,9 @@
+//! Views for people: registers, rings and features as plain values, taken from a device at one moment.
+
+mod registers;
+mod view;
+
+pub(crate) use registers::read_registers;
+pub use view::{
+    FeatureView, Marks, Owner, PackedMarks, RegisterView, RingView, SlotView, SplitMarks,
+};

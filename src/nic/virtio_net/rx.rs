@@ -1,0 +1,314 @@
+//! The receive queue, §5.1.6.3 and §5.1.6.4.
+//!
+//! The driver lends the device buffers with the last 12 bytes of their headroom, where the device
+//! puts its header, so that the frame begins where the buffer does. With MRG_RXBUF a long frame lies
+//! in several, and the header in the first says in how many; the others have no header, so the frame
+//! goes on in their headroom. What the device says is checked before it is believed.
+
+use std::sync::Arc;
+
+use super::features as f;
+use super::header::{HEADER, Header};
+use crate::dma::{DmaBuf, DmaSpace, Iova, Pool};
+use crate::error::{Error, Result};
+use crate::inspect::RingView;
+use crate::nic::{Checksum, Frame, Received};
+use crate::virtio::{Doorbell, Piece, Ring, Used};
+
+/// Bytes of a receive buffer, where the device may use several for a frame.
+pub const BUFFER: usize = 2048;
+
+/// The receive queue; it owns every buffer that the device may write.
+pub(super) struct Rx<R, D> {
+    ring: R,
+    doorbell: D,
+    pool: Pool,
+    /// Features.
+    taken: u64,
+    frames: u64,
+    bytes: u64,
+    errors: u64,
+}
+
+impl<R: Ring<DmaBuf>, D: Doorbell> Rx<R, D> {
+    /// With buffers of `capacity` bytes; none is lent yet.
+    pub(super) fn new(
+        ring: R,
+        doorbell: D,
+        dma: &Arc<dyn DmaSpace>,
+        capacity: usize,
+        taken: u64,
+    ) -> Result<Self> {
+        Ok(Self {
+            // As many again as the ring holds, so that the caller may keep some.
+            pool: Pool::new(dma, ring.size().saturating_mul(2), capacity)?,
+            ring,
+            doorbell,
+            taken,
+            frames: 0,
+            bytes: 0,
+            errors: 0,
+        })
+    }
+
+    /// Lends the device every buffer that the pool has, up to a full ring that runs.
+    #[inline]
+    pub(super) fn lend(&mut self) {
+        if !self.ring.state().is_running() {
+            return;
+        }
+        let (pool, len) = (
+            &self.pool,
+            self.pool.capacity().saturating_add(HEADER) as u32,
+        );
+        let fresh = std::iter::from_fn(|| pool.take()).map(|buf| {
+            let iova = Iova(buf.iova().0.wrapping_sub(HEADER as u64));
+            (Piece { iova, len }, buf)
+        });
+        self.ring.push_each(true, fresh);
+        if let Some(value) = self.ring.publish() {
+            self.doorbell.ring(value);
+        }
+    }
+
+    /// Appends to `into` the frames that came in, at most `most`; gives how many. Lends nothing.
+    #[inline]
+    pub(super) fn take(&mut self, into: &mut Vec<Received>, most: usize) -> Result<usize> {
+        let before = into.len();
+        let merge = self.taken & f::MRG_RXBUF != 0;
+        loop {
+            let wanted = most.saturating_sub(into.len().saturating_sub(before));
+            let mut coming = Coming {
+                size: if merge { self.ring.size() } else { 1 },
+                merge,
+                taken: self.taken,
+                partial: None,
+                lie: None,
+                bytes: 0,
+                frames: 0,
+                errors: 0,
+            };
+            let mut popped = self.ring.pop_each(wanted, |used| coming.add(used, into));
+            // The device makes the buffers of a frame used together (§5.1.6.4), so they are there.
+            while popped.is_ok()
+                && let Some(partial) = &coming.partial
+            {
+                let (came, of) = (partial.came, partial.of);
+                match self.ring.pop() {
+                    Ok(Some(used)) => coming.add(used, into),
+                    Ok(None) => {
+                        let what = format!("a frame in {of} buffers, of which {came} came");
+                        popped = Err(self.lied(what));
+                    }
+                    Err(error) => popped = Err(error),
+                }
+            }
+            for (count, more) in [
+                (&mut self.bytes, coming.bytes),
+                (&mut self.frames, coming.frames),
+                (&mut self.errors, coming.errors),
+            ] {
+                *count = count.wrapping_add(more);
+            }
+            if let Some(lie) = coming.lie {
+                return Err(self.lied(lie));
+            }
+            // Frames of several buffers, or that were dropped, leave room for more.
+            if popped? == 0 || into.len().saturating_sub(before) == most {
+                return Ok(into.len().saturating_sub(before));
+            }
+        }
+    }
+
+    #[cold]
+    fn lied(&mut self, what: String) -> Error {
+        let error = self.ring.state().mark_broken(what);
+        self.ring.stop();
+        error
+    }
+
+    /// The device is stopped: nothing goes in or comes out until [`Rx::reset`].
+    pub(super) fn stop(&mut self) {
+        self.ring.stop();
+    }
+
+    /// Has something come in?
+    #[inline]
+    pub(super) fn is_ready(&self) -> bool {
+        self.ring.is_ready()
+    }
+
+    pub(super) fn arm(&mut self) -> bool {
+        self.ring.arm()
+    }
+
+    pub(super) fn disarm(&mut self) {
+        self.ring.disarm();
+    }
+
+    pub(super) fn pool(&self) -> &Pool {
+        &self.pool
+    }
+
+    /// Frames, bytes and errors.
+    pub(super) fn counted(&self) -> (u64, u64, u64) {
+        (self.frames, self.bytes, self.errors)
+    }
+
+    /// The device was reset: the buffers go back to the pool.
+    pub(super) fn reset(&mut self) {
+        drop(self.ring.reset());
+    }
+
+    pub(super) fn ring(&self) -> &R {
+        &self.ring
+    }
+
+    pub(super) fn set_doorbell(&mut self, doorbell: D) {
+        self.doorbell = doorbell;
+    }
+
+    /// The device did not stop: see [`Ring::quarantine`].
+    pub(super) fn quarantine(&mut self) {
+        self.pool.quarantine();
+        self.ring.quarantine(drop);
+    }
+
+    /// The ring, to be shown.
+    pub(super) fn view(&self, pair: usize) -> RingView {
+        RingView {
+            name: "receive",
+            pair,
+            address: self.ring.address(),
+            marks: self.ring.marks(),
+            slots: self.ring.slots(|buf, iova| {
+                let address = buf.address().wrapping_sub(HEADER);
+                Some((iova, address, buf.capacity().saturating_add(HEADER)))
+            }),
+        }
+    }
+}
+
+/// Frames on their way from the ring to the caller.
+struct Coming {
+    /// Buffers that a frame can have.
+    size: usize,
+    merge: bool,
+    taken: u64,
+    partial: Option<Partial>,
+    lie: Option<String>,
+    bytes: u64,
+    frames: u64,
+    errors: u64,
+}
+
+/// A frame that goes on in the next buffer.
+struct Partial {
+    received: Received,
+    /// As it was when its first buffer came: the device may write it still.
+    header: Header,
+    /// How many of its buffers came, and of how many.
+    came: u16,
+    of: u16,
+}
+
+impl Coming {
+    /// One more buffer.
+    #[inline]
+    fn add(&mut self, used: Used<DmaBuf>, into: &mut Vec<Received>) {
+        let (mut buf, written) = (used.token, used.written as usize);
+        if self.partial.is_some() {
+            return self.join(buf, written, into);
+        }
+        let header = Header::from_bytes(buf.headroom());
+        let Some(len @ 1..) = written.checked_sub(HEADER) else {
+            return self.lied(format!(
+                "a frame of {written} bytes with its header of {HEADER}"
+            ));
+        };
+        // The ring checked that it is no more than the device may write.
+        buf.set_len(len);
+        let received = Received {
+            frame: Frame::from(buf),
+            vlan: None,
+            ip_checksum: Checksum::Unchecked,
+            l4_checksum: Checksum::Unchecked,
+        };
+        if self.merge && header.num_buffers != 1 {
+            return self.begin(received, header);
+        }
+        self.bytes = self.bytes.wrapping_add(len as u64);
+        self.finish(received, header, into);
+    }
+
+    /// A frame of several buffers, of which this is the first.
+    #[cold]
+    fn begin(&mut self, received: Received, header: Header) {
+        let buffers = header.num_buffers;
+        if buffers == 0 || usize::from(buffers) > self.size {
+            let size = self.size;
+            return self.lied(format!(
+                "a frame in {buffers} buffers, of a queue of {size}"
+            ));
+        }
+        if self.lie.is_none() {
+            self.partial = Some(Partial {
+                received,
+                header,
+                came: 1,
+                of: buffers,
+            });
+        }
+    }
+
+    /// The next buffer of a frame: it has no header, so the frame goes on in its headroom.
+    #[cold]
+    fn join(&mut self, mut buf: DmaBuf, written: usize, into: &mut Vec<Received>) {
+        let Some(mut partial) = self.partial.take() else {
+            return;
+        };
+        if written == 0 {
+            let Partial { came, of, .. } = partial;
+            return self.lied(format!("an empty buffer, {came} of {of} of a frame"));
+        }
+        buf.begin_early(HEADER);
+        buf.set_len(written);
+        partial.received.frame.append(buf);
+        partial.came = partial.came.saturating_add(1);
+        if partial.came < partial.of {
+            self.partial = Some(partial);
+            return;
+        }
+        let Partial {
+            received, header, ..
+        } = partial;
+        self.bytes = self.bytes.wrapping_add(received.frame.len() as u64);
+        self.finish(received, header, into);
+    }
+
+    /// The frame is whole: what its header says of it.
+    #[inline]
+    fn finish(&mut self, mut received: Received, header: Header, into: &mut Vec<Received>) {
+        self.frames = self.frames.wrapping_add(1);
+        if !header.is_plain() {
+            let Some(offload) = header.offload(&received.frame, self.taken) else {
+                // What is to be done to it cannot be, so nobody could use it.
+                self.errors = self.errors.wrapping_add(1);
+                return;
+            };
+            received.frame.set_offload(offload);
+        }
+        if header.is_valid() && self.taken & f::GUEST_CSUM != 0 {
+            received.l4_checksum = Checksum::Good;
+        }
+        if self.lie.is_none() {
+            into.push(received);
+        }
+    }
+
+    /// Nothing more is believed.
+    #[cold]
+    fn lied(&mut self, what: String) {
+        self.lie.get_or_insert(what);
+    }
+}

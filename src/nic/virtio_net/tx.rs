@@ -1,0 +1,525 @@
+//! The transmit queue, §5.1.6.2.
+//!
+//! A frame goes out with its header right before it, in the headroom of its first buffer: a plain
+//! frame is one descriptor. A frame whose first segment has no headroom left (a slice of a file, a buffer
+//! that begins early) gets a header in a buffer of the queue's own. Between push and reap a frame belongs
+//! to the ring.
+
+#![allow(
+    clippy::arithmetic_side_effects,
+    reason = "of lengths of our own, which are bounded before; the device wrote none of them"
+)]
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::features as f;
+use super::header::{HEADER, Header};
+use crate::dma::{DmaBuf, DmaSpace, Iova, Pool, Segment, SpaceId};
+use crate::error::{Error, Result};
+use crate::inspect::RingView;
+use crate::nic::checksum::{least_headers, sum_ipv4, sum_pseudo};
+use crate::nic::front::Front;
+use crate::nic::{Frame, Mac, NO_IPV6_CHECKSUM, Offload, OffloadFlags, foreign_memory};
+use crate::virtio::{Doorbell, Piece, Ring};
+
+/// Shortest frame that is sent, in bytes: an Ethernet header.
+pub const MIN_FRAME: usize = 14;
+/// Longest frame where the device does not say ([`MTU`](super::features::MTU)): the specification
+/// names no bound, and links with longer frames are not made.
+pub const MAX_FRAME: usize = 16_384;
+/// Longest frame to be cut by the device: the lengths in IP headers have 16 bits.
+const MAX_GSO: usize = 65_535;
+/// Bytes of a VLAN tag, which do not count for the MTU.
+pub(super) const TAG: usize = 4;
+/// Looks that found nothing, between two looks at the clock.
+const LOOKS: u32 = 64;
+/// A device that does nothing for so long may be asleep.
+const ASLEEP: Duration = Duration::from_millis(100);
+
+/// Bytes of the frame that tells the network where the card is: Ethernet and reverse ARP.
+const ANNOUNCEMENT: usize = 14 + 28;
+
+/// What the device has while it sends a frame.
+pub(super) struct Sent {
+    /// None for an announcement, which nobody else sent.
+    frame: Option<Frame>,
+    /// The header, where the frame has no room for it; or an announcement with its header.
+    header: Option<DmaBuf>,
+}
+
+/// The transmit queue; it owns every frame that was pushed and not yet reaped.
+pub(super) struct Tx<R, D> {
+    ring: R,
+    doorbell: D,
+    device: String,
+    headers: Pool,
+    /// The space that the device's IOVAs belong to.
+    space: SpaceId,
+    /// Features.
+    taken: u64,
+    /// Without a VLAN tag.
+    max_frame: usize,
+    /// Used again for each frame of several segments.
+    pieces: Vec<Piece>,
+    frames: u64,
+    bytes: u64,
+    /// Looks that found nothing while frames were in flight, and since when.
+    looks: u32,
+    since: Option<Instant>,
+}
+
+impl<R: Ring<Sent>, D: Doorbell> Tx<R, D> {
+    pub(super) fn new(
+        ring: R,
+        doorbell: D,
+        device: &str,
+        dma: &Arc<dyn DmaSpace>,
+        taken: u64,
+        max_frame: usize,
+    ) -> Result<Self> {
+        Ok(Self {
+            headers: Pool::new(dma, ring.size(), HEADER + ANNOUNCEMENT)?,
+            space: dma.id(),
+            pieces: Vec::with_capacity(ring.size()),
+            ring,
+            doorbell,
+            device: device.to_owned(),
+            taken,
+            max_frame,
+            frames: 0,
+            bytes: 0,
+            looks: 0,
+            since: None,
+        })
+    }
+
+    /// Moves frames from the front of `frames` into the ring, as many as there is room for. All that can
+    /// go wrong with a frame does so while it is in the batch still: what moves it into the ring cannot
+    /// fail.
+    pub(super) fn post(&mut self, frames: &mut Vec<Frame>) -> Result<usize> {
+        self.ring.state().check()?;
+        let mut posted = self.post_plain(frames);
+        if frames.is_empty() || self.ring.room() == 0 {
+            return Ok(posted);
+        }
+        let mut front = Front::of(frames);
+        while let Some(frame) = front.first()
+            && let Some(header) = self.lay_out(frame)?
+        {
+            let frame = front.take();
+            let sent = Sent { frame, header };
+            let pushed = self.ring.push(&self.pieces, self.pieces.len(), sent);
+            debug_assert!(pushed.is_ok(), "there was room");
+            posted += 1;
+        }
+        Ok(posted)
+    }
+
+    /// As [`Tx::post`] for all [`plain`] frames at the front.
+    #[inline]
+    fn post_plain(&mut self, frames: &mut Vec<Frame>) -> usize {
+        let most = self.ring.room().min(frames.len());
+        let (space, max) = (self.space, self.max_frame);
+        // Headers first: a frame that begins in its headroom has no room for one, and is not plain.
+        let is_other = |frame: &mut Frame| {
+            !plain(frame, space, max) || frame.first_mut().put_header([0; HEADER]).is_none()
+        };
+        let count = frames[..most].iter_mut().position(is_other);
+        let count = count.unwrap_or(most);
+        let chains = frames.drain(..count).map(|frame| {
+            let first = frame.first();
+            let len = (first.len() + HEADER) as u32;
+            let iova = Iova(first.iova().0 - HEADER as u64);
+            let header = None;
+            let frame = Some(frame);
+            (Piece { iova, len }, Sent { frame, header })
+        });
+        let pushed = self.ring.push_each(false, chains);
+        debug_assert_eq!(pushed, count, "there was room");
+        count
+    }
+
+    /// Writes the header of any frame and puts its chain into `self.pieces`; gives the buffer that the
+    /// header lies in, where the frame has no room for it. `None`: the ring has no room now.
+    ///
+    /// # Errors
+    /// A frame that the device cannot send.
+    fn lay_out(&mut self, frame: &mut Frame) -> Result<Option<Option<DmaBuf>>> {
+        if self.ring.room() == 0 {
+            return Ok(None);
+        }
+        self.check(frame)?;
+        let needs = self.ring.needs(pieces_of(frame));
+        if needs > self.ring.size() {
+            return Err(self.not_offered(format!(
+                "send a frame of {needs} descriptors: the ring has {}",
+                self.ring.size()
+            )));
+        }
+        if needs > self.ring.room() {
+            return Ok(None);
+        }
+        self.finish(frame);
+        let bytes = Header::of(frame.offload()).to_bytes();
+        let first = frame.first_mut();
+        let (iova, len) = (first.iova(), first.len() as u32);
+        self.pieces.clear();
+        let mut header = None;
+        if let Some(iova) = first.put_header(bytes) {
+            let len = len + HEADER as u32;
+            self.pieces.push(Piece { iova, len });
+        } else {
+            // One for each descriptor, so there is one.
+            let Some(mut buf) = self.headers.take() else {
+                return Ok(None);
+            };
+            buf.fill(&bytes);
+            self.pieces.push(Piece {
+                iova: buf.iova(),
+                len: HEADER as u32,
+            });
+            if len > 0 {
+                self.pieces.push(Piece { iova, len });
+            }
+            header = Some(buf);
+        }
+        self.pieces.extend(rest_of(frame).map(|segment| Piece {
+            iova: segment.iova(),
+            len: segment.len() as u32,
+        }));
+        Ok(Some(header))
+    }
+
+    /// Tells the network where the card is; `false` where there is no room now. A reverse ARP request
+    /// (RFC 903) for our own address: switches learn from its source, and it needs no IP address.
+    pub(super) fn announce(&mut self, Mac(mac): Mac) -> bool {
+        let Some(mut buf) = self.headers.take().filter(|_| self.ring.room() > 0) else {
+            return false;
+        };
+        let mut bytes = [0; HEADER + ANNOUNCEMENT];
+        let frame = &mut bytes[HEADER..];
+        frame[..6].fill(0xff);
+        frame[6..12].copy_from_slice(&mac);
+        // EtherType; Ethernet and IPv4, their addresses of 6 and 4 bytes, request reverse.
+        frame[12..22].copy_from_slice(&[0x80, 0x35, 0, 1, 8, 0, 6, 4, 0, 3]);
+        frame[22..28].copy_from_slice(&mac);
+        frame[32..38].copy_from_slice(&mac);
+        buf.fill(&bytes);
+        let piece = Piece {
+            iova: buf.iova(),
+            len: buf.len() as u32,
+        };
+        let sent = Sent {
+            frame: None,
+            header: Some(buf),
+        };
+        self.ring.push(&[piece], 1, sent).is_ok() && self.doorbell().is_ok()
+    }
+
+    /// What the device wants done to the headers of a frame that it shall work on; [`Tx::check`] saw
+    /// that it can be done.
+    fn finish(&self, frame: &mut Frame) {
+        let offload = frame.offload();
+        let length = frame.len();
+        if offload.flags.contains(OffloadFlags::IP_CHECKSUM) {
+            sum_ipv4(frame.first_mut(), offload.l2_len, offload.l3_len);
+        }
+        if is_cut(offload) {
+            let before = usize::from(offload.l2_len) + usize::from(offload.l3_len);
+            sum_pseudo(frame.first_mut(), offload, length - before);
+        }
+    }
+
+    /// Can the device send this at all?
+    fn check(&self, frame: &Frame) -> Result<()> {
+        if !frame.is_within(self.space) {
+            return Err(foreign_memory(&self.device));
+        }
+        let (offload, length) = (frame.offload(), frame.len());
+        let flags = offload.flags;
+        let offers = self.offers(flags.contains(OffloadFlags::IPV6));
+        let missing = flags - offers - OffloadFlags::IPV6;
+        if !missing.is_empty() {
+            return Err(self.not_offered(format!(
+                "do {missing:?} to such a frame: it offers {offers:?}\n  QEMU offers checksums and \
+                 segmentation where the other end takes them: a tap, vhost-user"
+            )));
+        }
+        if flags.contains(OffloadFlags::IPV6 | OffloadFlags::IP_CHECKSUM) {
+            return Err(self.not_offered(NO_IPV6_CHECKSUM.into()));
+        }
+        let before = usize::from(offload.l2_len) + usize::from(offload.l3_len);
+        let headers = before + usize::from(offload.l4_len);
+        let first_has = |bytes: usize| bytes > 0 && frame.first().array::<1>(bytes - 1).is_some();
+        if !flags.is_empty() && (offload.l2_len == 0 || headers > length || !first_has(before)) {
+            return Err(self.not_offered(format!(
+                "work on {headers} bytes of headers of a frame of {length}, of which its first buffer has {}",
+                frame.first().len()
+            )));
+        }
+        if flags.contains(OffloadFlags::IP_CHECKSUM)
+            && (offload.l3_len < 20 || !offload.l3_len.is_multiple_of(4))
+        {
+            return Err(self.not_offered(format!("checksum an IPv4 header of {}", offload.l3_len)));
+        }
+        if is_cut(offload) {
+            return self.check_cut(frame, offload, headers);
+        }
+        let longest = self.longest(frame);
+        if !(MIN_FRAME..=longest).contains(&length) {
+            return Err(self.bad_length(length, MIN_FRAME, longest));
+        }
+        Ok(())
+    }
+
+    /// What the device does to a frame over IPv6, or else over IPv4: TCP is cut by a feature for each.
+    fn offers(&self, ipv6: bool) -> OffloadFlags {
+        let other = if ipv6 { f::HOST_TSO4 } else { f::HOST_TSO6 };
+        f::offloads(self.taken & !other)
+    }
+
+    /// The longest that `frame` may be.
+    fn longest(&self, frame: &Frame) -> usize {
+        let ethertype = frame.first().array(12).map(u16::from_be_bytes);
+        let is_tagged = matches!(ethertype, Some(0x8100 | 0x88a8));
+        self.max_frame + if is_tagged { TAG } else { 0 }
+    }
+
+    /// Can the device cut this?
+    fn check_cut(&self, frame: &Frame, offload: Offload, headers: usize) -> Result<()> {
+        let flags = offload.flags;
+        let (length, l4_len) = (frame.len(), offload.l4_len);
+        let sum = match flags.contains(OffloadFlags::TSO) {
+            true => OffloadFlags::TCP_CHECKSUM,
+            false => OffloadFlags::UDP_CHECKSUM,
+        };
+        let fits = headers > 0 && frame.first().array::<1>(headers - 1).is_some();
+        let (least_l3, least_l4) = least_headers(flags);
+        let whole = offload.l3_len >= least_l3 && l4_len >= least_l4;
+        if offload.mss == 0 || !flags.contains(sum) || !whole || !fits {
+            return Err(self.not_offered(format!(
+                "cut a frame with an mss of {}, {} bytes of IP header, {l4_len} of TCP or UDP header and \
+                 {flags:?}: it takes at least 1, {least_l3} and {least_l4}, all headers in the first buffer, and \
+                 {sum:?}",
+                offload.mss, offload.l3_len
+            )));
+        }
+        if length <= headers || length > MAX_GSO {
+            return Err(self.bad_length(length, headers + 1, MAX_GSO));
+        }
+        let (piece, longest) = (headers + usize::from(offload.mss), self.longest(frame));
+        if piece > longest {
+            return Err(self.bad_length(piece, headers + 1, longest));
+        }
+        Ok(())
+    }
+
+    #[cold]
+    fn bad_length(&self, length: usize, min: usize, max: usize) -> Error {
+        Error::FrameLength {
+            device: self.device.clone(),
+            length,
+            min,
+            max,
+            remedy: "cut it into shorter packets, or pad it",
+        }
+    }
+
+    #[cold]
+    fn not_offered(&self, what: String) -> Error {
+        Error::NotOffered {
+            device: self.device.clone(),
+            what,
+        }
+    }
+
+    /// Shows the device everything that was pushed, and tells it where it wants to be told.
+    #[inline]
+    pub(super) fn doorbell(&mut self) -> Result<()> {
+        self.ring.state().check()?;
+        if let Some(value) = self.ring.publish() {
+            self.doorbell.ring(value);
+        }
+        Ok(())
+    }
+
+    /// The device is stopped: nothing goes in or comes out until [`Tx::reset`].
+    pub(super) fn stop(&mut self) {
+        self.ring.stop();
+    }
+
+    /// Appends to `done` the frames that the device is through with; gives how many.
+    #[inline]
+    pub(super) fn reap(&mut self, done: &mut Vec<Frame>) -> Result<usize> {
+        let (before, mut bytes) = (done.len(), 0);
+        let reaped = self.ring.pop_each(usize::MAX, |used| {
+            let Sent { frame, header } = used.token;
+            drop(header);
+            let Some(frame) = frame else { return };
+            bytes += match frame.single() {
+                Some(segment) => segment.len(),
+                None => frame.len(),
+            };
+            done.push(frame);
+        });
+        let count = done.len() - before;
+        self.bytes += bytes as u64;
+        self.frames += count as u64;
+        match reaped? {
+            0 if self.in_flight() > 0 => self.found_nothing(),
+            _ => (self.looks, self.since) = (0, None),
+        }
+        Ok(count)
+    }
+
+    /// Tells a device that has done nothing for long once more of what it has, whether it wants to be told
+    /// or not: QEMU (7.2) spoils a packed queue as it drops what is in it, which it does while its link is
+    /// down, and sleeps on; told, it finds that out and says so (DEVICE_NEEDS_RESET). The clock is looked
+    /// at rarely, since in a VM that may be a system call.
+    #[inline]
+    fn found_nothing(&mut self) {
+        self.looks = self.looks.wrapping_add(1);
+        if self.looks.is_multiple_of(LOOKS)
+            && self.since.get_or_insert_with(Instant::now).elapsed() > ASLEEP
+        {
+            self.since = None;
+            self.doorbell.ring(self.ring.reminder());
+        }
+    }
+
+    #[inline]
+    pub(super) fn in_flight(&self) -> usize {
+        self.ring.in_flight()
+    }
+
+    /// Is the device through with a frame that was not taken back?
+    #[inline]
+    pub(super) fn is_ready(&self) -> bool {
+        self.ring.is_ready()
+    }
+
+    /// Wants an interrupt where frames are in flight; `true`: one is back already.
+    pub(super) fn arm(&mut self) -> bool {
+        self.ring.in_flight() > 0 && self.ring.arm()
+    }
+
+    pub(super) fn disarm(&mut self) {
+        self.ring.disarm();
+    }
+
+    /// Frames and bytes that were sent.
+    pub(super) fn counted(&self) -> (u64, u64) {
+        (self.frames, self.bytes)
+    }
+
+    /// The device was reset, and has the queue again as `doorbell`: gives back what was in flight.
+    pub(super) fn reset(&mut self) -> Vec<Frame> {
+        let sent = self.ring.reset().into_iter();
+        sent.filter_map(|sent| sent.frame).collect()
+    }
+
+    pub(super) fn ring(&self) -> &R {
+        &self.ring
+    }
+
+    pub(super) fn set_doorbell(&mut self, doorbell: D) {
+        self.doorbell = doorbell;
+    }
+
+    /// The device did not stop: see [`Ring::quarantine`].
+    pub(super) fn quarantine(&mut self) {
+        self.headers.quarantine();
+        self.ring.quarantine(|sent| {
+            if let Some(frame) = sent.frame {
+                frame.quarantine();
+            }
+        });
+    }
+
+    /// The device's own speed, see [`Ring::limit`].
+    pub(super) fn limit(
+        &mut self,
+        frame: &mut Frame,
+        batch: usize,
+        frames: u64,
+        stuck: Duration,
+    ) -> Result<()> {
+        self.ring.state().check()?;
+        let size = self.ring.size();
+        if self.in_flight() > 0 || !batch.is_power_of_two() || batch > size / 2 {
+            return Err(Error::Usage(format!(
+                "a batch of {batch} does not go with a ring of {size}: \
+                 it must be a power of two, at most half of the ring, which must be empty"
+            )));
+        }
+        let first = frame.first_mut();
+        let len = (first.len() + HEADER) as u32;
+        let iova = first.put_header([0; HEADER]).expect("a buffer of a pool");
+        let doorbell = &self.doorbell;
+        let piece = Piece { iova, len };
+        let done = self
+            .ring
+            .limit(piece, batch as u16, frames, stuck, |value| {
+                doorbell.ring(value)
+            });
+        if done {
+            return Ok(());
+        }
+        Err(Error::Timeout {
+            device: self.device.clone(),
+            what: "the device's use of a buffer",
+            bound: stuck,
+            remedy: "is its link up, and does its peer take frames?",
+        })
+    }
+
+    /// The ring, to be shown.
+    pub(super) fn view(&self, pair: usize) -> RingView {
+        RingView {
+            name: "transmit",
+            pair,
+            address: self.ring.address(),
+            marks: self.ring.marks(),
+            slots: self.ring.slots(|sent, iova| {
+                if let Some(buf) = sent.header.as_ref().filter(|buf| buf.iova() == iova) {
+                    return Some((iova, buf.address(), buf.len()));
+                }
+                let mut segments = sent.frame.iter().flat_map(Frame::segments);
+                segments.find_map(|part| {
+                    let before = (part.iova().0).checked_sub(iova.0)? as usize;
+                    // With its header before it, or without.
+                    let found = before == 0 || before == HEADER;
+                    found.then(|| (iova, part.address() - before, part.len() + before))
+                })
+            }),
+        }
+    }
+}
+
+/// Is the frame to be cut by the device?
+fn is_cut(offload: Offload) -> bool {
+    let cut = OffloadFlags::TSO | OffloadFlags::USO;
+    offload.flags.intersects(cut)
+}
+
+/// One buffer of a pool in the queue's space, of a length that the device takes, with nothing to do to it.
+#[inline]
+fn plain(frame: &Frame, space: SpaceId, max: usize) -> bool {
+    let Some(segment) = frame.plain(space) else {
+        return false;
+    };
+    segment.is_buffer() && (MIN_FRAME..=max).contains(&segment.len())
+}
+
+/// What comes after the first segment; no descriptor is of length 0.
+fn rest_of(frame: &Frame) -> impl Iterator<Item = &Segment> {
+    frame.segments().skip(1).filter(|segment| segment.len() > 0)
+}
+
+/// How many pieces the frame is in, with its header.
+fn pieces_of(frame: &Frame) -> usize {
+    let first = frame.first();
+    let apart = first.headroom::<HEADER>().is_none() && first.len() > 0;
+    1 + usize::from(apart) + rest_of(frame).count()
+}
