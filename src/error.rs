@@ -8,7 +8,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::pci::Address;
+use crate::address::Address;
 
 /// What the library's functions give.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -74,7 +74,7 @@ pub enum Error {
 
     /// A virtio device that the IOMMU does not guard.
     #[error(
-        "{0}: it does not offer VIRTIO_F_ACCESS_PLATFORM, so it would reach memory around the IOMMU, at addresses that are not ours\n  QEMU: -device virtio-net-pci,iommu_platform=on,disable-legacy=on"
+        "{0}: it does not offer VIRTIO_F_ACCESS_PLATFORM, so it would reach memory around the IOMMU, at addresses that are not ours\n  QEMU: give the device iommu_platform=on,disable-legacy=on"
     )]
     AroundIommu(Address),
 

@@ -4,25 +4,31 @@
 //! rings, and sends and receives packets straight from that memory, past the kernel.
 //!
 //! # Map of the house
-//! Arrows go one way: `cli -> net -> nic -> dma, mmio -> backend -> pci -> error`.
+//! A room knows rooms above it in this table only; CONTRIBUTING.md says which, and tests/layers.rs holds it.
 //!
-//! | module | what it is for |
-//! |---|---|
-//! | [`pci`] | how functions are named, found, bound, and what their config space says |
-//! | [`mmio`] | how registers are declared and reached |
-//! | [`barrier`] | what orders our accesses against a device's |
-//! | [`dma`] | memory that a device can reach, and who owns it |
-//! | [`backend`] | how a function is reached: VFIO, QEMU's device models, a fake |
-//! | [`ring_state`] | whether a ring may be worked on |
-//! | [`device`] | which card, in words |
-//! | [`irq`] | interrupts as eventfds |
-//! | `user_file` | files that users name, opened without waiting for anybody |
-//! | [`virtio`] | virtqueues, and how a virtio device is reached |
-//! | [`nic`] | network cards: what they share, and the drivers |
-//! | `net` | what rides on a card: packets, captures, a loop that sends |
-//! | `ladder` | every way to move a file to the network, side by side |
-//! | `pagecache` | which pages of a file are in memory, and how to change that |
-//! | `serve` | a server of files over HTTP, with a choice of ways to move their bytes |
+//! | storey | module | what it is for |
+//! |---|---|---|
+//! | ground | `address` | the address of a PCI function |
+//! | ground | [`error`] | one error: what was found, and what to do |
+//! | ground | [`barrier`] | orders our accesses against a device's |
+//! | ground | [`mmio`] | registers: how they are declared and reached |
+//! | ground | `wait` | polling with a bound |
+//! | ground | [`ring_state`] | whether a ring may be worked on |
+//! | ground | `user_file` | files that users name, opened without waiting for anybody |
+//! | ground | [`pci`] | functions: how they are named, found, bound, and what their config space says |
+//! | ground | [`irq`] | interrupts as eventfds |
+//! | ground | [`dma`] | memory that a device can reach, and who owns it |
+//! | ground | [`backend`] | how a function is reached: VFIO, QEMU's device models, a fake |
+//! | ground | [`device`] | which device, in words |
+//! | ground | [`inspect`] | views for people: registers, rings, features |
+//! | devices | [`virtio`] | virtqueues, and how a virtio device is reached |
+//! | devices | [`nic`] | network cards: what they share, and the drivers |
+//! | devices | [`open`] | which drivers there are, and from a device's name to a started one |
+//! | riders | `net` | what rides on a card: packets, captures, loops that send, answer and forward |
+//! | riders | `paths` | every way that a file's bytes take: the ladder, a server, the page cache |
+//! | riders | `lab` | what things cost: rates, round trips, the kernel's ways beside them, counters |
+//! | riders | `scope` | a run, recorded and told; views as text |
+//! | top | `cli` | the command: arguments, words, pictures |
 //!
 //! # Whom we trust
 //! Nothing that a device writes: ids, lengths and indices are checked, waits are bounded, and the
@@ -33,6 +39,7 @@
 // Docs.rs says beside each item which feature it needs; only a nightly rustdoc can.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
+mod address;
 pub mod backend;
 pub mod barrier;
 #[cfg(feature = "cli")]

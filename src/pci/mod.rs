@@ -13,6 +13,6 @@ pub(crate) mod processes;
 mod sysfs;
 mod usage;
 
-pub use address::Address;
+pub use crate::address::Address;
 pub use bind::Rebound;
 pub use sysfs::{Function, Sysfs};

@@ -6,9 +6,10 @@
 //! differs between the contenders is how the first end learns that the frame is back: from the ring
 //! in memory, or from an interrupt that it asked for and slept on.
 
-use std::os::fd::AsRawFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
+
+use rustix::net::SendFlags;
 
 use super::trips::Trips;
 use crate::dma::Pool;
@@ -156,13 +157,9 @@ impl Kernel {
 
 impl Caller for Kernel {
     fn call(&mut self) -> Result<()> {
-        let fd = self.socket.socket().as_raw_fd();
-        // SAFETY: a buffer of the length given.
-        let sent = unsafe { libc::send(fd, self.frame.as_ptr().cast(), self.frame.len(), 0) };
-        match sent {
-            0.. => Ok(()),
-            _ => Err(Error::last_os("sending on the AF_PACKET socket")),
-        }
+        let sent = rustix::net::send(self.socket.socket(), &self.frame, SendFlags::empty());
+        sent.map(drop)
+            .map_err(|errno| Error::io("sending on the AF_PACKET socket", errno.into()))
     }
 
     fn wait(&mut self) -> Result<bool> {

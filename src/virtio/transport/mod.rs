@@ -218,11 +218,11 @@ pub trait Transport: Send {
         let offered = self.device_features();
         let missing = if offered & VERSION_1 == 0 {
             "be driven: it does not offer VIRTIO_F_VERSION_1, so it is a legacy device\n  \
-             QEMU: -device virtio-net-pci,disable-legacy=on,disable-modern=off"
+             QEMU: give the device disable-legacy=on,disable-modern=off"
         } else if self.has_iommu() && offered & ACCESS_PLATFORM == 0 {
             "be driven: it does not offer VIRTIO_F_ACCESS_PLATFORM, so it would reach memory around \
              the IOMMU, at addresses that are not ours\n  \
-             QEMU: -device virtio-net-pci,iommu_platform=on,disable-legacy=on"
+             QEMU: give the device iommu_platform=on,disable-legacy=on"
         } else {
             return Ok(offered);
         };

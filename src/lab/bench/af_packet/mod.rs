@@ -2,8 +2,7 @@
 //! ways and receiving in one.
 //!
 //! These are here to be compared with, so they talk to the kernel as a program without us would:
-//! plain system calls, with the `unsafe` that they need. It is the one place outside of the backends
-//! and of DMA memory that has any; no memory that a device sees is involved.
+//! plain system calls, with the `unsafe` that they need; no memory that a device sees is involved.
 
 mod interface;
 mod recvmmsg;
