@@ -110,9 +110,7 @@ pub enum Error {
     },
 
     /// Taking the function from its driver would break what the system uses it for.
-    #[error(
-        "{address} is in use: {usage}\n  end that first, or if you mean it: pinwire bind --force {address}"
-    )]
+    #[error("{address} is in use: {usage}\n  end that first")]
     InUse {
         /// Which function.
         address: Address,
@@ -122,7 +120,7 @@ pub enum Error {
 
     /// A disk of the function is in use.
     #[error(
-        "{address} is in use: {usage}\n  end that first; a disk that is in use is not taken away, not with --force either"
+        "{address} is in use: {usage}\n  end that first: a disk that is in use is never taken away"
     )]
     DiskInUse {
         /// Which function.
@@ -133,7 +131,7 @@ pub enum Error {
 
     /// A function that is no network card.
     #[error(
-        "{address} is {class}, no network card{}\n  --force takes it all the same, and what it does for the system ends: pinwire bind --force {address}",
+        "{address} is {class}, no network card{}\n  it can be taken all the same, and what it does for the system ends",
         driver.as_ref().map(|driver| format!("; {driver} has it")).unwrap_or_default()
     )]
     NotNetwork {
@@ -295,7 +293,7 @@ pub enum Error {
 
     /// Nobody says that an address is his.
     #[error(
-        "nobody answered ARP for {address} within {} ms\n  is it on this wire, and up? else say where its packets go: --via MAC (the receiver's Ethernet address, or the gateway's)",
+        "nobody answered ARP for {address} within {} ms\n  is it on this wire, and up? else say where its packets go: the receiver's Ethernet address, or the gateway's",
         bound.as_millis()
     )]
     NoAnswer {

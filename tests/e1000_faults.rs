@@ -130,6 +130,7 @@ fn a_doorbell_that_is_lost_is_an_error_and_not_a_hang() {
         pace: Pace::Max,
         batch: 64,
         stop: &stop,
+        announce: |_, _| {},
     };
     let begin = Instant::now();
     let error = transmit(&mut *nic, &mut source, manner, &Progress::default()).unwrap_err();

@@ -354,6 +354,34 @@ fn a_room_has_no_use_for_the_words_of_those_above() {
     report(&wrong);
 }
 
+/// Has it a long option of a command in it: `--force`?
+fn names_an_option(text: &str) -> bool {
+    text.match_indices("--").any(|(at, _)| {
+        let before = text[..at].chars().next_back();
+        let is_word = before.is_some_and(|c| c == '-' || c.is_alphanumeric());
+        !is_word && text[at + 2..].starts_with(|c: char| c.is_ascii_lowercase())
+    })
+}
+
+#[test]
+fn only_the_command_names_its_options() {
+    let mut wrong = Vec::new();
+    for (place, text) in sources() {
+        // QEMU's own are no options of ours.
+        if place.starts_with("cli/") || place.starts_with("backend/qtest/") {
+            continue;
+        }
+        let source = Source::new(&text, &[]);
+        let named = source.strings().filter(|text| names_an_option(text));
+        wrong.extend(
+            named.map(|text| format!("src/{place} names an option of the command: {text}")),
+        );
+    }
+    report(&wrong);
+    assert!(names_an_option("or force it with --force"));
+    assert!(!names_an_option("one -- and -m, a--b or ---x"));
+}
+
 #[test]
 fn unsafe_code_is_where_it_is_said_to_be() {
     let mut wrong = Vec::new();

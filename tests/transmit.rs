@@ -54,6 +54,7 @@ const FAST: Manner<'static> = Manner {
     pace: Pace::Max,
     batch: 5,
     stop: &NEVER,
+    announce: |_, _| {},
 };
 
 /// A card with rings of [`RING`] descriptors.

@@ -25,7 +25,7 @@ use crate::{DeviceSpec, Error, user_file};
 ///   Join two cables:
 ///     pinwire forward 0000:00:03.0 0000:00:04.0
 ///   ... and look at what passes, by the card that it came in by:
-///     pinwire forward 0000:00:03.0 0000:00:04.0 --pcap all.pcapng --seconds 10
+///     pinwire forward 0000:00:03.0 0000:00:04.0 --write all.pcapng --seconds 10
 ///   As a router would: frames come from the card that they leave by, and go to a given next hop
 ///     pinwire forward 0000:00:03.0 0000:00:04.0 --rewrite-mac \
 ///       --next-hop-a 52:54:00:00:00:01 --next-hop-b 52:54:00:00:00:02
@@ -56,8 +56,8 @@ pub struct Args {
     offload: bool,
 
     /// Write what comes in to a pcapng file, with the card that it came in by; this copies
-    #[arg(long, value_name = "FILE")]
-    pcap: Option<PathBuf>,
+    #[arg(short, long, value_name = "FILE")]
+    write: Option<PathBuf>,
 
     /// Stop after this many frames, both ways together
     #[arg(short, long, value_name = "N")]
@@ -117,7 +117,7 @@ impl Args {
             let card = forward.card(side);
             (card.name().to_owned(), card.model(), card.mac())
         });
-        let capture = self.pcap.as_ref().map(|path| Capture::new(path, &cards));
+        let capture = self.write.as_ref().map(|path| Capture::new(path, &cards));
         let mut capture = capture.transpose()?;
         if io::stderr().is_terminal() {
             let [(a, _, _), (b, _, _)] = &cards;
@@ -260,7 +260,7 @@ impl Way<'_> {
     }
 }
 
-/// `--pcap`.
+/// `--write`.
 struct Capture {
     path: PathBuf,
     writer: TapWriter<BufWriter<File>>,

@@ -8,6 +8,7 @@ mod bind;
 mod echo;
 mod figure;
 mod forward;
+mod hints;
 mod ladder;
 mod list;
 mod output;
@@ -133,6 +134,11 @@ pub fn main() -> ExitCode {
         Err(Failure::Error(Error::Interrupted)) => ExitCode::from(130),
         Err(Failure::Error(error)) => {
             output::error(&error);
+            ExitCode::FAILURE
+        }
+        Err(Failure::Hinted(error, hint)) => {
+            output::error(&error);
+            output::aside(format_args!("  {hint}"));
             ExitCode::FAILURE
         }
     }

@@ -14,6 +14,7 @@ use anstyle::{AnsiColor, Style};
 use comfy_table::{CellAlignment, Table, presets};
 use indicatif::{HumanCount, ProgressBar, ProgressState, ProgressStyle};
 
+use super::hints;
 use crate::net::Progress;
 use crate::scope::text::paint::stderr_has_colour;
 use crate::{Error, user_file};
@@ -22,6 +23,8 @@ use crate::{Error, user_file};
 pub enum Failure {
     /// Something failed.
     Error(Error),
+    /// Something failed, and an option of this command is the way on.
+    Hinted(Error, &'static str),
     /// Who reads our standard output has had enough: no failure.
     ReaderGone,
     /// It was said already, where people look for it.
@@ -58,13 +61,16 @@ pub fn stdout_failed(source: io::Error) -> Failure {
     }
 }
 
-/// Prints an error to standard error.
+/// Prints an error to standard error, and what an option can do about it.
 pub fn error(error: &Error) {
     let style = match stderr_has_colour() {
         true => AnsiColor::Red.on_default().bold(),
         false => Style::new(),
     };
     aside(format_args!("{style}error:{style:#} {error}"));
+    if let Some(hint) = hints::of(error) {
+        aside(format_args!("  {hint}"));
+    }
 }
 
 /// Shows a report: its JSON in place of its text (`--json`), or in a file beside it (`--json=FILE`).

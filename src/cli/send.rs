@@ -11,7 +11,7 @@ use serde::Serialize;
 
 use super::args;
 use super::figure::six;
-use super::output::{self, Outcome, Ticker, grouped};
+use super::output::{self, Failure, Outcome, Ticker, grouped};
 use super::signals::INTERRUPTED;
 use crate::lab::count::syscalls::SyscallCounter;
 use crate::net::{
@@ -212,7 +212,12 @@ impl Args {
         match what {
             What::Capture(capture) => {
                 let rounds = (self.rounds > 0).then_some(self.rounds);
-                let mut source = CaptureSource::new(nic, *capture, rounds, buffers)?;
+                let can_be_had = rounds == Some(1) || capture.rewinds();
+                let source = CaptureSource::new(nic, *capture, rounds, buffers);
+                let mut source = source.map_err(|error| match can_be_had {
+                    true => Failure::Error(error),
+                    false => Failure::Hinted(error, "or leave --loop away"),
+                })?;
                 source.set_longest_gap(self.max_gap.unwrap_or(Duration::MAX));
                 let mut run = Run::new(nic, self, pace, source, None);
                 let sent = run.go(explainer);
@@ -389,6 +394,12 @@ impl<'a, S: Source> Run<'a, S> {
             pace: self.pace,
             batch: self.args.batch.into(),
             stop: &INTERRUPTED,
+            announce: |packet, wait| {
+                tracing::warn!(
+                    "packet {packet} is due in {wait}, as it was recorded; --max-gap SECONDS shortens such \
+                     waits, --rate max leaves none"
+                );
+            },
         };
         let ticker = Ticker::new(&self.progress, self.frames);
         let counter = SyscallCounter::new();

@@ -8,7 +8,7 @@ use clap::ValueEnum;
 
 use super::args;
 use super::figure::six;
-use super::output::{self, Outcome, grouped};
+use super::output::{self, Failure, Outcome, grouped};
 use super::signals::INTERRUPTED;
 use crate::Error;
 use crate::paths::serve::{Config, Counts, Patience, Server, Way};
@@ -125,7 +125,10 @@ impl Args {
                 min_rate: self.min_rate,
             },
         };
-        let server = Server::new(&config)?;
+        let server = Server::new(&config).map_err(|error| match error {
+            Error::KernelLacks { .. } => Failure::Hinted(error, "such as: --method sendfile"),
+            error => Failure::Error(error),
+        })?;
         output::aside(format_args!(
             "serving {} at http://{}/ by {}, {}, {} at once; Ctrl-C ends it",
             self.root.display(),

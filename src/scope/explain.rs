@@ -194,9 +194,8 @@ impl Explainer {
             };
             self.send_one(nic, frame, number, progress)?;
         }
-        self.title("From here on frames go unexplained (--count 1 shows one only)");
+        self.enough();
         self.print("\n");
-        self.recorder.muted.store(true, Ordering::Relaxed);
         Ok(())
     }
 

@@ -189,7 +189,7 @@ fn a_pipe_that_nobody_reads_keeps_nobody_waiting() {
         "begin its reader first",
     ];
     fails(["recv", CARD, "--write", text(&pipe)], 1, &says);
-    fails(["forward", CARD, CARD, "--pcap", text(&pipe)], 1, &says);
+    fails(["forward", CARD, CARD, "--write", text(&pipe)], 1, &says);
     let json = format!("--json={}", text(&pipe));
     fails(
         ["send", CARD, "--synthetic", "64", "--count", "1", &json],

@@ -56,7 +56,13 @@ fn frames_pass_both_ways_and_are_captured_with_the_card_that_they_came_in_by() {
     }
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("all.pcapng");
-    let args = ["--count", "200", "--json", "--pcap", path.to_str().unwrap()];
+    let args = [
+        "--count",
+        "200",
+        "--json",
+        "--write",
+        path.to_str().unwrap(),
+    ];
     let (output, came) = forward(["e1000", "e1000"], &args);
     let summary = json(&output.stdout);
     assert_eq!(summary["frames"], 200, "{summary}");

@@ -141,6 +141,7 @@ fn sending_ends_when_the_card_is_pulled_out_or_reset_by_others() {
                 pace: Pace::Max,
                 batch: 8,
                 stop: &NEVER,
+                announce: |_, _| {},
             };
             let progress = Progress::default();
             let (control, reset) = (&two.control, &mut two.reset);

@@ -7,18 +7,19 @@ use proc_macro2::{Delimiter, TokenStream, TokenTree};
 enum Token {
     Word(String),
     Mark(char),
+    Text(String),
     Open(char),
     Close,
 }
 
-use Token::{Close, Mark, Open, Word};
+use Token::{Close, Mark, Open, Text, Word};
 
 fn flatten(stream: TokenStream, into: &mut Vec<Token>) {
     for tree in stream {
         match tree {
             TokenTree::Ident(word) => into.push(Word(word.to_string())),
             TokenTree::Punct(mark) => into.push(Mark(mark.as_char())),
-            TokenTree::Literal(_) => into.push(Mark('"')),
+            TokenTree::Literal(text) => into.push(Text(text.to_string())),
             TokenTree::Group(group) => {
                 let open = match group.delimiter() {
                     Delimiter::Brace => '{',
@@ -55,6 +56,17 @@ impl Source {
     /// Has it unsafe code?
     pub fn is_unsafe(&self) -> bool {
         self.tokens.contains(&Word("unsafe".to_owned()))
+    }
+
+    /// Its strings, as they are written; no docs.
+    pub fn strings(&self) -> impl Iterator<Item = &str> {
+        let is_doc =
+            |at: usize| at >= 2 && self.tokens[at - 2..at] == [Word("doc".to_owned()), Mark('=')];
+        let texts = self.tokens.iter().enumerate();
+        texts.filter_map(move |(at, token)| match token {
+            Text(text) if !is_doc(at) => Some(text.as_str()),
+            _ => None,
+        })
     }
 
     /// The macros that it defines.

@@ -80,7 +80,7 @@ pub struct Args {
 
     /// Descriptors of each ring: a power of two, 8 to 4096
     #[arg(long, value_name = "N", default_value_t = 256)]
-    ring: usize,
+    descriptors: usize,
 
     /// tx: measure with 1, 2, ... up to N queue pairs of the card, each with a thread of its own
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=64))]
@@ -165,8 +165,8 @@ impl Args {
     pub fn run(self) -> Outcome {
         self.check()?;
         let config = NicConfig {
-            tx_ring: self.ring,
-            rx_ring: self.ring,
+            tx_ring: self.descriptors,
+            rx_ring: self.descriptors,
             queues: self.queues.into(),
             ..NicConfig::default()
         };
@@ -236,7 +236,7 @@ impl Args {
             let report = json!({
                 "device": nic.name(),
                 "model": nic.model(),
-                "ring": self.ring,
+                "ring": self.descriptors,
                 "batch": self.batch,
                 "rounds": self.rounds,
                 "rounds_finished": measured.finished,
@@ -255,7 +255,7 @@ impl Args {
             ),
         };
         let (name, model) = (nic.name(), nic.model());
-        let (ring, batch, seconds) = (self.ring, self.batch, self.seconds);
+        let (ring, batch, seconds) = (self.descriptors, self.batch, self.seconds);
         let head = format!(
             "{name}, {model}: ring {ring}, batch {batch}, medians of {rounds} of {seconds} s"
         );
@@ -275,10 +275,10 @@ impl Args {
     }
 
     fn check(&self) -> Result<()> {
-        let wrong = if !self.batch.is_power_of_two() || self.batch > self.ring / 2 {
+        let wrong = if !self.batch.is_power_of_two() || self.batch > self.descriptors / 2 {
             format!(
                 "--batch {}: it must be a power of two, at most half of the ring ({})",
-                self.batch, self.ring
+                self.batch, self.descriptors
             )
         } else if self.kernel.is_some() && matches!(self.what, What::Limit | What::Forward) {
             "--kernel goes with tx, rx and rtt".to_owned()
@@ -313,7 +313,7 @@ impl Args {
             at_least: Duration::from_secs_f64(self.seconds),
             rounds: self.rounds,
             batch: self.batch,
-            ring: self.ring,
+            ring: self.descriptors,
             stop: &INTERRUPTED,
             audience: &Bar(self.progress()),
         })

@@ -21,7 +21,6 @@ use super::signals::{INTERRUPTED, interrupted};
 use crate::lab::count::routines::Routines;
 use crate::lab::ladder::cache::Cache;
 use crate::lab::ladder::card::{CardSite, Cidr};
-use crate::lab::ladder::helper::Helper;
 use crate::lab::ladder::plan::{self, Row, Run, State};
 use crate::lab::ladder::run::{Common, Fault};
 use crate::lab::ladder::site::Site;
@@ -232,7 +231,7 @@ impl Args {
                 let card = CardSite::find(card, address, to, control, &INTERRUPTED)?;
                 Ok(Site::Card(Box::new(card)))
             }
-            _ => Helper::far_end().map(Site::Loopback),
+            _ => helper::far_end().map(Site::Loopback),
         }
     }
 
@@ -264,7 +263,7 @@ impl Ladder {
     fn rounds(&mut self, site: &mut Site) -> Result<()> {
         let is_fed = |row: &Row| matches!(row.rung.kind, Kind::Relay | Kind::Log);
         let feeder = match self.rows.iter().any(is_fed) {
-            true => Some(Helper::feeder(&self.common.path)?),
+            true => Some(helper::feeder(&self.common.path)?),
             false => None,
         };
         self.common.feeder = feeder.as_ref().map(|feeder| feeder.address);

@@ -107,7 +107,7 @@ impl Tx {
                         device: "the card".to_owned(),
                         what: "sending a batch",
                         bound: BOUND,
-                        remedy: "is it still there, and its link up? try: pinwire show DEVICE --registers",
+                        remedy: "is it still there, and its link up?",
                     });
                 }
             }

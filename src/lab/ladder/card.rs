@@ -103,7 +103,7 @@ impl CardSite {
     ) -> Result<Self> {
         if !ours.reaches(to) {
             return Err(Error::Usage(format!(
-                "{to} is not on the network of --address {}/{}\n  pinwire's own rungs know no \
+                "{to} is not on the network of our own address {}/{}\n  pinwire's own rungs know no \
                  routers: name an address that the card reaches by itself",
                 ours.address, ours.prefix
             )));
@@ -250,7 +250,7 @@ impl CardSite {
         if self.sysfs.function(self.card)?.driver.is_none() {
             return Err(Error::KernelLacks {
                 what: format!("{}: no driver of the kernel's takes it", self.card),
-                remedy: "load one (modprobe), or leave its rungs out with --only".to_owned(),
+                remedy: "load one (modprobe), or leave its rungs out".to_owned(),
             });
         }
         self.wait_for("its interface", || {

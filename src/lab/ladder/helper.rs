@@ -13,9 +13,6 @@ use std::process::{self, Command, Stdio};
 use crate::paths::ladder;
 use crate::{Error, Result, user_file};
 
-/// The command's name, which is not for people.
-const NAME: &str = "ladder-helper";
-
 /// Does a helper's work until its standard input ends: takes transfers, or sends `feed` to all who connect.
 /// `listening` is told where.
 ///
@@ -59,26 +56,13 @@ pub struct Helper {
 }
 
 impl Helper {
-    /// A far end.
-    pub fn far_end() -> Result<Self> {
-        Self::start(None)
-    }
-
-    /// One that sends `file` to all who connect.
-    pub fn feeder(file: &Path) -> Result<Self> {
-        Self::start(Some(file))
-    }
-
-    fn start(feed: Option<&Path>) -> Result<Self> {
+    /// Starts `command`, which does what [`help`] does and prints where it listens.
+    ///
+    /// # Errors
+    /// It does not start, or prints no address.
+    pub fn start(mut command: Command) -> Result<Self> {
         let failed = |source| Error::io("starting a helper of our own", source);
-        let mut command = Command::new(std::env::current_exe().map_err(failed)?);
-        command
-            .arg(NAME)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped());
-        if let Some(file) = feed {
-            command.arg("--feed").arg(file);
-        }
+        command.stdin(Stdio::piped()).stdout(Stdio::piped());
         // Ctrl-C is for us: a helper ends when we have ended.
         let mut helper = Self {
             child: command.process_group(0).spawn().map_err(failed)?,

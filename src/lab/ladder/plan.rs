@@ -139,7 +139,7 @@ pub fn rows(only: &[String], over: &[Protocol], caches: &[Cache]) -> Result<Vec<
     }
     match rows.is_empty() {
         true => Err(Error::Usage(
-            "no rung is left: none of those named goes over what --over names".to_owned(),
+            "no rung is left: none of those named goes over a protocol that was named".to_owned(),
         )),
         false => Ok(rows),
     }

@@ -243,7 +243,7 @@ impl Common {
         let file = rustix::fs::open(&self.scratch, flags, Mode::RUSR | Mode::WUSR);
         file.map(File::from).map_err(|errno| {
             format!(
-                "no file can be made in {}: {errno}; --scratch names another directory",
+                "no file can be made in {}: {errno}; name another scratch directory",
                 self.scratch.display()
             )
         })

@@ -99,7 +99,7 @@ impl CaptureReader {
     pub fn stdin() -> Result<Self> {
         if io::IsTerminal::is_terminal(&io::stdin()) {
             return Err(Error::Usage(
-                "standard input is a terminal, and no capture: tcpdump -w - | pinwire send ... --pcap -"
+                "standard input is a terminal, and no capture: pipe one in, as from: tcpdump -w -"
                     .to_owned(),
             ));
         }

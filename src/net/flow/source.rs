@@ -113,8 +113,7 @@ impl CaptureSource {
     ) -> Result<Self> {
         if rounds != Some(1) && !capture.rewinds() {
             return Err(Error::Usage(format!(
-                "{} can be read once only, so it cannot be sent several times (--loop): write it to a file \
-                 first",
+                "{} can be read once only, so it cannot be sent several times: write it to a file first",
                 capture.path().display()
             )));
         }
@@ -329,7 +328,7 @@ impl Datagrams {
         flow: UdpFlow,
         payload: usize,
     ) -> Result<Self> {
-        Limits::of(nic).check(UdpFlow::HEADER + payload, "choose another --payload")?;
+        Limits::of(nic).check(UdpFlow::HEADER + payload, "choose another payload size")?;
         let flags = Offload::UDP4.flags & nic.offloads();
         let offload = Offload {
             flags,

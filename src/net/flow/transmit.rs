@@ -90,6 +90,9 @@ pub struct Manner<'a> {
     pub batch: usize,
     /// Ends the sending when it becomes true.
     pub stop: &'a AtomicBool,
+    /// Told of a long wait as it begins, which could be taken for a hang: which packet is waited for, and how
+    /// long.
+    pub announce: fn(u64, &str),
 }
 
 /// How far it has come; another thread may look while one counts.
@@ -255,12 +258,7 @@ impl Feed<'_> {
     fn announce(&mut self, wait: Duration) {
         if self.manner.pace == Pace::AsDue && wait >= LONG && self.announced != self.taken {
             self.announced = self.taken;
-            tracing::warn!(
-                "packet {} is due in {}, as it was recorded; --max-gap SECONDS shortens such waits, --rate max \
-                 leaves none",
-                self.taken,
-                told(wait)
-            );
+            (self.manner.announce)(self.taken, &told(wait));
         }
     }
 

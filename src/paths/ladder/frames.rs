@@ -97,7 +97,7 @@ pub(super) fn send_file<R: FrameRing>(
 /// The interface that a job's frames go out of.
 pub(super) fn interface<'a>(job: &'a Job<'_>) -> Result<&'a super::Interface, Stopped> {
     let why = "it makes its own frames, and lo takes none with 127.0.0.1 in them (the kernel calls \
-        them martian): name a card with --card";
+        them martian): name a card";
     let missing = || job.out.stopped(Why::Missing(why.to_owned()));
     job.interface.as_ref().ok_or_else(missing)
 }

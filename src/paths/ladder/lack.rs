@@ -35,7 +35,7 @@ pub(super) const SPLICE_FROM_FILE: Lack = Lack {
 pub(super) const SPLICE_INTO_FILE: Lack = Lack {
     errnos: NO_SPLICE,
     what: "the log's file system has no splice, or the log is open for appending",
-    remedy: "name a directory of another file system with --scratch",
+    remedy: "name a scratch directory of another file system",
 };
 
 /// A socket neither gives nor takes any.
@@ -56,7 +56,7 @@ pub(super) const ZEROCOPY: Lack = Lack {
 pub(super) const COPY_FILE_RANGE: Lack = Lack {
     errnos: &[Errno::XDEV, Errno::OPNOTSUPP, Errno::INVAL, Errno::NOSYS],
     what: "the kernel does not copy between these files' file systems",
-    remedy: "name a directory beside the file with --scratch, or copy the file to another file system",
+    remedy: "name a scratch directory beside the file, or copy the file to another file system",
 };
 
 /// Frames of one's own.

@@ -513,7 +513,7 @@ fn refused(error: Errno) -> Status {
             SAID.call_once(|| {
                 tracing::warn!(
                     "no file can be opened for some answers (503): {error}; raise the limit of open \
-                     files (ulimit -n), or take fewer --connections"
+                     files (ulimit -n), or take fewer connections"
                 );
             });
             Status(503)

@@ -55,7 +55,7 @@ pub fn places(asked: Option<usize>, workers: usize) -> Result<Places> {
             return Err(Error::Usage(format!(
                 "{wanted} connections at once need {needed} open files, and the hard limit is {limit}\n  \
                  raise it: ulimit -n {needed} as root (LimitNOFILE={needed} in a systemd unit), or take \
-                 --connections {possible}"
+                 {possible} connections"
             )));
         }
     };

@@ -68,7 +68,7 @@ fn what_is_not_done_with_this_file_is_not_available() {
         assert_missing(
             rung,
             match rung["name"].as_str().unwrap() {
-                "copy_file_range" => "--scratch",
+                "copy_file_range" => "scratch directory",
                 _ => "copy the file to another one",
             },
         );

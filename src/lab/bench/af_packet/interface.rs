@@ -50,7 +50,7 @@ impl Interface {
         if !addresses.is_empty() && !force {
             return Err(Error::Usage(format!(
                 "{name} has an address ({}): somebody uses it\n  measuring would flood its \
-                 network; name another interface, or insist with --force",
+                 network; name another interface, or force it",
                 addresses.join(", ")
             )));
         }

@@ -153,5 +153,5 @@ fn climb(
 }
 
 fn no_card() -> Why {
-    Why::Missing("there is no card of ours: name one with --card".to_owned())
+    Why::Missing("there is no card of ours: name one".to_owned())
 }

@@ -32,18 +32,17 @@ impl Method for IoUring {
                 what: format!("this kernel gives us no io_uring: {error}"),
                 remedy: match error.raw_os_error() {
                     Some(libc::ENOSYS) => {
-                        "--method sendfile (io_uring came with Linux 5.1)".to_owned()
+                        "take another way (io_uring came with Linux 5.1)".to_owned()
                     }
                     Some(libc::EPERM) => {
-                        "sudo sysctl kernel.io_uring_disabled=0, or --method sendfile (a container \
-                                      may forbid it, too)"
+                        "sudo sysctl kernel.io_uring_disabled=0, or another way (a container may \
+                                      forbid it, too)"
                             .to_owned()
                     }
                     Some(libc::ENOMEM) => {
-                        "ulimit -l 2048 (its buffers are locked memory), or --method sendfile"
-                            .to_owned()
+                        "ulimit -l 2048 (its buffers are locked memory), or another way".to_owned()
                     }
-                    _ => "--method sendfile".to_owned(),
+                    _ => "take another way".to_owned(),
                 },
             },
         })?;

@@ -92,7 +92,7 @@ impl Method for ZeroCopy {
     fn listening(&self, listener: BorrowedFd<'_>) -> Result<()> {
         errqueue::ask(listener).map_err(|error| Error::KernelLacks {
             what: format!("this kernel sends nothing without a copy (SO_ZEROCOPY): {error}"),
-            remedy: "--method sendfile (SO_ZEROCOPY came with Linux 4.14)".to_owned(),
+            remedy: "take another way (SO_ZEROCOPY came with Linux 4.14)".to_owned(),
         })
     }
 

@@ -1,0 +1,18 @@
+//! What the command's own options can do about an error of the library, which knows none of them.
+
+use crate::Error;
+
+/// The line to be shown below `error`.
+pub fn of(error: &Error) -> Option<String> {
+    match error {
+        Error::InUse { address, .. } => Some(format!(
+            "if you mean it all the same: pinwire bind --force {address}"
+        )),
+        Error::DiskInUse { .. } => Some("not with --force either".to_owned()),
+        Error::NotNetwork { address, .. } => {
+            Some(format!("if you mean it: pinwire bind --force {address}"))
+        }
+        Error::NoAnswer { .. } => Some("an Ethernet address is given with --via MAC".to_owned()),
+        _ => None,
+    }
+}
