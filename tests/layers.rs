@@ -128,8 +128,20 @@ const UNSAFE: &[(&str, &str)] = &[
         "ioctls; a BAR's mapping; memory that is mapped for a device",
     ),
     (
-        "paths",
-        "system calls that no crate has a safe face for: io_uring, mappings that are lent to the kernel, rings shared with it",
+        "paths/uring",
+        "what io_uring is asked for: blocks that live as long as the ring",
+    ),
+    (
+        "paths/ladder",
+        "system calls that no crate has a safe face for, a file's mapping, rings shared with the kernel",
+    ),
+    (
+        "paths/pagecache/sys",
+        "calls that tell of pages and change where they are, and counted faults",
+    ),
+    (
+        "paths/serve",
+        "what a socket has not sent yet (TIOCOUTQ), and sending out of a file's mapping",
     ),
     (
         "lab/bench/af_packet",

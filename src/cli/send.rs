@@ -228,8 +228,13 @@ impl Args {
                 let flow = self.flow(nic)?;
                 let payload = self.payload as usize;
                 let bytes = 0..len;
-                let mut source =
-                    FileSource::new(nic, (&file, &path), bytes, flow, payload, buffers)?;
+                let source = FileSource::new(nic, (&file, &path), bytes, flow, payload, buffers);
+                let mut source = source.map_err(|error| match error {
+                    Error::FrameLength { .. } => {
+                        Failure::Hinted(error, "it is given with --payload BYTES")
+                    }
+                    error => Failure::Error(error),
+                })?;
                 if self.prove {
                     source.deny_cpu()?;
                 }

@@ -8,3 +8,4 @@ pub mod ladder;
 pub mod pagecache;
 #[cfg(feature = "serve")]
 pub mod serve;
+mod uring;

@@ -11,8 +11,9 @@ use std::os::fd::AsFd;
 
 use rustix::fs::{SeekFrom, seek};
 
-use super::uring::{Done, Uring, is_transient, no_ring};
+use super::uring::no_ring;
 use super::{Out, Stopped, Why, lack};
+use crate::paths::uring::{Done, Uring, is_transient};
 
 /// Blocks at once.
 const BLOCKS: usize = 16;
@@ -128,9 +129,12 @@ impl<'a> Pipeline<'a> {
         let block = &mut self.blocks[index];
         block.busy = true;
         let (rest, at) = (block.filled..block.len, block.offset + block.filled as u64);
-        let asked = self
-            .uring
-            .read(token(index, false), (index, rest), self.file.as_fd(), at);
+        let asked = self.uring.read(
+            token(index, false),
+            (index, rest),
+            (self.file.as_fd(), at),
+            false,
+        );
         asked.map_err(|error| out.failed("io_uring_enter", error))
     }
 

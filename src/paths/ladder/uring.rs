@@ -1,277 +1,30 @@
-//! io_uring, with blocks of memory that the kernel knows (registered), and its few operations that move
-//! bytes. What is asked for here is handed over by one call, [`Uring::go`], however much it is.
-//!
-//! The kernel may read and write a block until what was asked with it is done. The blocks are a mapping
-//! of their own whose pages it holds: even where the ring goes first, it never touches memory of others.
+//! Why there is no io_uring here.
 
-use std::collections::HashSet;
 use std::io;
-use std::ops::Range;
-use std::os::fd::{AsRawFd, BorrowedFd};
-use std::time::{Duration, Instant};
 
-use io_uring::squeue::{Entry, Flags};
-use io_uring::types::{CancelBuilder, Fd, SubmitArgs, Timespec};
-use io_uring::{IoUring, Probe, cqueue, opcode};
-use memmap2::{MmapOptions, MmapRaw};
+use io_uring::{IoUring, Probe};
 
-use super::out::NAP;
 use super::{Why, lack};
-use crate::paths::insist::{BOUND, insist};
 
-/// What may be asked for before it is handed over, and under way at once.
-const ENTRIES: u32 = 64;
-
-/// SEND_ZC's wish to be told in the notice whether the kernel copied, and the notice's bit that says so.
-const REPORT_USAGE: u16 = 1 << 3;
-const COPIED: u32 = 1 << 31;
-
-/// Bits of what the kernel is given to tell a request by that are the caller's token; the others count.
-const TOKEN_BITS: u32 = 16;
-
-/// A ring, and its blocks.
-///
-/// Nothing here is asked for without end: what the kernel refuses to take for a second is an error.
-pub(super) struct Uring {
-    ring: IoUring,
-    /// Goes after the ring.
-    memory: Option<MmapRaw>,
-    block: usize,
-    /// Of what is told apart by it: bytes done, or what went wrong.
-    done: Vec<Done>,
-    /// Requests so far, so that a late notice of one is not taken for the next one's with its token; and
-    /// how many of them are done.
-    asked: u64,
-    ended: u64,
-    /// Those of which a notice is to come.
-    lent: HashSet<u64>,
-}
-
-/// Something that was asked for is done.
-#[derive(Debug)]
-pub(super) struct Done {
-    /// What it was asked for with.
-    pub token: u64,
-    /// Bytes.
-    pub result: io::Result<usize>,
-    /// A notice follows, when the kernel needs the block no more.
-    pub more: bool,
-    /// This is that notice; did the kernel copy after all, as far as it says?
-    pub notice: Option<bool>,
-}
-
-impl Done {
-    /// Has something come to pass, other than that it is to be asked for again?
-    pub fn is_progress(&self) -> bool {
-        self.notice.is_some() || matches!(self.result, Ok(1..))
-    }
-}
-
-impl Uring {
-    /// Why there is none that can do all of `operations`.
-    pub fn missing(operations: &[(u8, &str)]) -> Option<String> {
-        let ring = match IoUring::new(2) {
-            Ok(ring) => ring,
-            Err(error) => {
-                return Some(match no_ring(error) {
-                    Why::Missing(why) => why,
-                    why => why.to_string(),
-                });
-            }
-        };
-        let mut probe = Probe::new();
-        if let Err(error) = ring.submitter().register_probe(&mut probe) {
-            return Some(format!("asking io_uring what it can do: {error}"));
+/// Why there is none that can do all of `operations`.
+pub(super) fn missing(operations: &[(u8, &str)]) -> Option<String> {
+    let ring = match IoUring::new(2) {
+        Ok(ring) => ring,
+        Err(error) => {
+            return Some(match no_ring(error) {
+                Why::Missing(why) => why,
+                why => why.to_string(),
+            });
         }
-        let lacks = operations
-            .iter()
-            .find(|(code, _)| !probe.is_supported(*code));
-        lacks.map(|(_, name)| format!("the kernel's io_uring has no {name}"))
+    };
+    let mut probe = Probe::new();
+    if let Err(error) = ring.submitter().register_probe(&mut probe) {
+        return Some(format!("asking io_uring what it can do: {error}"));
     }
-
-    /// A ring with `count` blocks of `block` bytes.
-    pub fn new(count: usize, block: usize) -> io::Result<Self> {
-        let ring = IoUring::new(ENTRIES)?;
-        let memory = (count > 0)
-            .then(|| MmapOptions::new().len(count * block).map_anon())
-            .transpose()?
-            .map(MmapRaw::from);
-        if let Some(memory) = &memory {
-            let block_at = |index: usize| libc::iovec {
-                iov_base: memory.as_mut_ptr().wrapping_add(index * block).cast(),
-                iov_len: block,
-            };
-            let blocks: Vec<_> = (0..count).map(block_at).collect();
-            // SAFETY: the mapping outlives the ring, which is dropped before it, and nothing here reads or
-            // writes it but by the ring.
-            unsafe { ring.submitter().register_buffers(&blocks) }?;
-        }
-        Ok(Self {
-            ring,
-            memory,
-            block,
-            done: Vec::new(),
-            asked: 0,
-            ended: 0,
-            lent: HashSet::new(),
-        })
-    }
-
-    /// Asks for `range` of block `index` to be read from byte `offset` of `file`.
-    pub fn read(
-        &mut self,
-        token: u64,
-        (index, range): (usize, Range<usize>),
-        file: BorrowedFd<'_>,
-        offset: u64,
-    ) -> io::Result<()> {
-        let (at, len) = self.place(index, range);
-        let read = opcode::ReadFixed::new(Fd(file.as_raw_fd()), at, len, index as u16);
-        self.push(token, read.offset(offset).build())
-    }
-
-    /// Asks for `range` of block `index` to be written to `socket`; where it is `linked`, what is asked
-    /// for next begins only once this is done in full.
-    pub fn write(
-        &mut self,
-        token: u64,
-        (index, range): (usize, Range<usize>),
-        socket: BorrowedFd<'_>,
-        linked: bool,
-    ) -> io::Result<()> {
-        let (at, len) = self.place(index, range);
-        let write = opcode::WriteFixed::new(Fd(socket.as_raw_fd()), at, len, index as u16);
-        self.push(token, link(write.build(), linked))
-    }
-
-    /// As [`Uring::write`], from the block itself: until the notice comes, it is the kernel's. With
-    /// `report`, the notice says whether it copied after all.
-    pub fn send_zc(
-        &mut self,
-        token: u64,
-        (index, range): (usize, Range<usize>),
-        socket: BorrowedFd<'_>,
-        linked: bool,
-        report: bool,
-    ) -> io::Result<()> {
-        let (at, len) = self.place(index, range);
-        let send = opcode::SendZc::new(Fd(socket.as_raw_fd()), at, len)
-            .buf_index(Some(index as u16))
-            // Else a short one would not break a link.
-            .flags(libc::MSG_WAITALL)
-            .zc_flags(if report { REPORT_USAGE } else { 0 });
-        self.push(token, link(send.build(), linked))
-    }
-
-    /// Asks for at most `len` bytes to be spliced: one of the two is a pipe, and has no offset.
-    pub fn splice(
-        &mut self,
-        token: u64,
-        (from, offset): (BorrowedFd<'_>, Option<u64>),
-        to: BorrowedFd<'_>,
-        len: usize,
-        linked: bool,
-    ) -> io::Result<()> {
-        let from_at = offset.map_or(-1, |offset| offset as i64);
-        let (from, to) = (Fd(from.as_raw_fd()), Fd(to.as_raw_fd()));
-        let len = u32::try_from(len).unwrap_or(u32::MAX / 2);
-        let splice = opcode::Splice::new(from, from_at, to, -1, len);
-        self.push(token, link(splice.build(), linked))
-    }
-
-    /// Hands over what was asked for, and waits until something is done, or for a tenth of a second. Gives
-    /// what is done.
-    pub fn go(&mut self) -> io::Result<Vec<Done>> {
-        let nap = Timespec::from(NAP);
-        let submitted = self
-            .ring
-            .submitter()
-            .submit_with_args(1, &SubmitArgs::new().timespec(&nap));
-        match submitted.map_err(|error| (error.raw_os_error(), error)) {
-            Ok(_) | Err((Some(libc::ETIME | libc::EINTR | libc::EBUSY | libc::EAGAIN), _)) => {}
-            Err((_, error)) => return Err(error),
-        }
-        self.reap();
-        Ok(std::mem::take(&mut self.done))
-    }
-
-    /// Takes back all that is under way, and waits for it, a second at most; gives what it has done by then.
-    /// Before Linux 6.0 nothing can be taken back, and it is only waited for.
-    pub fn take_back(&mut self) -> Vec<Done> {
-        let (begin, second) = (Instant::now(), Duration::from_secs(1));
-        let mut done = Vec::new();
-        self.reap();
-        if self.ended < self.asked {
-            let submitter = self.ring.submitter();
-            let bound = Timespec::from(second);
-            let _ = submitter.register_sync_cancel(Some(bound), CancelBuilder::any());
-        }
-        // What a thread of the kernel's does is not there yet when the call returns.
-        while self.ended < self.asked && begin.elapsed() < second {
-            match self.go() {
-                Ok(more) => done.extend(more),
-                Err(_) => break,
-            }
-        }
-        done.append(&mut self.done);
-        done
-    }
-
-    /// Takes what is in the completion queue.
-    fn reap(&mut self) {
-        for entry in self.ring.completion() {
-            let (tag, done) = (entry.user_data(), understand(&entry));
-            self.ended += u64::from(done.notice.is_none());
-            let is_news = match done.notice {
-                // The kernel also gives notice of what it cancelled because of a request before it, and
-                // said nothing of that with the result.
-                Some(_) => self.lent.remove(&tag),
-                None if done.more => self.lent.insert(tag),
-                None => true,
-            };
-            if is_news {
-                self.done.push(done);
-            }
-        }
-    }
-
-    fn place(&self, index: usize, range: Range<usize>) -> (*mut u8, u32) {
-        assert!(range.end <= self.block, "inside of a block");
-        let memory = self.memory.as_ref().expect("a ring with blocks");
-        let at = index * self.block + range.start;
-        assert!(at + range.len() <= memory.len(), "a block that there is");
-        (memory.as_mut_ptr().wrapping_add(at), range.len() as u32)
-    }
-
-    /// Puts it into the queue; where that is full, what is in it is handed over first.
-    ///
-    /// # Errors
-    /// The kernel takes nothing.
-    fn push(&mut self, token: u64, entry: Entry) -> io::Result<()> {
-        assert!(token < 1 << TOKEN_BITS);
-        let entry = entry.user_data((self.asked + 1) << TOKEN_BITS | token);
-        if self.ring.submission().is_full() {
-            insist(BOUND, || {
-                let handed = self.ring.submit();
-                self.reap();
-                handed
-            })?;
-        }
-        // SAFETY: what it reads or writes is a block (or a pipe), which lives as long as the kernel may do
-        // so. The kernel looks a linked file up only when its turn has come: who asks keeps it open as long
-        // as the ring, whose end takes all back.
-        let pushed = unsafe { self.ring.submission().push(&entry) };
-        pushed.map_err(io::Error::other)?;
-        self.asked += 1;
-        Ok(())
-    }
-}
-
-impl Drop for Uring {
-    /// What is still under way has no one to be told, and must not outlive the files that it names.
-    fn drop(&mut self) {
-        self.take_back();
-    }
+    let lacks = operations
+        .iter()
+        .find(|(code, _)| !probe.is_supported(*code));
+    lacks.map(|(_, name)| format!("the kernel's io_uring has no {name}"))
 }
 
 /// Why there is no ring: the kernel has none, or none for us, or it failed.
@@ -279,62 +32,4 @@ pub(super) fn no_ring(source: io::Error) -> Why {
     let call = "setting up io_uring";
     let why = Why::Call { call, source };
     why.or_missing(&lack::URING).or_missing(&lack::URING_FOR_US)
-}
-
-fn link(entry: Entry, linked: bool) -> Entry {
-    match linked {
-        true => entry.flags(Flags::IO_LINK),
-        false => entry,
-    }
-}
-
-fn understand(entry: &cqueue::Entry) -> Done {
-    let (result, flags) = (entry.result(), entry.flags());
-    let notice = cqueue::notif(flags).then_some(result as u32 & COPIED != 0);
-    Done {
-        token: entry.user_data() & ((1 << TOKEN_BITS) - 1),
-        result: match notice {
-            Some(_) => Ok(0),
-            None => usize::try_from(result).map_err(|_| io::Error::from_raw_os_error(-result)),
-        },
-        more: cqueue::more(flags),
-        notice,
-    }
-}
-
-/// Is it to be asked for again? Canceled is what nobody did: the kernel starts a thread for what may wait, and
-/// gives up where signals come all the while.
-pub(super) fn is_transient(error: &io::Error) -> bool {
-    matches!(
-        error.raw_os_error(),
-        Some(libc::EINTR | libc::EAGAIN | libc::ECANCELED)
-    )
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use std::os::fd::AsFd;
-
-    #[test]
-    fn a_kernel_that_takes_nothing_is_not_asked_for_ever() {
-        let Ok(mut uring) = Uring::new(0, 0) else {
-            println!("SKIPPED: this kernel gives us no io_uring");
-            assert!(std::env::var_os("PINWIRE_REQUIRE_ALL").is_none());
-            return;
-        };
-        // One that is disabled takes nothing before it is enabled.
-        uring.ring = IoUring::builder()
-            .setup_r_disabled()
-            .build(ENTRIES)
-            .unwrap();
-        let (from, to) = std::io::pipe().unwrap();
-        let mut splice = || uring.splice(1, (from.as_fd(), None), to.as_fd(), 1, false);
-        for _ in 0..ENTRIES {
-            splice().unwrap();
-        }
-        assert_eq!(splice().unwrap_err().raw_os_error(), Some(libc::EBADFD));
-        // Nobody waits for what was never handed over.
-        uring.asked = 0;
-    }
 }

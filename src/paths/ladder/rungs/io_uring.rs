@@ -11,7 +11,7 @@ use io_uring::opcode::{ReadFixed, SendZc, WriteFixed};
 use super::super::Carrier::{Cpu, Dma, Reference};
 use super::super::Place::{Card, PageCache, Socket, User};
 use super::super::pipeline::{Pipeline, Way};
-use super::super::uring::Uring;
+use super::super::uring::missing;
 use super::super::{Job, Kind, Out, Rung, Stopped};
 
 pub const FIXED: Rung = Rung {
@@ -31,7 +31,7 @@ pub const FIXED: Rung = Rung {
             (ReadFixed::CODE, "READ_FIXED"),
             (WriteFixed::CODE, "WRITE_FIXED"),
         ];
-        Uring::missing(&operations)
+        missing(&operations)
     },
 };
 
@@ -47,7 +47,7 @@ pub const ZEROCOPY: Rung = Rung {
         Dma.to(Card),
     ],
     run: |job| run(job, Way::ZeroCopy),
-    missing: || Uring::missing(&[(ReadFixed::CODE, "READ_FIXED"), (SendZc::CODE, "SEND_ZC")]),
+    missing: || missing(&[(ReadFixed::CODE, "READ_FIXED"), (SendZc::CODE, "SEND_ZC")]),
 };
 
 fn run(job: &mut Job<'_>, way: Way) -> Result<(), Stopped> {

@@ -12,8 +12,9 @@ use rustix::fs::{SeekFrom, seek};
 use super::super::Carrier::{Dma, Reference};
 use super::super::Place::{Card, PageCache, Pipe, Socket};
 use super::super::by_reference::{DATAGRAMS, tried};
-use super::super::uring::{Uring, is_transient, no_ring};
+use super::super::uring::{missing, no_ring};
 use super::super::{BLOCK, Job, Kind, Out, Rung, Stopped, Why, lack};
+use crate::paths::uring::{Uring, is_transient};
 
 pub const RUNG: Rung = Rung {
     number: 9,
@@ -27,7 +28,7 @@ pub const RUNG: Rung = Rung {
         Dma.to(Card),
     ],
     run,
-    missing: || tried().or_else(|| Uring::missing(&[(Splice::CODE, "SPLICE")])),
+    missing: || tried().or_else(|| missing(&[(Splice::CODE, "SPLICE")])),
 };
 
 const IN: u64 = 0;
