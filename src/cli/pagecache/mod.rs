@@ -1,7 +1,6 @@
 //! `pinwire pagecache`: a file's pages in memory as a map, what one can do to them, and how they change.
 
 mod acts;
-mod change;
 mod map;
 mod target;
 mod watch;

@@ -7,14 +7,13 @@ use serde_json::json;
 use terminal_size::terminal_size_of;
 
 use super::acts::{self, Deed};
-use super::change::Change;
 use super::target::Target;
 use super::{Args, map};
 use crate::Error;
 use crate::cli::figure::six;
 use crate::cli::output::{self, Outcome, grouped};
 use crate::cli::signals::interrupted;
-use crate::paths::pagecache::Look;
+use crate::paths::pagecache::{Change, Look};
 use crate::scope::text::paint::{Ink, Paint};
 
 /// How long to sleep at most, so that Ctrl-C is heard.

@@ -7,7 +7,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::net::sockopt::socket_error;
 
-use super::out::NAP;
+use super::bounds::NAP;
 use crate::paths::errqueue::{self, Report};
 
 /// The calls that the kernel has not told of yet.

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-use super::out::{NAP, STUCK};
+use super::bounds::{NAP, STUCK};
 use super::{Protocol, Why};
 
 /// Bytes of a line, at most.

@@ -9,7 +9,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::{Errno, pread};
 use rustix::net::{AddressFamily, SendFlags, SocketFlags, SocketType, send, socket_with};
 
-use super::out::NAP;
+use super::bounds::NAP;
 use super::{Job, Out, Stopped, Why, retry};
 use crate::net::UdpFlow;
 

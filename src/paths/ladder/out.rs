@@ -7,18 +7,14 @@
 use std::net::{TcpStream, UdpSocket};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 
+use super::bounds::{NAP, STUCK};
 use super::far::FarEnd;
 use super::{Arrived, BLOCK, Stopped, Why};
-
-/// How long nothing may happen.
-pub(super) const STUCK: Duration = Duration::from_secs(20);
-/// How long to sleep at most, so that Ctrl-C is heard.
-pub(super) const NAP: Duration = Duration::from_millis(100);
 
 /// What a rung is told about its way, and what it tells.
 #[derive(Debug)]

@@ -8,6 +8,7 @@
 mod act;
 mod backing;
 mod cachestat;
+mod change;
 mod counts;
 mod flags;
 mod look;
@@ -18,6 +19,7 @@ mod window;
 
 pub use act::{Touched, evict, read_ahead, sync, touch, warm};
 pub use backing::{Backing, check_cached, huge_page};
+pub use change::Change;
 pub use counts::Counts;
 pub use look::{How, Look, Witness, look, residency};
 pub use span::{Span, page_bytes};

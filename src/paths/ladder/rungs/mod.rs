@@ -27,7 +27,7 @@ use std::os::fd::OwnedFd;
 use rustix::io::Errno;
 use rustix::pipe::{PipeFlags, SpliceFlags, pipe_with};
 
-use super::out::NAP;
+use super::bounds::NAP;
 use super::{Out, Protocol, Rung, Stopped, Why, lack, retry};
 
 /// What can be had wherever there is a kernel of ours.

@@ -12,7 +12,7 @@ use rustix::fs::{SeekFrom, seek};
 
 use super::super::Carrier::{Cpu, Dma};
 use super::super::Place::{Card, PageCache, Pinned};
-use super::super::out::NAP;
+use super::super::bounds::NAP;
 use super::super::{Job, Kind, Out, Protocol, Rung, Stopped, Why};
 use crate::net::{CopySource, FileSource, Next, Source, UdpFlow};
 use crate::nic::{Frame, Nic};

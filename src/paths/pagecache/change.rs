@@ -4,7 +4,7 @@
 
 use std::ops::AddAssign;
 
-use crate::paths::pagecache::{Counts, Look};
+use super::{Counts, Look};
 
 /// Pages that changed.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -84,8 +84,8 @@ impl AddAssign for Change {
 
 #[cfg(test)]
 mod tests {
+    use super::super::Witness;
     use super::*;
-    use crate::paths::pagecache::Witness;
 
     fn counts(resident: u64, dirty: u64, referenced: u64) -> Counts {
         Counts {

@@ -1,0 +1,43 @@
+//! What a rung is given to work on.
+
+use std::fs::File;
+use std::net::TcpStream;
+
+use super::Out;
+use crate::net::UdpFlow;
+use crate::nic::Nic;
+
+/// What a rung works on. It takes of it what its [`Kind`] has.
+pub struct Job<'a> {
+    /// What is to be moved, at its beginning.
+    pub file: &'a File,
+    /// Where it goes, and how much of it.
+    pub out: Out<'a>,
+    /// Where it comes from, to be relayed.
+    pub from: Option<TcpStream>,
+    /// The file that it goes into.
+    pub into: Option<&'a File>,
+    /// The kernel's interface below, for who makes its frames.
+    pub interface: Option<Interface>,
+    /// The card, for who drives it.
+    pub card: Option<Card<'a>>,
+}
+
+/// An interface of the kernel's, and what the datagrams on it are headed with.
+#[derive(Debug, Clone)]
+pub struct Interface {
+    /// Its number.
+    pub index: u32,
+    /// From whom to whom.
+    pub flow: UdpFlow,
+}
+
+/// A card that we drive, and what the datagrams on it are headed with.
+pub struct Card<'a> {
+    /// The card.
+    pub nic: &'a mut dyn Nic,
+    /// From whom to whom.
+    pub flow: UdpFlow,
+    /// Take the processor's access to the payload away, so that a copy would end the program.
+    pub prove: bool,
+}
