@@ -10,7 +10,7 @@ use pinwire::device::{DeviceSpec, Driver};
 use pinwire::mmio::Mmio;
 use pinwire::nic::e1000::regs::{RAH, RAL, STATUS};
 use pinwire::nic::virtio_net::config::MAC;
-use pinwire::nic::{Known, Mac, e1000, e1000e, virtio_net};
+use pinwire::nic::{DeviceId, Mac, e1000, e1000e, virtio_net};
 use pinwire::pci::config::Command;
 
 type Result<T, E = Box<dyn Error>> = std::result::Result<T, E>;
@@ -31,10 +31,10 @@ impl Driver for Hello {
         device.command(Command::MEMORY, Command::empty())?;
 
         // 3. The address is a register, in a place that is the card's own.
-        let is = |known: Known| known.is(vendor, id);
-        let mac = if e1000::known().chain(e1000e::known()).any(is) {
+        let is = |known: DeviceId| known.is(vendor, id);
+        let mac = if e1000::devices().chain(e1000e::devices()).any(is) {
             intel(&device)?
-        } else if virtio_net::known().any(is) {
+        } else if virtio_net::devices().any(is) {
             virtio_net(&device)?
         } else {
             return Err("not a card whose registers are known here".into());

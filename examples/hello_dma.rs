@@ -36,8 +36,8 @@ impl Driver for Hello {
 
     fn start<B: Backend + 'static>(self, device: B) -> Result<(), Box<dyn Error>> {
         let (vendor, id) = device.ids()?;
-        let is_82574 = e1000e::known().any(|known| known.is(vendor, id));
-        if !is_82574 && !e1000::known().any(|known| known.is(vendor, id)) {
+        let is_82574 = e1000e::devices().any(|known| known.is(vendor, id));
+        if !is_82574 && !e1000::devices().any(|known| known.is(vendor, id)) {
             return Err("no Intel card of this kind; for virtio-net: hello_virtqueue".into());
         }
         hello(&device, is_82574)

@@ -39,7 +39,7 @@ impl Driver for Hello {
 
     fn start<B: Backend + 'static>(self, device: B) -> Result<(), Box<dyn Error>> {
         let (vendor, id) = device.ids()?;
-        match virtio_net::known().any(|known| known.is(vendor, id)) {
+        match virtio_net::devices().any(|known| known.is(vendor, id)) {
             true => hello(&PciTransport::open(device)?),
             false => Err("no virtio-net card; for Intel's: hello_dma".into()),
         }

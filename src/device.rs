@@ -7,7 +7,7 @@ use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 
-use crate::backend::{Backend, Qtest, QtestSpec, Vfio};
+use crate::backend::{AnyBackend, Backend, Qtest, QtestSpec, Vfio};
 use crate::error::{Error, Result};
 use crate::pci::Address;
 
@@ -78,6 +78,28 @@ impl DeviceSpec {
         }
     }
 
+    /// Opens the device: which backend reaches it, the value says and not its type.
+    ///
+    /// # Errors
+    /// What the backend complains of.
+    pub fn backend(&self) -> Result<AnyBackend> {
+        Ok(match &self.reach {
+            Reach::Vfio(address) => Vfio::open(*address)?.into(),
+            Reach::Qtest(spec) => Qtest::start(spec)?.into(),
+        })
+    }
+
+    /// The same for several devices in one I/O address space.
+    ///
+    /// # Errors
+    /// As [`DeviceSpec::open_all_with`].
+    pub fn backends(specs: &[Self]) -> Result<Vec<AnyBackend>> {
+        Ok(match Together::of(specs)? {
+            Together::Vfio(addresses) => any(Vfio::open_all(&addresses)?),
+            Together::Qtest(models) => any(Qtest::start_all(&models)?),
+        })
+    }
+
     /// Opens several devices in one I/O address space and gives each to a `driver`: each reaches the
     /// buffers of the others. Device models are in one QEMU, where a hub connects them.
     ///
@@ -87,6 +109,21 @@ impl DeviceSpec {
         specs: &[Self],
         driver: &D,
     ) -> Result<Vec<D::Output>, D::Error> {
+        match Together::of(specs)? {
+            Together::Vfio(addresses) => start_each(driver, Vfio::open_all(&addresses)?),
+            Together::Qtest(models) => start_each(driver, Qtest::start_all(&models)?),
+        }
+    }
+}
+
+/// Devices that can be in one I/O address space: all are reached the same way.
+enum Together {
+    Vfio(Vec<Address>),
+    Qtest(Vec<Arc<QtestSpec>>),
+}
+
+impl Together {
+    fn of(specs: &[DeviceSpec]) -> Result<Self> {
         let (mut addresses, mut models) = (Vec::new(), Vec::new());
         for spec in specs {
             match &spec.reach {
@@ -94,19 +131,22 @@ impl DeviceSpec {
                 Reach::Qtest(model) => models.push(Arc::clone(model)),
             }
         }
-        match (&addresses[..], &models[..]) {
-            (addresses, []) => start_each(driver, Vfio::open_all(addresses)?),
-            ([], models) => start_each(driver, Qtest::start_all(models)?),
+        match (addresses, models) {
+            (addresses, models) if models.is_empty() => Ok(Self::Vfio(addresses)),
+            (addresses, models) if addresses.is_empty() => Ok(Self::Qtest(models)),
             _ => {
-                let names: Vec<_> = specs.iter().map(Self::to_string).collect();
+                let names: Vec<_> = specs.iter().map(DeviceSpec::to_string).collect();
                 Err(Error::Usage(format!(
                     "{} cannot reach the same memory: name PCI functions, or models of QEMU, not both",
                     names.join(" and ")
-                ))
-                .into())
+                )))
             }
         }
     }
+}
+
+fn any(backends: Vec<impl Into<AnyBackend>>) -> Vec<AnyBackend> {
+    backends.into_iter().map(Into::into).collect()
 }
 
 fn start_each<D: Driver + Clone, B: Backend + 'static>(
@@ -149,7 +189,7 @@ mod tests {
             "eth0",
             "qtest",
             "qtest:",
-            "qtest:rtl8139",
+            "qtest:rtl 8139",
             "vfio:00:03.0",
         ] {
             let error = nonsense.parse::<DeviceSpec>().unwrap_err().to_string();

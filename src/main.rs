@@ -1,5 +1,5 @@
 //! The `pinwire` command; all of it is in [`pinwire::cli`].
 
 fn main() -> std::process::ExitCode {
-    pinwire::cli::main()
+    pinwire::cli::run(&pinwire::open::Drivers::default())
 }

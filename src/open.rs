@@ -2,54 +2,210 @@
 
 use std::sync::Arc;
 
-use crate::backend::{Backend, Watch, Watched};
-use crate::device::{DeviceSpec, Driver};
-use crate::error::{Error, Result};
-use crate::nic::{Known, Nic, NicConfig, e1000, e1000e, unsupported, virtio_net};
+use crate::backend::{AnyBackend, Backend, Watch};
+use crate::device::DeviceSpec;
+use crate::error::Result;
+use crate::nic::{DeviceId, Nic, NicConfig, NicDriver, e1000, e1000e, unsupported, virtio_net};
+use crate::pci::config::Config;
 use crate::virtio::pci::PciTransport;
 
-/// All cards that there is a driver for.
-pub fn known() -> impl Iterator<Item = Known> {
-    e1000::known()
-        .chain(e1000e::known())
-        .chain(virtio_net::known())
+/// The drivers that a program chooses from by a card's ids: this crate's ([`Drivers::default`]), and others.
+///
+/// ```no_run
+/// use pinwire::nic::NicConfig;
+/// use pinwire::open::Drivers;
+///
+/// let drivers = Drivers::default();
+/// let mut nic = drivers.open(&"qtest:e1000".parse()?, &NicConfig::default(), None)?;
+/// println!("{} has the address {}", nic.name(), nic.mac());
+/// # Ok::<_, pinwire::Error>(())
+/// ```
+#[derive(Clone)]
+pub struct Drivers(Vec<Entry>);
+
+#[derive(Clone)]
+struct Entry {
+    devices: Vec<DeviceId>,
+    start: fn(AnyBackend, &NicConfig) -> Result<Box<dyn Nic>>,
 }
 
-/// Is there a driver here for a PCI function with these ids?
-pub fn knows(vendor: u16, device: u16) -> bool {
-    known().any(|card| card.is(vendor, device))
+impl Entry {
+    fn of<D: NicDriver>() -> Self {
+        Self {
+            devices: D::devices(),
+            start: D::start,
+        }
+    }
+
+    fn drives(&self, (vendor, id): (u16, u16)) -> bool {
+        self.devices.iter().any(|device| device.is(vendor, id))
+    }
 }
 
-/// Starts the card behind `backend` with the driver that knows it.
+/// This crate's drivers.
+impl Default for Drivers {
+    fn default() -> Self {
+        Self(vec![
+            Entry::of::<E1000>(),
+            Entry::of::<E1000e>(),
+            Entry::of::<VirtioNet>(),
+        ])
+    }
+}
+
+impl Drivers {
+    /// No driver.
+    pub const fn none() -> Self {
+        Self(Vec::new())
+    }
+
+    /// The same and one more, which is preferred for cards that another one drives, too.
+    #[must_use]
+    pub fn with<D: NicDriver>(mut self) -> Self {
+        self.0.insert(0, Entry::of::<D>());
+        self
+    }
+
+    /// All cards that there is a driver for.
+    pub fn devices(&self) -> impl Iterator<Item = DeviceId> {
+        self.0
+            .iter()
+            .flat_map(|entry| entry.devices.iter().copied())
+    }
+
+    /// Returns whether there is a driver for a PCI function with these ids.
+    pub fn is_supported(&self, vendor: u16, device: u16) -> bool {
+        self.0.iter().any(|entry| entry.drives((vendor, device)))
+    }
+
+    /// Starts the card behind `backend` with the driver for its ids.
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`](crate::Error::Unsupported) where there is none; else as the driver's own.
+    pub fn start(
+        &self,
+        backend: impl Into<AnyBackend>,
+        config: &NicConfig,
+    ) -> Result<Box<dyn Nic>> {
+        let backend = backend.into();
+        backend.check_present()?;
+        let ids = backend.ids()?;
+        match self.0.iter().find(|entry| entry.drives(ids)) {
+            Some(entry) => (entry.start)(backend, config),
+            None => Err(unsupported(backend.name(), ids, self.devices())),
+        }
+    }
+
+    /// Opens the device and starts the driver for it. `watch` sees every register access.
+    ///
+    /// # Errors
+    /// Where the device cannot be opened; as [`Drivers::start`].
+    pub fn open(
+        &self,
+        spec: &DeviceSpec,
+        config: &NicConfig,
+        watch: Option<Arc<dyn Watch>>,
+    ) -> Result<Box<dyn Nic>> {
+        self.start_watched(spec.backend()?, config, watch)
+    }
+
+    /// The same for several devices in one I/O address space, of whichever drivers: each reaches the buffers of the
+    /// others, and they have the same [`Nic::dma`].
+    ///
+    /// # Errors
+    /// As [`DeviceSpec::backends`] and [`Drivers::start`].
+    pub fn open_all(
+        &self,
+        specs: &[DeviceSpec],
+        config: &NicConfig,
+        watch: Option<Arc<dyn Watch>>,
+    ) -> Result<Vec<Box<dyn Nic>>> {
+        let backends = DeviceSpec::backends(specs)?.into_iter();
+        let start = |backend| self.start_watched(backend, config, watch.clone());
+        backends.map(start).collect()
+    }
+
+    fn start_watched(
+        &self,
+        backend: AnyBackend,
+        config: &NicConfig,
+        watch: Option<Arc<dyn Watch>>,
+    ) -> Result<Box<dyn Nic>> {
+        match watch {
+            Some(watch) => self.start(backend.watched(watch), config),
+            None => self.start(backend, config),
+        }
+    }
+}
+
+enum E1000 {}
+
+impl NicDriver for E1000 {
+    fn devices() -> Vec<DeviceId> {
+        e1000::devices().collect()
+    }
+
+    fn start<B: Backend + 'static>(backend: B, config: &NicConfig) -> Result<Box<dyn Nic>> {
+        Ok(Box::new(e1000::E1000::start(backend, config)?))
+    }
+}
+
+enum E1000e {}
+
+impl NicDriver for E1000e {
+    fn devices() -> Vec<DeviceId> {
+        e1000e::devices().collect()
+    }
+
+    fn start<B: Backend + 'static>(backend: B, config: &NicConfig) -> Result<Box<dyn Nic>> {
+        Ok(Box::new(e1000e::E1000e::start(backend, config)?))
+    }
+}
+
+enum VirtioNet {}
+
+impl NicDriver for VirtioNet {
+    fn devices() -> Vec<DeviceId> {
+        virtio_net::devices().collect()
+    }
+
+    fn start<B: Backend + 'static>(backend: B, config: &NicConfig) -> Result<Box<dyn Nic>> {
+        let transport = PciTransport::open(backend)?;
+        Ok(Box::new(virtio_net::VirtioNet::start(transport, config)?))
+    }
+}
+
+/// Starts the card behind `backend` with this crate's driver for its ids. Unlike [`Drivers::start`], it takes a backend
+/// of anybody's.
 ///
 /// # Errors
-/// [`Error::Unsupported`] where none does; else as the driver's own.
+/// As [`Drivers::start`].
 pub fn start<B: Backend + 'static>(backend: B, config: &NicConfig) -> Result<Box<dyn Nic>> {
     backend.check_present()?;
     let (vendor, id) = backend.ids()?;
-    let is = |known: Known| known.is(vendor, id);
+    let is = |device: DeviceId| device.is(vendor, id);
     match () {
-        () if e1000::known().any(is) => Ok(Box::new(e1000::E1000::start(backend, config)?)),
-        () if e1000e::known().any(is) => Ok(Box::new(e1000e::E1000e::start(backend, config)?)),
-        () if virtio_net::known().any(is) => {
-            let transport = PciTransport::open(backend)?;
-            Ok(Box::new(virtio_net::VirtioNet::start(transport, config)?))
-        }
-        () => Err(unsupported(backend.name(), (vendor, id), known())),
+        () if e1000::devices().any(is) => E1000::start(backend, config),
+        () if e1000e::devices().any(is) => E1000e::start(backend, config),
+        () if virtio_net::devices().any(is) => VirtioNet::start(backend, config),
+        () => Err(unsupported(
+            backend.name(),
+            (vendor, id),
+            Drivers::default().devices(),
+        )),
     }
 }
 
 impl DeviceSpec {
-    /// Opens the device and starts the network driver that knows it. `watch` sees every register access.
+    /// [`Drivers::open`], with this crate's drivers.
     ///
     /// # Errors
-    /// What the backend or the driver complains of.
+    /// As there.
     pub fn open(&self, config: &NicConfig, watch: Option<Arc<dyn Watch>>) -> Result<Box<dyn Nic>> {
-        self.open_with(StartNic { config, watch })
+        Drivers::default().open(self, config, watch)
     }
 
-    /// The same for several devices in one I/O address space, as by [`DeviceSpec::open_all_with`]: they have
-    /// the same [`Nic::dma`].
+    /// [`Drivers::open_all`], with this crate's drivers.
     ///
     /// # Errors
     /// As there.
@@ -58,26 +214,7 @@ impl DeviceSpec {
         config: &NicConfig,
         watch: Option<Arc<dyn Watch>>,
     ) -> Result<Vec<Box<dyn Nic>>> {
-        Self::open_all_with(specs, &StartNic { config, watch })
-    }
-}
-
-/// Starts a network card.
-#[derive(Clone)]
-struct StartNic<'a> {
-    config: &'a NicConfig,
-    watch: Option<Arc<dyn Watch>>,
-}
-
-impl Driver for StartNic<'_> {
-    type Output = Box<dyn Nic>;
-    type Error = Error;
-
-    fn start<B: Backend + 'static>(self, device: B) -> Result<Box<dyn Nic>> {
-        match self.watch {
-            Some(watch) => start(Watched::new(device, watch), self.config),
-            None => start(device, self.config),
-        }
+        Drivers::default().open_all(specs, config, watch)
     }
 }
 

@@ -879,7 +879,7 @@ fn every_model_can_be_pulled_out() {
     if !require_qemu() {
         return;
     }
-    for model in QtestSpec::MODELS {
+    for model in QtestSpec::SUPPORTED {
         let spec = format!("{model},hotplug=on");
         let qtest = Qtest::start(&spec.parse().unwrap()).unwrap();
         let control = qtest.control();

@@ -4,6 +4,7 @@
 //! models over qtest, or a fake. Drivers are generic over it and never name one, so
 //! that the same driver code runs in all three, and nothing on the hot path is a dynamic call.
 
+mod any;
 mod fake;
 mod qtest;
 mod vfio;
@@ -11,6 +12,7 @@ mod watch;
 
 use std::sync::Arc;
 
+pub use any::{AnyBackend, AnyBar};
 pub use fake::{Fake, FakeBar, FakeDevice, FakeMemory};
 pub use qtest::{Peer, Qtest, QtestBar, QtestControl, QtestSpec, UdpPort};
 pub use vfio::{Vfio, VfioBar};

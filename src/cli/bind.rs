@@ -1,8 +1,9 @@
 //! `pinwire bind` and `pinwire unbind`.
 
 use super::output::{self, Failure, Outcome};
+use crate::Error;
+use crate::open::Drivers;
 use crate::pci::{Address, Rebound, Sysfs};
-use crate::{Error, open};
 
 /// Takes PCI functions from the kernel: binds them to vfio-pci.
 ///
@@ -24,7 +25,7 @@ pub struct Bind {
 
 impl Bind {
     /// Runs it.
-    pub fn run(self) -> Outcome {
+    pub fn run(self, drivers: &Drivers) -> Outcome {
         let sysfs = Sysfs::default();
         for &address in &self.addresses {
             report(address, &sysfs.bind(address, self.force)?)?;
@@ -37,7 +38,7 @@ impl Bind {
                 checked => drop(checked?),
             }
             let (vendor, device) = (function.vendor, function.device);
-            if !open::knows(vendor, device) {
+            if !drivers.is_supported(vendor, device) {
                 output::line(format!(
                     "{address}: no command here has a driver for {vendor:04x}:{device:04x}; other programs may"
                 ))?;

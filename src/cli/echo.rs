@@ -10,6 +10,7 @@ use super::output::{self, Outcome, grouped};
 use super::signals::interrupted;
 use crate::net::{Echo, Echoed};
 use crate::nic::{Nic, NicConfig};
+use crate::open::Drivers;
 use crate::{DeviceSpec, Error};
 
 /// How long to sleep at most, so that Ctrl-C is heard.
@@ -62,12 +63,12 @@ pub struct Args {
 
 impl Args {
     /// Runs it.
-    pub fn run(self) -> Outcome {
+    pub fn run(self, drivers: &Drivers) -> Outcome {
         let config = NicConfig {
             waiting: self.wait.into(),
             ..NicConfig::default()
         };
-        let mut nic = self.device.open(&config, None)?;
+        let mut nic = drivers.open(&self.device, &config, None)?;
         if io::stderr().is_terminal() {
             let (name, mac, address) = (nic.name(), nic.mac(), self.address);
             output::aside(format_args!(

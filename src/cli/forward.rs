@@ -13,6 +13,7 @@ use super::output::{self, Outcome, grouped};
 use super::signals::INTERRUPTED;
 use crate::net::{Forward, Passed, Rewrite, Side, TapWriter, Until};
 use crate::nic::{Mac, NicConfig, Received, Stats};
+use crate::open::Drivers;
 use crate::{DeviceSpec, Error, user_file};
 
 /// Joins two cards: each sends what the other receives, from the buffer that it came in
@@ -88,7 +89,7 @@ pub struct Args {
 
 impl Args {
     /// Runs it.
-    pub fn run(self) -> Outcome {
+    pub fn run(self, drivers: &Drivers) -> Outcome {
         let config = NicConfig {
             promiscuous: true,
             max_frame: self.max_frame,
@@ -97,7 +98,7 @@ impl Args {
             ..NicConfig::default()
         };
         let specs = [self.a.clone(), self.b.clone()];
-        let mut cards = DeviceSpec::open_all(&specs, &config, None)?;
+        let mut cards = drivers.open_all(&specs, &config, None)?;
         let [a, b] = &mut cards[..] else {
             unreachable!("a card for each spec");
         };

@@ -5,8 +5,9 @@ use pci_ids::FromId;
 use serde::Serialize;
 
 use super::output::{self, Outcome};
+use crate::Error;
+use crate::open::Drivers;
 use crate::pci::{Address, Function, Sysfs};
-use crate::{Error, open};
 
 /// Lists the PCI functions, with their driver and IOMMU group, and says which can be used.
 ///
@@ -20,12 +21,12 @@ pub struct Args {
 
 impl Args {
     /// Runs it.
-    pub fn run(self) -> Outcome {
+    pub fn run(self, drivers: &Drivers) -> Outcome {
         let sysfs = Sysfs::default();
         let rows: Vec<_> = sysfs
             .functions()?
             .into_iter()
-            .map(|function| Row::new(&sysfs, function))
+            .map(|function| Row::new(&sysfs, drivers, function))
             .collect();
         match self.json {
             true => {
@@ -36,6 +37,9 @@ impl Args {
         }
     }
 }
+
+/// The base class of bridges (PCI Code and ID Assignment, §1.7).
+const BRIDGE: u8 = 0x06;
 
 /// A function, as `--json` gives it.
 #[derive(Serialize)]
@@ -62,10 +66,10 @@ struct Row {
 }
 
 impl Row {
-    fn new(sysfs: &Sysfs, function: Function) -> Self {
+    fn new(sysfs: &Sysfs, drivers: &Drivers, function: Function) -> Self {
         let (vendor, device) = (function.vendor, function.device);
         let [_, base, sub, _] = function.class.to_be_bytes();
-        let known = open::knows(vendor, device);
+        let known = drivers.is_supported(vendor, device);
         let obstacle = obstacle(sysfs, &function);
         Self {
             address: function.address.to_string(),
@@ -83,13 +87,15 @@ impl Row {
             known,
             usable: known && obstacle.is_none(),
             remedy: match &obstacle {
-                _ if !known => "-".to_owned(),
+                // Nobody drives a bridge from user space.
+                _ if !known && base == BRIDGE => "-".to_owned(),
+                _ if !known => "a driver of yours may".to_owned(),
                 Some(error) => remedy(error),
                 None => "yes".to_owned(),
             },
             why_not: match known {
                 true => obstacle.map(|error| error.to_string()),
-                false => Some("pinwire has no driver for it".to_owned()),
+                false => Some("pinwire has no driver for it; one of yours may drive it".to_owned()),
             },
         }
     }
@@ -186,7 +192,7 @@ mod tests {
 
     #[test]
     fn a_function_is_named() {
-        let row = Row::new(&Sysfs::at("/nowhere"), function());
+        let row = Row::new(&Sysfs::at("/nowhere"), &Drivers::default(), function());
         let name = "Ethernet controller: Intel Corporation 82540EM Gigabit Ethernet Controller";
         assert_eq!(row.description(), name);
         assert_eq!(
@@ -204,8 +210,16 @@ mod tests {
             class: 0xfe_00_00,
             ..function()
         };
-        let row = Row::new(&Sysfs::at("/nowhere"), stranger);
+        let nowhere = Sysfs::at("/nowhere");
+        let row = Row::new(&nowhere, &Drivers::default(), stranger.clone());
         assert_eq!(row.description(), "0xfe0000: 0xeee0 0x0001");
+        let yours = "a driver of yours may";
+        assert_eq!((row.remedy.as_str(), row.usable), (yours, false));
+        let bridge = Function {
+            class: 0x06_00_00,
+            ..stranger
+        };
+        let row = Row::new(&Sysfs::at("/nowhere"), &Drivers::none(), bridge);
         assert_eq!((row.remedy.as_str(), row.usable), ("-", false));
     }
 }

@@ -31,6 +31,7 @@ use tracing_subscriber::filter::LevelFilter;
 
 use self::output::Failure;
 use crate::Error;
+use crate::open::Drivers;
 use crate::scope::text::paint;
 
 /// Drives PCI network cards from user space: maps a card's registers, pins memory through the IOMMU,
@@ -92,8 +93,17 @@ enum Command {
     UdpPorts(udp_ports::Args),
 }
 
-/// Runs the command that the arguments name.
-pub fn main() -> ExitCode {
+/// Runs the command that the arguments name, for the cards of `drivers`: this crate's, and those of others that a
+/// program adds.
+///
+/// ```no_run
+/// use pinwire::open::Drivers;
+///
+/// fn main() -> std::process::ExitCode {
+///     pinwire::cli::run(&Drivers::default())
+/// }
+/// ```
+pub fn run(drivers: &Drivers) -> ExitCode {
     let cli = Cli::parse();
     let level = match cli.verbose {
         0 => LevelFilter::WARN,
@@ -111,18 +121,18 @@ pub fn main() -> ExitCode {
     let outcome = signals::catch()
         .map_err(|source| Error::io("catching signals", source).into())
         .and_then(|()| match cli.command {
-            Command::List(args) => args.run(),
-            Command::Bind(args) => args.run(),
+            Command::List(args) => args.run(drivers),
+            Command::Bind(args) => args.run(drivers),
             Command::Unbind(args) => args.run(),
-            Command::Send(args) => args.run(),
-            Command::Recv(args) => args.run(),
-            Command::Forward(args) => args.run(),
-            Command::Echo(args) => args.run(),
-            Command::Ping(args) => args.run(),
-            Command::Stats(args) => args.run(),
-            Command::Show(args) => args.run(),
-            Command::Bench(args) => args.run(),
-            Command::Ladder(args) => args.run(),
+            Command::Send(args) => args.run(drivers),
+            Command::Recv(args) => args.run(drivers),
+            Command::Forward(args) => args.run(drivers),
+            Command::Echo(args) => args.run(drivers),
+            Command::Ping(args) => args.run(drivers),
+            Command::Stats(args) => args.run(drivers),
+            Command::Show(args) => args.run(drivers),
+            Command::Bench(args) => args.run(drivers),
+            Command::Ladder(args) => args.run(drivers),
             Command::LadderHelper(args) => args.run(),
             Command::Pagecache(args) => args.run(),
             Command::Serve(args) => args.run(),

@@ -15,6 +15,7 @@ use super::output::{self, Failure, Outcome, Ticker, grouped};
 use super::signals::{INTERRUPTED, interrupted};
 use crate::net::{CaptureWriter, Packet, Progress, Responder};
 use crate::nic::{Checksum, Nic, NicConfig, Received, Stats};
+use crate::open::Drivers;
 use crate::scope::explain::{self, Explainer};
 use crate::{DeviceSpec, Error, user_file};
 
@@ -250,7 +251,7 @@ impl Tally {
 
 impl Args {
     /// Runs it.
-    pub fn run(self) -> Outcome {
+    pub fn run(self, drivers: &Drivers) -> Outcome {
         let mut sink = Sink::new(&self)?;
         // The header goes first, so that a reader at the other end of a pipe can begin.
         sink.flush()?;
@@ -264,7 +265,7 @@ impl Args {
             ..NicConfig::default()
         };
         let watch = explainer.as_ref().map(Explainer::watch);
-        let mut nic = self.device.open(&config, watch)?;
+        let mut nic = drivers.open(&self.device, &config, watch)?;
         if let Some(explainer) = &mut explainer {
             explainer.started(&*nic);
         }

@@ -19,6 +19,7 @@ use crate::net::{
     SyntheticSource, UdpFlow, resolve, transmit,
 };
 use crate::nic::{Mac, Nic, NicConfig, Stats};
+use crate::open::Drivers;
 use crate::scope::explain::Explainer;
 use crate::{DeviceSpec, Error, user_file};
 
@@ -149,7 +150,7 @@ enum What {
 
 impl Args {
     /// Runs it.
-    pub fn run(self) -> Outcome {
+    pub fn run(self, drivers: &Drivers) -> Outcome {
         let what = self.open()?;
         if let What::File(path, _, 0) = &what {
             let device = self.device.to_string();
@@ -167,7 +168,7 @@ impl Args {
             .then(|| Explainer::new(self.json.as_deref() == Some(Path::new("-")), &INTERRUPTED));
         let config = NicConfig::default();
         let watch = explainer.as_ref().map(Explainer::watch);
-        let mut nic = self.device.open(&config, watch)?;
+        let mut nic = drivers.open(&self.device, &config, watch)?;
         if let Some(explainer) = &mut explainer {
             explainer.started(&*nic);
         }

@@ -10,6 +10,7 @@ use super::figure::{decimals, six};
 use super::output::{self, Outcome, grouped};
 use super::signals::interrupted;
 use crate::nic::{Counter, Link, Nic, NicConfig, Stats};
+use crate::open::Drivers;
 use crate::{DeviceSpec, Error};
 
 /// Frames taken from the card at once.
@@ -71,14 +72,14 @@ struct Tick {
 
 impl Args {
     /// Runs it.
-    pub fn run(self) -> Outcome {
+    pub fn run(self, drivers: &Drivers) -> Outcome {
         let config = NicConfig {
             promiscuous: self.promiscuous,
             // A card whose link is down is a card to look at, too.
             link_wait: Duration::ZERO,
             ..NicConfig::default()
         };
-        let mut nic = self.device.open(&config, None)?;
+        let mut nic = drivers.open(&self.device, &config, None)?;
         let every = self.watch.unwrap_or(Duration::from_secs(1));
         let most = match self.watch {
             Some(_) => self.count.unwrap_or(u64::MAX),

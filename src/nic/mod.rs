@@ -6,6 +6,7 @@
 
 mod checksum;
 mod config;
+mod driver;
 mod frame;
 mod front;
 mod intel;
@@ -19,6 +20,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
 
 pub use config::NicConfig;
+pub use driver::NicDriver;
 pub use frame::{Frame, Offload, OffloadFlags};
 pub use intel::{e1000, e1000e};
 pub use mac::Mac;
@@ -177,9 +179,9 @@ pub struct Received {
     pub l4_checksum: Checksum,
 }
 
-/// A card that a driver here knows.
+/// The PCI ids of a card that a driver drives, and its name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Known {
+pub struct DeviceId {
     /// PCI vendor id.
     pub vendor: u16,
     /// PCI device id.
@@ -188,7 +190,7 @@ pub struct Known {
     pub name: &'static str,
 }
 
-impl Known {
+impl DeviceId {
     /// The card with these ids.
     pub const fn new(vendor: u16, device: u16, name: &'static str) -> Self {
         Self {
@@ -198,13 +200,13 @@ impl Known {
         }
     }
 
-    /// Has it these ids?
+    /// Returns whether the ids match.
     pub const fn is(&self, vendor: u16, device: u16) -> bool {
         self.vendor == vendor && self.device == device
     }
 }
 
-impl fmt::Display for Known {
+impl fmt::Display for DeviceId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:04x}:{:04x} ({})", self.vendor, self.device, self.name)
     }
@@ -214,7 +216,7 @@ impl fmt::Display for Known {
 pub(crate) fn unsupported(
     device: &str,
     (vendor, id): (u16, u16),
-    known: impl Iterator<Item = Known>,
+    known: impl Iterator<Item = DeviceId>,
 ) -> Error {
     let known: Vec<_> = known.map(|card| card.to_string()).collect();
     Error::Unsupported {

@@ -21,6 +21,7 @@ use crate::lab::bench::rates::Rates;
 use crate::lab::bench::series::{Audience, FORWARD, Series};
 use crate::lab::bench::trips::RoundTrips;
 use crate::nic::{Nic, NicConfig, Waiting};
+use crate::open::Drivers;
 use crate::{DeviceSpec, Error, Result};
 
 pub use self::report::LINES;
@@ -162,7 +163,7 @@ fn seconds(text: &str) -> std::result::Result<f64, String> {
 
 impl Args {
     /// Runs it.
-    pub fn run(self) -> Outcome {
+    pub fn run(self, drivers: &Drivers) -> Outcome {
         self.check()?;
         let config = NicConfig {
             tx_ring: self.descriptors,
@@ -184,7 +185,7 @@ impl Args {
         };
         let together = std::iter::once(&self.device).chain(&self.to);
         let together: Vec<DeviceSpec> = together.cloned().collect();
-        let mut cards = DeviceSpec::open_all(&together, &config, None)?;
+        let mut cards = drivers.open_all(&together, &config, None)?;
         let (nic, to) = cards.split_first_mut().expect("one card at least");
         let nic = nic.as_mut();
         let measured = match self.what {
@@ -200,7 +201,7 @@ impl Args {
             }
             What::Forward => {
                 let mut rates = Rates::default();
-                let ended = self.forward((nic, to[0].as_mut()), &config, &mut rates);
+                let ended = self.forward((nic, to[0].as_mut()), &config, drivers, &mut rates);
                 Measured::rates(FORWARD, ended, rates)
             }
             What::Rtt => {
@@ -361,6 +362,7 @@ impl Args {
         &self,
         pair: (&mut dyn Nic, &mut dyn Nic),
         config: &NicConfig,
+        drivers: &Drivers,
         rates: &mut Rates,
     ) -> Result<()> {
         let From::Card(from) = self.from.as_ref().expect("required by the arguments") else {
@@ -372,8 +374,8 @@ impl Args {
             promiscuous: false,
             ..config.clone()
         };
-        let mut sender = from.open(&config, None)?;
-        let mut sink = sink.open(&config, None)?;
+        let mut sender = drivers.open(from, &config, None)?;
+        let mut sink = drivers.open(sink, &config, None)?;
         self.series(|series| series.forward(pair, sender.as_mut(), sink.as_mut(), rates))?;
         sender.stop()?;
         sink.stop()

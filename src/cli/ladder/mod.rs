@@ -25,6 +25,7 @@ use crate::lab::ladder::plan::{self, Row, Run, State};
 use crate::lab::ladder::run::{Common, Fault};
 use crate::lab::ladder::site::Site;
 use crate::net::UdpFlow;
+use crate::open::Drivers;
 use crate::paths::ladder::{BLOCK, Kind, Protocol, Terms};
 use crate::pci::Address;
 use crate::{Error, Result};
@@ -185,7 +186,7 @@ fn block(text: &str) -> std::result::Result<u64, String> {
 
 impl Args {
     /// Runs it.
-    pub fn run(self) -> Outcome {
+    pub fn run(self, drivers: &Drivers) -> Outcome {
         if self.list {
             return output::line(match self.json {
                 Some(_) => list::json().to_string(),
@@ -212,7 +213,7 @@ impl Args {
             finished: 0,
             rows,
         };
-        let site = self.site()?;
+        let site = self.site(drivers)?;
         let mut report = Report::new(&ladder.common, &site, self.rounds)?;
         // Whatever ends it, no run that is over is thrown away.
         let ended = ladder.climb(site);
@@ -224,11 +225,11 @@ impl Args {
         Ok(report.verdict()?)
     }
 
-    fn site(&self) -> Result<Site> {
+    fn site(&self, drivers: &Drivers) -> Result<Site> {
         let card = (self.card, self.address, self.to, self.control);
         match card {
             (Some(card), Some(address), Some(to), Some(control)) => {
-                let card = CardSite::find(card, address, to, control, &INTERRUPTED)?;
+                let card = CardSite::find(card, drivers, address, to, control, &INTERRUPTED)?;
                 Ok(Site::Card(Box::new(card)))
             }
             _ => helper::far_end().map(Site::Loopback),

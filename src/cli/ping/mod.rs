@@ -16,6 +16,7 @@ use super::picture;
 use super::signals::{INTERRUPTED, interrupted};
 use crate::net::{Answer, LARGEST, Ping, Verdict, resolve};
 use crate::nic::{Mac, Nic, NicConfig};
+use crate::open::Drivers;
 use crate::{DeviceSpec, Error};
 
 /// Between two requests of a flood that is not answered.
@@ -111,12 +112,12 @@ struct Tally {
 
 impl Args {
     /// Runs it.
-    pub fn run(self) -> Outcome {
+    pub fn run(self, drivers: &Drivers) -> Outcome {
         let config = NicConfig {
             waiting: self.wait.into(),
             ..NicConfig::default()
         };
-        let mut nic = self.device.open(&config, None)?;
+        let mut nic = drivers.open(&self.device, &config, None)?;
         let nic = &mut *nic;
         let from = self.from.unwrap_or_else(|| neighbour(self.to));
         let via = match self.via {

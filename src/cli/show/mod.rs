@@ -15,6 +15,7 @@ use crate::inspect::RingView;
 use crate::lab::bench::synthetic;
 use crate::net::NOBODY;
 use crate::nic::{Frame, Nic, NicConfig, Stats};
+use crate::open::Drivers;
 use crate::scope::json;
 use crate::scope::text::paint::{Ink, Paint};
 use crate::scope::text::{features, registers, ring};
@@ -101,13 +102,13 @@ impl Which {
 
 impl Args {
     /// Runs it.
-    pub fn run(self) -> Outcome {
+    pub fn run(self, drivers: &Drivers) -> Outcome {
         let config = NicConfig {
             tx_ring: self.descriptors,
             rx_ring: self.descriptors,
             ..NicConfig::default()
         };
-        let mut nic = self.device.open(&config, None)?;
+        let mut nic = drivers.open(&self.device, &config, None)?;
         self.prepare(nic.as_mut())?;
         let stats = nic.stats();
         let text = match self.json {

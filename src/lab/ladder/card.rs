@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 use super::site::{Link, Reach};
 use crate::net::resolve;
 use crate::nic::{Mac, Nic, NicConfig, Waiting};
+use crate::open::Drivers;
 use crate::paths::ladder::Interface;
 use crate::pci::{Address, Sysfs};
 use crate::{DeviceSpec, Error, Result};
@@ -61,6 +62,7 @@ impl FromStr for Cidr {
 /// The card, and who drives it now.
 pub struct CardSite {
     card: Address,
+    drivers: Drivers,
     sysfs: Sysfs,
     ours: Cidr,
     to: Ipv4Addr,
@@ -96,6 +98,7 @@ impl CardSite {
     /// There is none; somebody uses it; `to` is not on its network.
     pub fn find(
         card: Address,
+        drivers: &Drivers,
         ours: Cidr,
         to: Ipv4Addr,
         control: SocketAddr,
@@ -122,6 +125,7 @@ impl CardSite {
         sysfs.check_unused(card)?;
         Ok(Self {
             card,
+            drivers: drivers.clone(),
             sysfs,
             ours,
             to,
@@ -198,7 +202,7 @@ impl CardSite {
             ..NicConfig::default()
         };
         let spec: DeviceSpec = self.card.to_string().parse()?;
-        let mut nic = spec.open(&config, None)?;
+        let mut nic = self.drivers.open(&spec, &config, None)?;
         let theirs = resolve(nic.as_mut(), self.ours.address, self.to, self.stop)?;
         self.now = Now::Ours(nic, theirs);
         Ok(())

@@ -22,7 +22,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use self::tx::{MIN_FRAME, Tx};
-use super::{Known, Mac, NicConfig};
+use super::{DeviceId, Mac, NicConfig};
 use crate::backend::Backend;
 use crate::dma::{DmaSpace, Pool};
 use crate::error::{Error, Result};
@@ -35,7 +35,7 @@ pub const VENDOR: u16 = 0x8086;
 /// Which of `models` is behind `backend`.
 pub(in crate::nic) fn model_of<T: Copy>(
     backend: &impl Backend,
-    models: &[(Known, T)],
+    models: &[(DeviceId, T)],
 ) -> Result<(&'static str, T)> {
     let (vendor, id) = backend.ids()?;
     let found = models.iter().find(|(known, _)| known.is(vendor, id));

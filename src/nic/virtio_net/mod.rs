@@ -30,7 +30,7 @@ use self::rx::Rx;
 use self::tx::{Sent, Tx};
 use super::longest::Longest;
 use super::{
-    Known, Link, Mac, Nic, NicConfig, QueuePair, RSS_KEY, Stats, VLANS, Waiting, await_link,
+    DeviceId, Link, Mac, Nic, NicConfig, QueuePair, RSS_KEY, Stats, VLANS, Waiting, await_link,
     check_vlans,
 };
 use crate::dma::{DmaBuf, DmaSpace, Pool};
@@ -61,9 +61,9 @@ const LONGEST: usize = 65_550;
 const STUCK: Duration = Duration::from_secs(2);
 
 /// The cards that this driver knows, §4.1.2 and §4.1.2.1.
-pub fn known() -> impl Iterator<Item = Known> {
-    let modern = Known::new(pci::VENDOR, pci::MODERN + NETWORK, "virtio-net");
-    let transitional = Known::new(pci::VENDOR, pci::TRANSITIONAL, "virtio-net, transitional");
+pub fn devices() -> impl Iterator<Item = DeviceId> {
+    let modern = DeviceId::new(pci::VENDOR, pci::MODERN + NETWORK, "virtio-net");
+    let transitional = DeviceId::new(pci::VENDOR, pci::TRANSITIONAL, "virtio-net, transitional");
     [modern, transitional].into_iter()
 }
 

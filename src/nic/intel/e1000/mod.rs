@@ -33,7 +33,7 @@ use crate::nic::intel::tx::{MAX_BUFFER, MAX_PAYLEN, Tx, TxRegs, TxSetup};
 use crate::nic::intel::{self, filter, flush, phy};
 use crate::nic::longest::Longest;
 use crate::nic::{
-    Frame, Known, Link, Mac, Nic, NicConfig, OffloadFlags, QueuePair, Stats, Waiting, await_link,
+    DeviceId, Frame, Link, Mac, Nic, NicConfig, OffloadFlags, QueuePair, Stats, Waiting, await_link,
 };
 use crate::pci::config::Command;
 use crate::ring_state::RingState;
@@ -73,16 +73,16 @@ const FEATURES: Features = Features {
     ipgt: 10,
 };
 
-const MODELS: &[(Known, Model)] = &[
+const MODELS: &[(DeviceId, Model)] = &[
     (
-        Known::new(VENDOR, 0x100e, "Intel 82540EM"),
+        DeviceId::new(VENDOR, 0x100e, "Intel 82540EM"),
         Model {
             features: FEATURES,
             quirks: &I82540EM,
         },
     ),
     (
-        Known::new(VENDOR, 0x100c, "Intel 82544GC"),
+        DeviceId::new(VENDOR, 0x100c, "Intel 82544GC"),
         Model {
             features: Features {
                 timers: false,
@@ -92,7 +92,7 @@ const MODELS: &[(Known, Model)] = &[
         },
     ),
     (
-        Known::new(VENDOR, 0x100f, "Intel 82545EM"),
+        DeviceId::new(VENDOR, 0x100f, "Intel 82545EM"),
         Model {
             features: FEATURES,
             quirks: &I82545EM,
@@ -101,7 +101,7 @@ const MODELS: &[(Known, Model)] = &[
 ];
 
 /// The cards that this driver knows.
-pub fn known() -> impl Iterator<Item = Known> {
+pub fn devices() -> impl Iterator<Item = DeviceId> {
     MODELS.iter().map(|(known, _)| *known)
 }
 

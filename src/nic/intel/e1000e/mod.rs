@@ -40,7 +40,7 @@ use crate::nic::intel::tx::{Tx, TxRegs, TxSetup};
 use crate::nic::intel::{self, VENDOR, filter, flush, phy};
 use crate::nic::longest::Longest;
 use crate::nic::{
-    Frame, Known, Link, Mac, Nic, NicConfig, OffloadFlags, QueuePair, RSS_KEY, Received, Stats,
+    DeviceId, Frame, Link, Mac, Nic, NicConfig, OffloadFlags, QueuePair, RSS_KEY, Received, Stats,
     Waiting, await_link,
 };
 use crate::pci::config::Command;
@@ -61,13 +61,13 @@ const SETTLE: Duration = Duration::from_millis(1);
 const BUS_BOUND: Duration = Duration::from_millis(100);
 
 /// The chips that this driver knows, and what each needs besides what the datasheet says.
-const MODELS: &[(Known, &Quirks)] = &[
-    (Known::new(VENDOR, 0x10d3, "Intel 82574L"), &I82574L),
-    (Known::new(VENDOR, 0x10f6, "Intel 82574LA"), &I82574L),
+const MODELS: &[(DeviceId, &Quirks)] = &[
+    (DeviceId::new(VENDOR, 0x10d3, "Intel 82574L"), &I82574L),
+    (DeviceId::new(VENDOR, 0x10f6, "Intel 82574LA"), &I82574L),
 ];
 
 /// The cards that this driver knows.
-pub fn known() -> impl Iterator<Item = Known> {
+pub fn devices() -> impl Iterator<Item = DeviceId> {
     MODELS.iter().map(|(known, _)| *known)
 }
 
