@@ -1,4 +1,4 @@
-//! Which device, in words that are the same everywhere: `0000:00:03.0` or `qtest:e1000`.
+//! Names of devices, the same everywhere: `0000:00:03.0` or `qtest:e1000`.
 //!
 //! How a device is reached is decided here and nowhere else: a [`Driver`] gets a
 //! [`Backend`] and does not see which.
@@ -28,8 +28,8 @@ enum Reach {
     Qtest(Arc<QtestSpec>),
 }
 
-/// What is done with a device once it is open: a driver, or a program of its own, that is told how
-/// the device is reached by its type alone.
+/// A use of a device once it is open: a driver, or a program of its own, to which the backend's type alone tells how
+/// the device is reached.
 ///
 /// ```no_run
 /// use pinwire::backend::Backend;
@@ -51,10 +51,10 @@ enum Reach {
 /// # Ok::<_, pinwire::Error>(())
 /// ```
 pub trait Driver {
-    /// What comes of it: a started device, or what a program found out.
+    /// The result: a started device, or what a program found out.
     type Output;
 
-    /// How it fails, or the device could not be opened.
+    /// Its error, or that of opening the device.
     type Error: From<Error>;
 
     /// Takes the device, which does no DMA before [`Command::BUS_MASTER`] is on.

@@ -10,10 +10,10 @@ use std::time::Duration;
 
 use crate::address::Address;
 
-/// What the library's functions give.
+/// Result of the library's functions.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// What can go wrong, and what to do about it.
+/// Everything that can go wrong, with the remedy.
 #[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -22,9 +22,9 @@ pub enum Error {
         "{spec:?} is not a device: {why}\n  write a PCI address (0000:00:03.0) or a device model of QEMU on this host (qtest:e1000)"
     )]
     BadDevice {
-        /// What was given.
+        /// The text given.
         spec: String,
-        /// What is wrong with it.
+        /// The fault in it.
         why: String,
     },
 
@@ -35,20 +35,20 @@ pub enum Error {
     /// The function is there, but no driver of ours knows it.
     #[error("{device}: no driver for PCI device {vendor:04x}:{id:04x}\n  drivers here: {known}")]
     Unsupported {
-        /// Which device.
+        /// Device.
         device: String,
         /// PCI vendor id.
         vendor: u16,
         /// PCI device id.
         id: u16,
-        /// What would have been taken.
+        /// Devices that would have been taken.
         known: String,
     },
 
     /// The function belongs to another driver, or to none.
     #[error("{address} is bound to {}, not to vfio-pci\n  try: pinwire bind {address}", driver.as_deref().unwrap_or("no driver"))]
     NotBound {
-        /// Which function.
+        /// Function.
         address: Address,
         /// The driver that has it.
         driver: Option<String>,
@@ -58,7 +58,7 @@ pub enum Error {
     #[error("{address} cannot be used: IOMMU group {group} is not viable\n{}\n  every function of a group must be on vfio-pci or on no driver",
         members.iter().map(|(member, driver)| format!("  {member} is bound to {driver}; try: pinwire bind {member}")).collect::<Vec<_>>().join("\n"))]
     GroupNotViable {
-        /// Which function was asked for.
+        /// Function asked for.
         address: Address,
         /// Its group.
         group: u32,
@@ -81,9 +81,9 @@ pub enum Error {
     /// A kernel module or option is missing.
     #[error("{what}\n  try: {remedy}")]
     KernelLacks {
-        /// What is missing.
+        /// The missing part.
         what: String,
-        /// What to type.
+        /// Command to type.
         remedy: String,
     },
 
@@ -103,18 +103,18 @@ pub enum Error {
     /// Only root may do this.
     #[error("{what}: permission denied\n  this needs root; try: sudo {command}")]
     NeedsRoot {
-        /// What was tried.
+        /// The attempt.
         what: String,
-        /// What to type.
+        /// Command to type.
         command: String,
     },
 
     /// Taking the function from its driver would break what the system uses it for.
     #[error("{address} is in use: {usage}\n  end that first")]
     InUse {
-        /// Which function.
+        /// Function.
         address: Address,
-        /// Who uses it for what.
+        /// User and use.
         usage: String,
     },
 
@@ -123,9 +123,9 @@ pub enum Error {
         "{address} is in use: {usage}\n  end that first: a disk that is in use is never taken away"
     )]
     DiskInUse {
-        /// Which function.
+        /// Function.
         address: Address,
-        /// Who uses it for what.
+        /// User and use.
         usage: String,
     },
 
@@ -135,7 +135,7 @@ pub enum Error {
         driver.as_ref().map(|driver| format!("; {driver} has it")).unwrap_or_default()
     )]
     NotNetwork {
-        /// Which function.
+        /// Function.
         address: Address,
         /// The kind of thing that it is.
         class: &'static str,
@@ -146,22 +146,22 @@ pub enum Error {
     /// A function that is not as it was before it was bound.
     #[error("{address} is not given back: {what}\n  try: {remedy}")]
     NotGivenBack {
-        /// Which function.
+        /// Function.
         address: Address,
-        /// What is otherwise than it was.
+        /// Difference to its former state.
         what: String,
-        /// What to type.
+        /// Command to type.
         remedy: String,
     },
 
     /// A function that did not change its driver. What had been changed was put back.
     #[error("{address} cannot be given to {driver}: {why}")]
     Rebind {
-        /// Which function.
+        /// Function.
         address: Address,
         /// The driver that should have had it.
         driver: String,
-        /// What went wrong, and where it is now.
+        /// The failure, and the function's state now.
         why: String,
     },
 
@@ -177,11 +177,11 @@ pub enum Error {
     /// Another process has the group.
     #[error("{address}: IOMMU group {group} is in use{}\n  end that program first: a group has one owner at a time", holder.as_ref().map(|who| format!(" by {who}")).unwrap_or_default())]
     GroupBusy {
-        /// Which function was asked for.
+        /// Function asked for.
         address: Address,
         /// Its group.
         group: u32,
-        /// Who has it, where that could be found out.
+        /// Holder of the group, if that could be found out.
         holder: Option<String>,
     },
 
@@ -202,15 +202,15 @@ pub enum Error {
         "{device}: BAR {bar} has {size:#x} bytes, and {needed:#x} bytes of memory are needed: {why}\n  see what it has: lspci -vv; a BAR that no address was given to has none (dmesg says why): boot with pci=realloc, or remove the function and rescan"
     )]
     UnusableBar {
-        /// Which device.
+        /// Device.
         device: String,
-        /// Which BAR.
+        /// Index of the BAR.
         bar: u8,
         /// Its length in bytes; 0 where there is none.
         size: u64,
-        /// How many bytes the driver needs.
+        /// Bytes that the driver needs.
         needed: u64,
-        /// What is wrong with it.
+        /// The fault.
         why: &'static str,
     },
 
@@ -219,9 +219,9 @@ pub enum Error {
         "{device}: the device wrote what cannot be true: {what}\n  it was stopped, and nothing it says is used; start it again before using it (Nic::restart)"
     )]
     DeviceLied {
-        /// Which device.
+        /// Device.
         device: String,
-        /// What it wrote and what would have been right.
+        /// What it wrote, and what would have been right.
         what: String,
     },
 
@@ -230,7 +230,7 @@ pub enum Error {
         "{device} is stopped: nothing goes into its rings or comes out of them\n  start it again first (Nic::restart)"
     )]
     Stopped {
-        /// Which device.
+        /// Device.
         device: String,
     },
 
@@ -239,7 +239,7 @@ pub enum Error {
         "{device} has given up: it asks to be reset (DEVICE_NEEDS_RESET)\n  it found something wrong with a queue and does nothing more; start it again (Nic::restart), and see what its log says (QEMU: on its standard error)"
     )]
     NeedsReset {
-        /// Which device.
+        /// Device.
         device: String,
     },
 
@@ -248,20 +248,20 @@ pub enum Error {
         "{device} was reset, but not by its driver here: its rings are off\n  another program did it, or whoever runs the machine; start it again (Nic::restart)"
     )]
     WasReset {
-        /// Which device.
+        /// Device.
         device: String,
     },
 
     /// A wait on the device ran into its bound.
     #[error("{device}: {what} did not happen within {} ms\n  {remedy}", bound.as_millis())]
     Timeout {
-        /// Which device.
+        /// Device.
         device: String,
-        /// What was waited for.
+        /// The awaited event.
         what: &'static str,
-        /// How long.
+        /// Length of the wait.
         bound: Duration,
-        /// What to do.
+        /// Remedy.
         remedy: &'static str,
     },
 
@@ -270,7 +270,7 @@ pub enum Error {
         "a frame of {length} bytes cannot be sent: {device} takes {min} to {max} bytes\n  {remedy}"
     )]
     FrameLength {
-        /// Which device.
+        /// Device.
         device: String,
         /// Bytes of the frame, without the frame check sequence.
         length: usize,
@@ -278,16 +278,16 @@ pub enum Error {
         min: usize,
         /// The longest that it takes.
         max: usize,
-        /// What to do.
+        /// Remedy.
         remedy: &'static str,
     },
 
-    /// What is wrong with one packet of many.
+    /// An error of one packet of many.
     #[error("packet {number}: {source}")]
     Packet {
         /// Its number, from 1.
         number: u64,
-        /// What is wrong with it.
+        /// The error.
         source: Box<Error>,
     },
 
@@ -297,9 +297,9 @@ pub enum Error {
         bound.as_millis()
     )]
     NoAnswer {
-        /// Who was asked for.
+        /// Address asked for.
         address: std::net::Ipv4Addr,
-        /// How long was waited.
+        /// Length of the wait.
         bound: Duration,
     },
 
@@ -308,16 +308,16 @@ pub enum Error {
         "{device}: the frame lies in memory of another device's address space, where its addresses mean something else\n  take buffers from a pool in the card's own space (Nic::dma), or open both in one (DeviceSpec::open_all)"
     )]
     ForeignMemory {
-        /// Which device.
+        /// Device.
         device: String,
     },
 
     /// A frame asks for what the device cannot do.
     #[error("{device} cannot do this: {what}")]
     NotOffered {
-        /// Which device.
+        /// Device.
         device: String,
-        /// What was asked for.
+        /// The request.
         what: String,
     },
 
@@ -326,20 +326,20 @@ pub enum Error {
         "no I/O virtual address range of {len} bytes is left for {device}\n  the IOMMU allows {ranges}; unmap something, or map less at once"
     )]
     NoIova {
-        /// Which device.
+        /// Device.
         device: String,
         /// Bytes wanted.
         len: u64,
-        /// What the IOMMU reports.
+        /// The IOMMU's report.
         ranges: String,
     },
 
     /// QEMU is not there or did not come up.
     #[error("{what}\n  {remedy}")]
     Qemu {
-        /// What happened.
+        /// The event.
         what: String,
-        /// What to do.
+        /// Remedy.
         remedy: String,
     },
 
@@ -348,7 +348,7 @@ pub enum Error {
     BadCapture {
         /// The file.
         path: PathBuf,
-        /// What is wrong, and in which packet.
+        /// The fault, and its packet.
         why: String,
     },
 
@@ -357,7 +357,7 @@ pub enum Error {
     File {
         /// The file.
         path: PathBuf,
-        /// What happened to it, and how much was sent.
+        /// Event and progress.
         what: String,
     },
 
@@ -372,15 +372,15 @@ pub enum Error {
     /// An operating system call failed.
     #[error("{what}: {source}{}", remedy(source))]
     Io {
-        /// What was tried.
+        /// The attempt.
         what: String,
         /// The system's answer.
         source: io::Error,
     },
 }
 
-/// What to do about a system's answer that has its reason around the process, whatever was tried: no descriptor is
-/// left, or the kernel's own filesystems are not mounted. Every [`Error::Io`] ends with it.
+/// Remedy for a system's answer whose reason lies around the process, whatever was tried: no descriptor is left, or
+/// the kernel's own filesystems are not mounted. Every [`Error::Io`] ends with it.
 fn remedy(source: &io::Error) -> String {
     let lines = match source.raw_os_error() {
         Some(libc::EMFILE) => {
@@ -396,7 +396,7 @@ fn remedy(source: &io::Error) -> String {
     lines.to_owned()
 }
 
-/// Which of these is not there, and what to type.
+/// The first of these that is not mounted, with the command to type.
 fn unmounted(places: &[&str]) -> String {
     let missing = places.iter().filter(|place| !Path::new(place).exists());
     missing

@@ -26,7 +26,7 @@ pub enum IrqKind {
     MsiX,
 }
 
-/// What masks and unmasks one interrupt: a backend's part of an [`Irq`].
+/// Mask of one interrupt: a backend's part of an [`Irq`].
 pub trait IrqLine: Send {
     /// Lets it fire again; one that is still pending fires at once.
     ///
@@ -44,7 +44,7 @@ impl IrqLine for NoLine {
     }
 }
 
-/// Why a device is not to be used any more.
+/// Reason for which a device is not to be used any more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Why {
@@ -90,7 +90,7 @@ impl Departure {
         }
     }
 
-    /// Does it go? A look at memory only.
+    /// Returns whether it goes. Reads memory only.
     #[inline]
     pub fn is_announced(&self) -> bool {
         self.announced.load(Ordering::Acquire) != 0
@@ -211,7 +211,7 @@ impl Irq {
         Ok(came)
     }
 
-    /// Is the device not being taken away, and has not failed, as far as is known?
+    /// Checks that no removal of the device and no error of its bus has been announced.
     ///
     /// # Errors
     /// [`Error::DeviceGone`], [`Error::BusError`].
@@ -222,7 +222,7 @@ impl Irq {
         }
     }
 
-    /// What poll(2) shall look for.
+    /// Descriptor and events for poll(2).
     fn readable(&self) -> libc::pollfd {
         libc::pollfd {
             fd: self.event.as_raw_fd(),

@@ -7,7 +7,7 @@
 use std::fmt::Debug;
 use std::marker::PhantomData;
 
-/// How many bytes one access moves.
+/// Number of bytes that one access moves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[repr(u8)]
 pub enum Width {
@@ -25,20 +25,20 @@ impl Width {
         self as usize
     }
 
-    /// What a device that is gone reads.
+    /// Value read from a device that is gone.
     pub const fn ones(self) -> u32 {
         u32::MAX >> (32 - 8 * self.bytes())
     }
 }
 
-/// Where an access goes.
+/// Place of an access.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Place {
-    /// Which BAR.
+    /// Index of the BAR.
     pub bar: u8,
     /// Offset in bytes.
     pub offset: usize,
-    /// How many bytes.
+    /// Number of bytes.
     pub width: Width,
 }
 
@@ -102,9 +102,9 @@ pub trait Mmio: Clone + Send {
     }
 }
 
-/// May be read.
+/// Access that may read.
 pub trait Readable {}
-/// May be written.
+/// Access that may write.
 pub trait Writable {}
 
 /// The datasheet's "RO".
@@ -126,16 +126,16 @@ impl Readable for ReadClear {}
 impl Writable for WriteOnly {}
 impl Writable for ReadWrite {}
 
-/// What [`RegInfo`] says of the four kinds of access.
+/// Kind of access, as a value in [`RegInfo`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Access {
-    /// May be read only.
+    /// Read only.
     ReadOnly,
-    /// May be written only.
+    /// Write only.
     WriteOnly,
-    /// May be read and written.
+    /// Read and write.
     ReadWrite,
-    /// May be read, which clears it.
+    /// Read, which clears it.
     ReadClear,
 }
 
@@ -181,7 +181,7 @@ impl<T, A> Reg<T, A> {
         Self::of_width(base + self.offset, self.width)
     }
 
-    /// How many bytes it has.
+    /// Its width.
     pub const fn width(self) -> Width {
         self.width
     }
@@ -191,7 +191,7 @@ impl<T, A> Reg<T, A> {
         self.offset
     }
 
-    /// Where it ends, in bytes.
+    /// Offset behind its last byte.
     pub const fn end(self) -> usize {
         self.offset + self.width.bytes()
     }
@@ -221,7 +221,7 @@ impl<T, A> RegArray<T, A> {
         }
     }
 
-    /// How many there are.
+    /// Number of registers.
     pub const fn count(&self) -> usize {
         self.count
     }
@@ -236,31 +236,31 @@ impl<T, A> RegArray<T, A> {
     }
 }
 
-/// What people want to know of a register: made by [`registers!`](crate::registers).
+/// Description of a register for people: made by [`registers!`](crate::registers).
 #[derive(Debug, Clone, Copy)]
 pub struct RegInfo {
     /// The datasheet's name.
     pub name: &'static str,
     /// Offset in bytes of the first (or only) one.
     pub offset: usize,
-    /// How many bytes it has.
+    /// Its width.
     pub width: Width,
-    /// How many there are, and how many bytes apart; `(1, 4)` for a lone one.
+    /// Number of registers, and bytes from one to the next; `(1, 4)` for a lone one.
     pub array: (usize, usize),
-    /// What may be done with it.
+    /// Allowed access.
     pub access: Access,
     /// Section of the datasheet.
     pub section: &'static str,
-    /// What it belongs to: "transmit".
+    /// Its group: "transmit".
     pub group: &'static str,
-    /// What it is, in a few words.
+    /// Description in a few words.
     pub what: &'static str,
     /// A value's fields, by name: those that are not zero.
     pub fields: fn(u32) -> Vec<(String, String)>,
 }
 
 impl RegInfo {
-    /// Where it ends, in bytes; of an array, the last one.
+    /// Offset behind its last byte; of an array, behind the last one.
     pub const fn end(&self) -> usize {
         let (count, stride) = self.array;
         self.offset + (count - 1) * stride + self.width.bytes()

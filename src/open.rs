@@ -1,4 +1,4 @@
-//! Which drivers there are, and from a device's name to a started one.
+//! The drivers that there are, and the way from a device's name to a started one.
 
 use std::sync::Arc;
 

@@ -24,7 +24,7 @@ pub struct RingState(Arc<Shared>);
 struct Shared {
     now: AtomicU8,
     device: String,
-    /// What the device did, where it broke the protocol.
+    /// The device's breach, once it broke the protocol.
     why: Mutex<String>,
     halt: Mutex<Box<dyn FnMut() + Send>>,
 }

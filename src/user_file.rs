@@ -19,7 +19,7 @@ use rustix::io::Errno;
 
 use crate::error::{Error, Result};
 
-/// What a path led to.
+/// Kind of thing that a path led to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     /// A regular file: reading it never waits for another program.
@@ -67,7 +67,7 @@ impl fmt::Display for Kind {
 pub struct UserFile {
     /// The file. Unless it is a regular one, to read it may have to wait: ask by poll(2) first.
     pub file: File,
-    /// What it is.
+    /// Its kind.
     pub kind: Kind,
 }
 
@@ -149,7 +149,7 @@ pub fn regular(path: &Path, only: &str) -> Result<(File, u64)> {
     }
 }
 
-/// How many bytes a regular file has.
+/// Number of bytes in a regular file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Length {
     /// So many.

@@ -136,13 +136,13 @@ impl Backend for AnyBackend {
 /// The BAR of an [`AnyBackend`].
 #[derive(Clone)]
 pub enum AnyBar {
-    /// Of a [`Vfio`].
+    /// BAR of a [`Vfio`].
     Vfio(VfioBar),
-    /// Of a [`Qtest`].
+    /// BAR of a [`Qtest`].
     Qtest(QtestBar),
-    /// Of a [`Fake`].
+    /// BAR of a [`Fake`].
     Fake(FakeBar),
-    /// Of a [`Watched`].
+    /// BAR of a [`Watched`].
     Watched(Box<WatchedBar<AnyBar>>),
 }
 

@@ -238,7 +238,7 @@ impl FakeMemory {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// How many mappings there are.
+    /// Number of mappings.
     pub fn mappings(&self) -> usize {
         self.inner().mapped.len()
     }

@@ -1,4 +1,4 @@
-//! How a PCI function is reached.
+//! The ways to reach a PCI function.
 //!
 //! A [`Backend`] is one function, whatever is behind it: a real one over VFIO, one of QEMU's device
 //! models over qtest, or a fake. Drivers are generic over it and never name one, so
@@ -37,7 +37,7 @@ pub trait Backend: Config + Send {
     /// A mapped BAR.
     type Bar: Mmio + 'static;
 
-    /// What people call it: `0000:00:03.0`, `qtest:e1000`.
+    /// Name for people: `0000:00:03.0`, `qtest:e1000`.
     fn name(&self) -> &str;
 
     /// Maps BAR `index` (0 to 5), which must be a memory BAR of at least `least` bytes. How long a BAR is
@@ -72,7 +72,7 @@ pub trait Backend: Config + Send {
         express::disable_aspm(self)
     }
 
-    /// Where memory for the device comes from.
+    /// Source of memory that the device can reach.
     fn dma(&self) -> &Arc<dyn DmaSpace>;
 
     /// Turns on the first `count` vectors of one kind; those turned on before are off, and so is INTx,
@@ -93,8 +93,8 @@ pub trait Backend: Config + Send {
     /// addresses. When memory is freed does not depend on it: see [`DmaSpace::quarantine`].
     fn has_iommu(&self) -> bool;
 
-    /// Is the function not being taken away, and has not failed, as far as is known already? A look at
-    /// memory only, where [`Backend::check_present`] asks the system.
+    /// Checks that no removal of the function and no error of its bus has been announced. Reads memory only, where
+    /// [`Backend::check_present`] asks the system.
     ///
     /// # Errors
     /// [`Error::DeviceGone`], [`Error::BusError`].
@@ -135,7 +135,7 @@ fn set_intx(config: &(impl Config + ?Sized), on: bool) -> Result<()> {
     config.write(config::COMMAND, &then.to_le_bytes())
 }
 
-/// What a backend finds where a BAR should be, with its length in bytes.
+/// What a backend finds in place of a BAR, with its length in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Found {
     Nothing,
@@ -143,8 +143,7 @@ enum Found {
     Memory(u64),
 }
 
-/// Is BAR `index` of `device` one that can be mapped, and of at least `least` bytes? What every backend
-/// asks.
+/// Checks that BAR `index` of `device` can be mapped and has at least `least` bytes. Every backend calls it.
 fn check_bar(device: &str, index: u8, found: Found, least: usize) -> Result<()> {
     match found {
         Found::Memory(size) if size >= least as u64 => Ok(()),
@@ -152,7 +151,7 @@ fn check_bar(device: &str, index: u8, found: Found, least: usize) -> Result<()> 
     }
 }
 
-/// Why BAR `index` of `device` cannot be mapped with at least `least` bytes.
+/// The reason for which BAR `index` of `device` cannot be mapped with at least `least` bytes.
 fn unusable_bar(device: &str, index: u8, found: Found, least: usize) -> Error {
     let (size, why) = match found {
         Found::Nothing if index > 5 => (0, "there are BARs 0 to 5"),
@@ -179,7 +178,7 @@ fn answers(config: &(impl Config + ?Sized)) -> bool {
 
 #[cfg(test)]
 mod tests {
-    /// What a driver could still do by hand, the command register being words of config space like others.
+    /// The command register consists of words of config space like others, so that a driver could write it by hand.
     #[test]
     fn no_driver_writes_the_command_register_by_hand() {
         let mut folders = vec![concat!(env!("CARGO_MANIFEST_DIR"), "/src").into()];

@@ -79,7 +79,7 @@ impl Segment {
         unsafe { self.0.as_mut() }
     }
 
-    /// Where the device sees its first byte.
+    /// Address of its first byte for the device.
     #[inline]
     pub fn iova(&self) -> Iova {
         self.meta().iova
@@ -99,7 +99,7 @@ impl Segment {
         self.meta().page_shift.into()
     }
 
-    /// Where this process sees it: for showing, not for touching.
+    /// Address in this process: for showing, not for touching.
     pub fn address(&self) -> usize {
         self.meta().ptr.as_ptr() as usize
     }

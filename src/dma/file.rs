@@ -18,7 +18,7 @@ use crate::error::{Error, Result};
 pub struct DmaFile {
     keeper: Keeper,
     file: File,
-    /// Where in the file it begins, in bytes.
+    /// Its beginning in the file, in bytes.
     offset: u64,
     len: u64,
 }
@@ -30,7 +30,7 @@ impl std::fmt::Debug for DmaFile {
 }
 
 impl DmaFile {
-    /// What the beginning of a part is a multiple of, in bytes: no system has larger base pages.
+    /// Alignment of a part's beginning, in bytes: no system has larger base pages.
     pub const ALIGN: u64 = 64 << 10;
 
     /// Maps all of `file`; at most `in_flight` slices of it can be out at a time. An empty file has
@@ -117,7 +117,7 @@ impl DmaFile {
         }
     }
 
-    /// Where it is mapped, for showing: never to be read through.
+    /// Its mapping, for showing: never to be read through.
     pub fn mapping(&self) -> Option<Mapping> {
         self.keeper.region().map(DmaRegion::mapping)
     }
@@ -163,7 +163,7 @@ impl FileSlice {
         self.0.len()
     }
 
-    /// Where the device sees it.
+    /// Address of its first byte for the device.
     pub fn iova(&self) -> Iova {
         self.0.iova()
     }

@@ -1,4 +1,4 @@
-//! Where buffers live when nobody uses them.
+//! Lock-free free list of DMA buffers.
 //!
 //! A home owns a region and one [`Meta`] for each buffer in it. A buffer is a pointer to its `Meta`,
 //! held by one owner at a time; dropping the owner pushes it on the home's list of returned buffers,
@@ -405,7 +405,7 @@ mod every_order {
             Some(Owned { segment, cells }.touched())
         }
 
-        /// How often the region was unmapped and quarantined, once all is gone.
+        /// Drops all, and returns how often the region was unmapped and quarantined.
         fn end(self) -> (u32, u32) {
             let Self { space, keeper, .. } = self;
             drop(keeper);

@@ -82,7 +82,7 @@ impl Pool {
         self.capacity
     }
 
-    /// How many buffers there are, at hand or out.
+    /// Number of buffers, at hand or out.
     pub fn count(&self) -> usize {
         self.keeper.total() as usize
     }
@@ -99,8 +99,8 @@ impl Pool {
         region.space()
     }
 
-    /// Has its memory undone by [`DmaSpace::quarantine`], once the pool and all its buffers are gone: a
-    /// device that did not stop may go on reaching it.
+    /// Leaves the memory to [`DmaSpace::quarantine`] once the pool and all its buffers are gone: a device that did
+    /// not stop may go on reaching it.
     pub fn quarantine(&self) {
         self.keeper.quarantine();
     }
@@ -130,13 +130,13 @@ impl DmaBuf {
         self.0.len()
     }
 
-    /// Where the device sees it.
+    /// Address of its first byte for the device.
     #[inline]
     pub fn iova(&self) -> Iova {
         self.0.iova()
     }
 
-    /// Where this process sees it: for showing, not for touching.
+    /// Address in this process: for showing, not for touching.
     pub fn address(&self) -> usize {
         self.0.address()
     }
@@ -198,8 +198,8 @@ impl DmaBuf {
         self.0.put(offset, from);
     }
 
-    /// Has the kernel copy `len` bytes of `file`, from byte `from` on, in at `offset`: one `pread`. Gives how
-    /// many there were.
+    /// Makes the kernel copy `len` bytes of `file`, from byte `from` on, in at `offset`: one `pread`. Returns the
+    /// number of bytes read.
     ///
     /// # Errors
     /// Where the file cannot be read.

@@ -20,7 +20,7 @@ use crate::error::{Error, Result};
 pub struct SpaceId(u32);
 
 impl SpaceId {
-    /// Of a buffer with no memory: the slices of an empty file.
+    /// The space of a buffer with no memory: the slices of an empty file.
     pub(super) const NOWHERE: Self = Self(0);
 
     /// An identity that no other space has.
@@ -45,7 +45,7 @@ impl SpaceId {
     }
 }
 
-/// Where DMA memory comes from: what a backend gives its drivers.
+/// An I/O address space, from which DMA memory comes: a backend gives one to its drivers.
 ///
 /// # Safety
 /// A [`Mapping`] must be valid memory of its length until [`DmaSpace::unmap`] or
@@ -99,14 +99,14 @@ pub(super) fn bytes_of(count: usize, each: usize) -> Result<usize> {
         })
 }
 
-/// What a [`DmaSpace`] hands out.
+/// Memory that a [`DmaSpace`] hands out.
 #[derive(Debug, Clone, Copy)]
 pub struct Mapping {
-    /// Where this process sees it.
+    /// Its first byte in this process.
     pub ptr: NonNull<u8>,
     /// Length in bytes: a multiple of `page`.
     pub len: usize,
-    /// Where the device sees it.
+    /// Address of its first byte for the device.
     pub iova: Iova,
     /// Size of the pages behind it, in bytes.
     pub page: usize,
@@ -180,8 +180,7 @@ impl DmaRegion {
         })
     }
 
-    /// Has it undone by [`DmaSpace::quarantine`] when it is dropped: a device that did not stop may go on
-    /// reaching it.
+    /// Leaves it to [`DmaSpace::quarantine`] when it is dropped: a device that did not stop may go on reaching it.
     pub fn quarantine(&mut self) {
         self.is_quarantined = true;
     }
@@ -191,12 +190,12 @@ impl DmaRegion {
         self.space.id()
     }
 
-    /// Where it is and how long: for showing.
+    /// Its place and length: for showing.
     pub fn mapping(&self) -> Mapping {
         self.mapping
     }
 
-    /// Where the device sees its first byte.
+    /// Address of its first byte for the device.
     pub fn iova(&self) -> Iova {
         self.mapping.iova
     }
@@ -237,8 +236,7 @@ impl DmaRegion {
     }
 }
 
-/// What may lie in memory that the device also writes: any bit pattern is a value, and access is
-/// atomic.
+/// Types that may lie in memory which the device also writes: any bit pattern is a value, and access is atomic.
 ///
 /// # Safety
 /// Valid for all bit patterns, no padding, no destructor, all access through atomics.
@@ -287,7 +285,7 @@ macro_rules! descriptor {
 pub struct DmaArray<T> {
     region: DmaRegion,
     first: NonNull<T>,
-    /// Where the device sees the first.
+    /// Address of the first item for the device.
     iova: Iova,
     len: usize,
     items: PhantomData<T>,
@@ -361,7 +359,7 @@ impl<T: Shared> DmaArray<T> {
         self.region.space()
     }
 
-    /// Where the device sees item `index`.
+    /// Address of item `index` for the device.
     pub fn iova(&self, index: usize) -> Iova {
         Iova(self.iova.0 + (index * size_of::<T>()) as u64)
     }

@@ -1,4 +1,4 @@
-//! What `pinwire show` draws: plain values, taken from a card at one moment.
+//! Plain values, taken from a device at one moment, for showing.
 
 use crate::dma::Iova;
 use crate::mmio::RegInfo;
@@ -8,13 +8,13 @@ use crate::mmio::RegInfo;
 pub struct RegisterView {
     /// Its declaration.
     pub info: &'static RegInfo,
-    /// Which one of an array; 0 for a lone one.
+    /// Index in its array; 0 for a lone one.
     pub index: usize,
-    /// What it reads.
+    /// Value read.
     pub value: u32,
 }
 
-/// Who may touch a descriptor and its buffer.
+/// Owner of a descriptor and its buffer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Owner {
     /// The device: the buffer is in flight.
@@ -28,13 +28,13 @@ pub enum Owner {
 /// One descriptor.
 #[derive(Debug, Clone)]
 pub struct SlotView {
-    /// Where the device sees the descriptor.
+    /// Address of the descriptor for the device.
     pub iova: Iova,
     /// Its two words as they are in memory.
     pub words: [u64; 2],
     /// Its fields, in the datasheet's names.
     pub text: String,
-    /// Who may touch it.
+    /// Its owner, who alone may touch it.
     pub owner: Owner,
     /// The buffer: where the device sees it, where this process sees it, and its length.
     pub buffer: Option<(Iova, usize, usize)>,
@@ -45,22 +45,22 @@ pub struct SlotView {
 pub struct RingView {
     /// "transmit", "receive" or "control".
     pub name: &'static str,
-    /// Which queue pair it is of, from 0.
+    /// Index of its queue pair.
     pub pair: usize,
-    /// Where this process sees the first descriptor.
+    /// Address of the first descriptor in this process.
     pub address: usize,
-    /// How driver and device tell each other how far they are.
+    /// Progress of driver and device.
     pub marks: Marks,
     /// The descriptors, in order.
     pub slots: Vec<SlotView>,
 }
 
-/// How driver and device tell each other how far they are. What the device wrote is not checked.
+/// Progress of driver and device, as each tells the other. The device's words are not checked.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Marks {
     /// Two registers (Intel's cards).
     Registers {
-        /// What the device takes next.
+        /// Index of the descriptor that the device takes next.
         head: u32,
         /// One past what it may take.
         tail: u32,
@@ -74,7 +74,7 @@ pub enum Marks {
 /// The available and the used ring of a split virtqueue.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SplitMarks {
-    /// Where the device sees the available ring.
+    /// Address of the available ring for the device.
     pub avail_iova: Iova,
     /// The available ring's flags.
     pub avail_flags: u16,
@@ -84,7 +84,7 @@ pub struct SplitMarks {
     pub avail: Vec<u16>,
     /// Up to where the driver wants no interrupt.
     pub used_event: u16,
-    /// Where the device sees the used ring.
+    /// Address of the used ring for the device.
     pub used_iova: Iova,
     /// The used ring's flags.
     pub used_flags: u16,
@@ -98,7 +98,7 @@ pub struct SplitMarks {
     pub taken_idx: u16,
 }
 
-/// Where both sides of a packed virtqueue are, and what they want to be told.
+/// Positions of both sides of a packed virtqueue, and the events that they ask for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PackedMarks {
     /// The descriptor that the driver makes available next.
@@ -109,11 +109,11 @@ pub struct PackedMarks {
     pub next_used: u16,
     /// The device's wrap counter, as the driver follows it.
     pub used_wrap: bool,
-    /// Where the device sees the driver's event suppression structure.
+    /// Address of the driver's event suppression structure for the device.
     pub driver_event_iova: Iova,
     /// Its two words: descriptor and wrap counter, then flags.
     pub driver_event: [u16; 2],
-    /// Where the device writes its own.
+    /// Address of the device's event suppression structure, which the device writes.
     pub device_event_iova: Iova,
     /// Its two words.
     pub device_event: [u16; 2],
@@ -126,10 +126,10 @@ pub struct FeatureView {
     pub bit: u8,
     /// Its name in the specification, without the prefix: `MRG_RXBUF`.
     pub name: &'static str,
-    /// What it is, in a few words.
+    /// Description in a few words.
     pub what: &'static str,
-    /// Does the device offer it?
+    /// Whether the device offers it.
     pub offered: bool,
-    /// Did the driver take it?
+    /// Whether the driver took it.
     pub taken: bool,
 }

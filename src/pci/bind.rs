@@ -16,25 +16,25 @@ use super::sysfs::target_name;
 use super::{Address, Function, Sysfs, class};
 use crate::error::{Error, Result};
 
-/// What [`Sysfs::bind`] or [`Sysfs::unbind`] did.
+/// Result of [`Sysfs::bind`] or [`Sysfs::unbind`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rebound {
     /// The driver before.
     pub from: Option<String>,
     /// The driver now.
     pub to: Option<String>,
-    /// What else has changed, a sentence each.
+    /// Other changes, a sentence each.
     pub notes: Vec<String>,
 }
 
-/// What a function had before we took it.
+/// State of a function before we took it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 struct Former {
     driver: Option<String>,
     driver_override: Option<String>,
     /// Vendor and device: another one may be at the address since.
     ids: String,
-    /// How many virtual functions it had.
+    /// Number of its virtual functions.
     virtual_functions: usize,
 }
 
@@ -292,7 +292,7 @@ impl Sysfs {
         target_name(&self.device(address).join("driver"))
     }
 
-    /// What the function has now.
+    /// The function's state now.
     fn found(&self, function: &Function) -> io::Result<Former> {
         let path = self.device(function.address).join("driver_override");
         Ok(Former {
@@ -354,7 +354,7 @@ impl Sysfs {
         fs::write(self.records().join(address.to_string()), text)
     }
 
-    /// What the function had, unless another one is at its address since.
+    /// The function's former state, unless another one is at its address since.
     fn recall(&self, function: &Function) -> Option<Former> {
         let path = self.records().join(function.address.to_string());
         let text = fs::read_to_string(path).ok()?;
@@ -391,7 +391,7 @@ fn ids(function: &Function) -> String {
     format!("{:04x}:{:04x}", function.vendor, function.device)
 }
 
-/// Is that vfio-pci, or a variant of it?
+/// Returns whether that is vfio-pci, or a variant of it.
 fn is_vfio(driver: &str) -> bool {
     driver.replace('_', "-").ends_with(VFIO)
 }

@@ -1,16 +1,16 @@
-//! What kind of thing a function is, by its class code (PCI Code and ID Assignment specification, §1).
+//! Kinds of functions, by class code (PCI Code and ID Assignment specification, §1).
 
 /// Network controllers.
 const NETWORK: u32 = 0x02;
 /// Bridges.
 const BRIDGE: u32 = 0x06;
 
-/// Is it a network function?
+/// Returns whether it is a network function.
 pub(super) fn is_network(class: u32) -> bool {
     class >> 16 == NETWORK
 }
 
-/// Is it a bridge?
+/// Returns whether it is a bridge.
 pub(super) fn is_bridge(class: u32) -> bool {
     class >> 16 == BRIDGE
 }

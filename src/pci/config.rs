@@ -17,14 +17,14 @@ pub const STATUS: u16 = 0x06;
 pub const REVISION: u16 = 0x08;
 /// First base address register, 0x10; six of them, 4 bytes each.
 pub const BAR0: u16 = 0x10;
-/// Where base address register `index` (0 to 5) is.
+/// Offset of base address register `index` (0 to 5).
 pub const fn bar(index: u8) -> u16 {
     BAR0.saturating_add((index as u16) << 2)
 }
 
 /// Subsystem vendor and id, 0x2c.
 pub const SUBSYSTEM: u16 = 0x2c;
-/// Where the capability list begins, 0x34.
+/// Offset of the pointer to the capability list, 0x34.
 pub const CAPABILITIES: u16 = 0x34;
 /// Interrupt pin, 0x3d: 0 where the function has none.
 pub const INTERRUPT_PIN: u16 = 0x3d;
@@ -40,7 +40,7 @@ bitflags::bitflags! {
         const IO = 1 << 0;
         /// Answers to its memory BARs.
         const MEMORY = 1 << 1;
-        /// May read and write memory by itself (DMA).
+        /// Lets it read and write memory by itself (DMA).
         const BUS_MASTER = 1 << 2;
     }
 }
@@ -50,7 +50,7 @@ bitflags::bitflags! {
 pub struct Capability {
     /// Its id (PCI Code and ID Assignment specification).
     pub id: u8,
-    /// Where it begins, in bytes.
+    /// Offset of its first byte.
     pub offset: u16,
 }
 

@@ -33,14 +33,14 @@ impl std::fmt::Display for Aspm {
     }
 }
 
-/// Where a function has its Link Control; `None` where it has no link.
+/// Offset of a function's Link Control; `None` without a link.
 fn link_control(config: &(impl Config + ?Sized)) -> Result<Option<u16>> {
     let found = config.capabilities()?;
     let express = found.iter().find(|capability| capability.id == EXPRESS);
     Ok(express.map(|express| express.offset + LINK_CONTROL))
 }
 
-/// What of ASPM is on at a function's end of its link; nothing where it has none.
+/// The parts of ASPM that are on at a function's end of its link; none without a link.
 ///
 /// # Errors
 /// As [`Config::read`].

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use super::{Address, Sysfs};
 
-/// Where the card is.
+/// Address of the card.
 pub const NIC: &str = "0000:00:03.0";
 
 pub fn address() -> Address {
@@ -87,8 +87,8 @@ impl Machine {
     }
 }
 
-/// What the kernel does when this file is written. Drivers that are named in a file `refuse` refuse; where
-/// there is a file `vfio_has_ids`, vfio-pci is the first that wants the card.
+/// The kernel's reaction when this file is written. Drivers that are named in a file `refuse` refuse; with a file
+/// `vfio_has_ids`, vfio-pci is the first that wants the card.
 fn kernel(sysfs: &Sysfs, path: &Path, text: &str) {
     let device = sysfs.device(address());
     let link = device.join("driver");

@@ -1,4 +1,4 @@
-//! Which process has what open, as `/proc` tells: all of them to root, to others their own.
+//! Files that processes have open, by `/proc`: of all processes for root, of their own for others.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -31,7 +31,7 @@ pub(crate) fn all(root: &Path) -> Vec<Process> {
 }
 
 impl Process {
-    /// What people know it by: `pinwire (process 412)`.
+    /// Name for people: `pinwire (process 412)`.
     pub fn name(&self) -> String {
         let name = fs::read_to_string(self.directory.join("comm")).unwrap_or_default();
         format!("{} (process {})", name.trim(), self.id)

@@ -1,5 +1,5 @@
-//! What the kernel says of PCI functions (`/sys/bus/pci`): ids, driver, IOMMU group, and whether one
-//! can be used from user space.
+//! The kernel's view of PCI functions (`/sys/bus/pci`): ids, driver, IOMMU group, and whether one can be used from
+//! user space.
 //!
 //! All paths hang on a root, so that tests can make a tree of their own.
 
@@ -14,7 +14,7 @@ use crate::error::{Error, Result};
 /// One PCI function as the kernel sees it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Function {
-    /// Where it is.
+    /// Its address.
     pub address: Address,
     /// Vendor id.
     pub vendor: u16,
@@ -31,13 +31,13 @@ pub struct Function {
 }
 
 impl Function {
-    /// Is its driver vfio-pci, or a device's own variant of it (`mlx5_vfio_pci`)?
+    /// Returns whether its driver is vfio-pci, or a device's own variant of it (`mlx5_vfio_pci`).
     pub fn is_bound_to_vfio(&self) -> bool {
         let driver = self.driver.as_deref().unwrap_or_default();
         driver.replace('_', "-").ends_with("vfio-pci")
     }
 
-    /// Does its driver keep the whole group from being used? Those of bridges do not.
+    /// Returns whether its driver keeps the whole group from being used. Those of bridges do not.
     fn is_in_the_way(&self) -> bool {
         let harmless = [None, Some("pcieport"), Some("pci-stub")];
         !self.is_bound_to_vfio() && !harmless.contains(&self.driver.as_deref())
@@ -48,7 +48,7 @@ impl Function {
 #[derive(Debug, Clone)]
 pub struct Sysfs {
     pub(super) root: PathBuf,
-    /// What a test does in place of the kernel, when this file has been written.
+    /// The reaction of a test, in place of the kernel's, when this file has been written.
     #[cfg(test)]
     pub(super) kernel: Option<fn(&Self, &Path, &str)>,
 }
@@ -75,7 +75,7 @@ impl Sysfs {
         devices.join(address.to_string())
     }
 
-    /// Does the kernel show a PCI bus at all?
+    /// Checks that the kernel shows a PCI bus at all.
     fn check_bus(&self) -> Result<()> {
         let there = |path: &str| self.root.join(path).exists();
         if there("sys/bus/pci/devices") {
@@ -167,7 +167,7 @@ impl Sysfs {
             .collect())
     }
 
-    /// Can the function be opened over VFIO, as far as sysfs tells? Gives its group.
+    /// Checks that the function can be opened over VFIO, as far as sysfs tells, and returns its group.
     ///
     /// # Errors
     /// What is in the way, and what to do: [`Error::NoIommu`], [`Error::AroundIommu`], [`Error::KernelLacks`],
@@ -194,7 +194,7 @@ impl Sysfs {
         Ok(group)
     }
 
-    /// Has the kernel what it takes?
+    /// Checks that the kernel has what VFIO needs.
     ///
     /// # Errors
     /// [`Error::KernelLacks`] where the vfio-pci driver is not there.
@@ -208,7 +208,7 @@ impl Sysfs {
         }
     }
 
-    /// Does config space read all ones? Then nothing answers at the address any more.
+    /// Returns whether config space reads all ones: then nothing answers at the address any more.
     pub fn is_gone(&self, address: Address) -> bool {
         let mut ids = [0; 4];
         let config = fs::File::open(self.device(address).join("config"));
@@ -216,7 +216,7 @@ impl Sysfs {
         read.is_ok() && ids == [0xff; 4]
     }
 
-    /// Who has the group's file open: program and process id, where we may see that.
+    /// Program and process id of who has the group's file open, if we may see that.
     pub fn group_holder(&self, group: u32) -> Option<String> {
         let file = Path::new("/dev/vfio").join(group.to_string());
         Some(processes::holder(&self.root, &file)?.name())

@@ -1,5 +1,5 @@
-//! What a cable is plugged into on this host, looked at before QEMU takes it: QEMU shares a UDP port with
-//! whoever has it, and makes a tap that is not there.
+//! The host's end of a cable, checked before QEMU takes it: QEMU shares a UDP port with whoever has it, and makes a
+//! tap that does not exist.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -59,7 +59,7 @@ impl UdpPort {
     }
 }
 
-/// Who has the port, where we may see that.
+/// Owner of the port, if we may see it.
 fn owner(root: &Path, port: u16) -> Option<String> {
     let tables = ["udp", "udp6"]
         .map(|table| fs::read_to_string(root.join("proc/net").join(table)).unwrap_or_default());
@@ -81,7 +81,7 @@ fn owner(root: &Path, port: u16) -> Option<String> {
     Some(processes::holder(root, Path::new(&socket))?.name())
 }
 
-/// What the cables of a QEMU are plugged into, from before it starts until it has it.
+/// The host's ends of a QEMU's cables, held from before it starts until it has them.
 #[derive(Debug)]
 pub(super) struct Cables {
     _ports: Vec<UdpPort>,

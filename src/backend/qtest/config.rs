@@ -13,12 +13,12 @@ pub(super) fn slots() -> std::ops::Range<u8> {
     3..19
 }
 
-/// Which input of the IOAPIC INTA of slot `slot` is wired to on q35 (PIRQ E to H, inputs 20 to 23).
+/// Input of the IOAPIC to which INTA of slot `slot` is wired on q35 (PIRQ E to H, inputs 20 to 23).
 pub(super) fn inta(slot: u8) -> u32 {
     20 + u32::from(slot) % 4
 }
 
-/// Where BARs may lie: above any memory, and below the mailbox's and the IOAPIC.
+/// Range for BARs: above any memory, and below the mailbox's and the IOAPIC.
 const WINDOW: std::ops::Range<u64> = 0xe000_0000..mailbox::BASE as u64;
 
 /// The two ports, which all functions are reached through.
@@ -26,7 +26,7 @@ pub(super) struct HostBridge {
     wire: Arc<Wire>,
     /// Address and data are two accesses.
     pair: Mutex<()>,
-    /// Where the next BAR may begin.
+    /// Lowest address of the next BAR.
     next: Mutex<u64>,
 }
 
@@ -39,7 +39,7 @@ impl HostBridge {
         }
     }
 
-    /// Where the next BAR may begin, after moving there: the next multiple of `align`.
+    /// Moves to the next multiple of `align`, and returns it: the lowest address of the next BAR.
     pub fn align(&self, align: u64) -> u64 {
         let mut next = lock(&self.next);
         *next = next.next_multiple_of(align);

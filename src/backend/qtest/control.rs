@@ -1,4 +1,4 @@
-//! What happens to a device from outside while a driver has it: its cable is pulled, or it itself.
+//! Events from outside, while a driver has the device: its cable is pulled, or it itself.
 //!
 //! A device that can be pulled out sits below a root port of its own, as in a slot of a computer. We
 //! are its operating system, which powers the slot down and so lets the device go (PCI Express 4.0,
@@ -30,7 +30,7 @@ pub struct QtestControl {
     pub(super) port: Option<Arc<Ports>>,
     /// Announced once the device is out of its slot.
     pub(super) departure: Arc<Departure>,
-    /// Does not keep QEMU.
+    /// Weak: does not keep QEMU alive.
     pub(super) machine: Weak<Machine>,
 }
 
@@ -57,8 +57,8 @@ impl QtestControl {
         })
     }
 
-    /// Has the network be told where the card is, once, as after a move to another machine: QEMU tells it,
-    /// and asks a driver that can (VIRTIO_NET_F_GUEST_ANNOUNCE) to do so, too.
+    /// Makes QEMU announce the card's place to the network once, as after a move to another machine, and ask a driver
+    /// that can (VIRTIO_NET_F_GUEST_ANNOUNCE) to do so, too.
     ///
     /// # Errors
     /// [`Error::Qemu`] where QEMU does not; [`Error::DeviceGone`].

@@ -24,13 +24,13 @@ use super::wire::{Wire, lock};
 use crate::dma::{Iova, IovaAllocator, Mapping};
 use crate::error::{Error, Result};
 
-/// How many files can be mapped at once.
+/// Largest number of files that can be mapped at once.
 pub(super) const SLOTS: usize = 64;
 
 /// Memory that the machine may have at most, files included. Costs nothing.
 pub(super) const MAX_MEMORY: u64 = 512 << 30;
 
-/// Where DIMMs are plugged in: QEMU puts them above 4 GiB where the RAM is small.
+/// Address of the first DIMM: QEMU puts them above 4 GiB if the RAM is small.
 const FIRST: u64 = 4 << 30;
 
 /// Each at a multiple of this, whatever pages the file is cached in.
@@ -50,14 +50,14 @@ struct Inner {
     monitor: Arc<Mutex<Monitor>>,
     iovas: IovaAllocator,
     slots: [Option<Dimm>; SLOTS],
-    /// Are all of QEMU's descriptors below `FENCE` taken?
+    /// Whether all of QEMU's descriptors below `FENCE` are taken.
     fenced: bool,
 }
 
 /// A file that is plugged in.
 struct Dimm {
     base: Iova,
-    /// What was handed out: the DIMM, or its end.
+    /// The address handed out: that of the DIMM, or of its end.
     iova: Iova,
     /// This process's view.
     _map: MmapRaw,

@@ -19,8 +19,8 @@ use super::wire::Wire;
 use crate::dma::DmaSpace;
 use crate::error::{Error, Result};
 
-/// How long QEMU may take for one answer, the first one included: it comes within a second, but the
-/// machine may be busy.
+/// Longest time for one answer of QEMU, the first one included: it comes within a second, but the machine may be
+/// busy.
 const BOUND: Duration = Duration::from_secs(20);
 
 /// A running QEMU.

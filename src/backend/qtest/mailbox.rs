@@ -24,7 +24,7 @@ pub(super) const SLOT: u8 = 29;
 /// Its input of the IOAPIC: q35 wires the slots from 25 on to PIRQ A to D, so no card shares it.
 pub(super) const INTA: u32 = 16;
 
-/// Where its BAR is: above all others.
+/// Address of its BAR: above all others.
 pub(super) const BASE: u32 = 0xfdf0_0000;
 
 /// Interrupt status: which bits were raised.
@@ -37,7 +37,7 @@ const ACKNOWLEDGE: u32 = BASE + 0x64;
 /// Vectors of all devices together: the bits of its status.
 pub(super) const VECTORS: usize = 32;
 
-/// Where a vector's message goes, and what it says.
+/// Address and data of a vector's message.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Message {
     pub address: u64,
@@ -194,7 +194,7 @@ impl Mailbox {
 }
 
 impl Vectors {
-    /// What each vector's message is.
+    /// The vectors' messages.
     pub fn messages(&self) -> impl Iterator<Item = Message> {
         self.bits.iter().map(|bit| Message {
             address: RAISE.into(),

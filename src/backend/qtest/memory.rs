@@ -24,7 +24,7 @@ pub(super) const RAM: usize = 256 << 20;
 /// The first MiB has holes: the VGA's window, the BIOS.
 const FIRST: u64 = 1 << 20;
 
-/// What is mapped for the device.
+/// Memory that is mapped for the device.
 pub(super) struct Memory {
     id: SpaceId,
     device: String,

@@ -121,7 +121,7 @@ impl Qtest {
         self.machine.pid()
     }
 
-    /// What can be done to the device from outside, also after a driver has it.
+    /// Handle for what can be done to the device from outside, also after a driver has it.
     pub fn control(&self) -> QtestControl {
         self.control.clone()
     }
@@ -245,7 +245,7 @@ pub struct QtestBar {
     wire: Arc<Wire>,
     base: u64,
     size: usize,
-    /// Is the device out of its slot? QEMU reads zeros where no device is, the PCI bus all ones.
+    /// Announces that the device is out of its slot. QEMU reads zeros from an empty slot, the PCI bus all ones.
     departure: Arc<Departure>,
 }
 

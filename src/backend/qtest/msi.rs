@@ -30,7 +30,7 @@ const MSI_X_SIZE: u16 = 0x7ff;
 const MSI_X_MASK: u16 = 1 << 14;
 const MSI_X_ENABLE: u16 = 1 << 15;
 
-/// How many vectors the function has of this kind, as far as they can be had here.
+/// Number of the function's vectors of this kind, as far as they can be had here.
 pub(super) fn count(config: &impl Config, kind: IrqKind) -> Result<usize> {
     Ok(match (kind, find(config, kind)?) {
         (IrqKind::Intx, _) => 1,

@@ -176,7 +176,7 @@ impl Qemu {
         self.child.id()
     }
 
-    /// Why it did not come up, in its own words; `silent` where it did not answer in time.
+    /// The reason for which it did not come up, in its own words; `silent` if it did not answer in time.
     pub fn failure(&mut self, silent: bool) -> Error {
         let how = if silent {
             "it did not answer in time".to_owned()
@@ -256,7 +256,7 @@ fn in_the_child(parent: u32, keep: &[RawFd]) -> io::Result<()> {
     Ok(())
 }
 
-/// How QEMU finds what it inherited.
+/// Path by which QEMU finds a descriptor that it inherited.
 fn inherited(fd: RawFd) -> String {
     format!("/proc/self/fd/{fd}")
 }

@@ -1,4 +1,4 @@
-//! What to start: which of QEMU's device models, and what its cable is plugged into.
+//! One of QEMU's device models and its surroundings: what to start.
 
 use std::ffi::OsString;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
@@ -35,19 +35,19 @@ pub struct QtestSpec {
     /// QEMU's name for the model of a PCI device; but `virtio-net` is its `virtio-net-pci` without the interface from
     /// before virtio 1.0.
     pub model: String,
-    /// What the cable is plugged into.
+    /// The other end of its cable.
     pub peer: Peer,
     /// QEMU writes all that passes through the cable into this capture.
     pub pcap: Option<PathBuf>,
-    /// How many queue pairs the cable has; only a tap can have more than one.
+    /// Number of the cable's queue pairs; only a tap can have more than one.
     queues: u16,
-    /// Does it sit where it can be pulled out?
+    /// Whether it sits in a slot from which it can be pulled out.
     pub(super) hotplug: bool,
     /// Properties of QEMU's model, each `KEY=VALUE`.
     properties: Vec<String>,
 }
 
-/// What a network card's cable is plugged into.
+/// The other end of a network card's cable.
 #[derive(Debug, Default)]
 pub enum Peer {
     /// Nothing: frames are sent into the void.
@@ -164,7 +164,7 @@ impl QtestSpec {
         Ok(())
     }
 
-    /// Do the parts go together?
+    /// Checks that the parts go together.
     fn check(&self) -> Result<(), String> {
         if self.queues > 1 && !matches!(self.peer, Peer::Tap(_)) {
             return Err("only net=tap:IFNAME has several queues".to_owned());
@@ -172,7 +172,7 @@ impl QtestSpec {
         Ok(())
     }
 
-    /// What people call it.
+    /// Name for people.
     pub(super) fn name(&self) -> String {
         format!("qtest:{}", self.model)
     }
@@ -281,7 +281,7 @@ fn bad(spec: &str, why: impl Into<String>) -> Error {
 impl FromStr for QtestSpec {
     type Err = Error;
 
-    /// What follows `qtest:`. `pcap=` comes last: its file's name may have commas.
+    /// Parses the text behind `qtest:`. `pcap=` comes last: its file's name may have commas.
     fn from_str(text: &str) -> Result<Self> {
         let (rest, pcap) = match text.split_once(",pcap=") {
             Some((_, "")) => return Err(bad(text, "pcap= needs the name of a file")),
@@ -313,7 +313,7 @@ impl FromStr for QtestSpec {
 }
 
 impl FromStr for Peer {
-    /// What is wrong, for an error that shows the whole spec.
+    /// The reason, for an error that shows the whole spec.
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use crate::error::{Error, Result};
 
-/// How many writes may be on their way: few enough to fit into the socket's buffer.
+/// Largest number of writes without an answer yet: few enough to fit into the socket's buffer.
 const MOST_POSTED: u64 = 256;
 
 /// Locks, also after another thread's panic: every state between two statements is a valid one.
@@ -26,9 +26,9 @@ pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 /// Our end of the qtest socket.
 pub(super) struct Wire {
     stream: UnixStream,
-    /// How long QEMU may take for one answer.
+    /// Longest time for one answer.
     bound: Duration,
-    /// How many requests went out. Whoever waits for an answer holds the lock meanwhile.
+    /// Number of requests sent. Whoever waits for an answer holds the lock meanwhile.
     sent: Mutex<u64>,
     progress: Mutex<Progress>,
     answered: Condvar,
@@ -36,9 +36,9 @@ pub(super) struct Wire {
 
 #[derive(Default)]
 struct Progress {
-    /// How many answers came in.
+    /// Number of answers received.
     answers: u64,
-    /// What the latest one said.
+    /// Value in the latest one.
     value: u64,
     /// The answer that somebody sleeps for.
     wanted: u64,

@@ -33,7 +33,7 @@ pub struct Space {
     name: String,
     /// The smallest page that both the IOMMU and the processor have, in bytes.
     page: usize,
-    /// How many mappings there may be at a time, where the kernel tells.
+    /// Largest number of mappings at a time, if the kernel tells.
     most: Option<u32>,
     // Before the memory: closing it ends all mappings.
     domain: Domain,
@@ -103,7 +103,7 @@ impl Space {
         })
     }
 
-    /// Why `len` bytes could not be mapped.
+    /// The reason for which `len` bytes could not be mapped.
     fn refused(&self, len: usize, error: io::Error) -> Error {
         let what = format!("{}: mapping {len} bytes for the device", self.name);
         match error.raw_os_error() {
@@ -165,7 +165,7 @@ impl Space {
     }
 }
 
-/// Why memory was not mapped.
+/// The reason for which memory was not mapped.
 enum Refused {
     /// Some pages of it are not to be had.
     NoPages(io::Error),
@@ -241,7 +241,7 @@ unsafe impl DmaSpace for Space {
     }
 }
 
-/// Where the file is, as far as the kernel can tell.
+/// Path of the file, as far as the kernel can tell.
 fn path_of(file: &File) -> PathBuf {
     let link = format!("/proc/self/fd/{}", file.as_raw_fd());
     std::fs::read_link(link).unwrap_or_else(|_| PathBuf::from("a file"))
@@ -257,7 +257,7 @@ fn locked_now() -> u64 {
     kib.unwrap_or(0) * 1024
 }
 
-/// How many bytes this process may lock; nothing where there is no limit.
+/// Number of bytes that this process may lock; `None` without a limit.
 fn memlock_limit() -> Option<u64> {
     let mut limit = libc::rlimit {
         rlim_cur: 0,

@@ -22,7 +22,7 @@ use crate::pci::{Address, Sysfs};
 
 const CONTAINER: &str = "/dev/vfio/vfio";
 
-/// How long the kernel may be busy resetting the device for whoever had it before.
+/// Longest time for which the kernel may be busy resetting the device after its former owner.
 const OPEN_BOUND: Duration = Duration::from_secs(5);
 
 /// An I/O address space with groups in it.
@@ -33,14 +33,14 @@ pub struct Domain {
     container: File,
 }
 
-/// What the IOMMU reports.
+/// The IOMMU's report of itself.
 #[derive(Debug, Clone)]
 pub struct IommuInfo {
     /// Page sizes, one bit each.
     pub page_sizes: u64,
     /// IOVA ranges that may be used.
     pub ranges: Vec<RangeInclusive<u64>>,
-    /// How many mappings there may be, where the kernel tells.
+    /// Largest number of mappings, if the kernel tells.
     pub mappings: Option<u32>,
 }
 
@@ -124,7 +124,7 @@ impl Domain {
             .map_err(|source| Error::io(format!("{address}: opening the device"), source))
     }
 
-    /// What the IOMMU reports.
+    /// Reads the IOMMU's report of itself.
     pub fn info(&self) -> io::Result<IommuInfo> {
         let (info, capabilities) = ioctl::iommu_info(&self.container)?;
         let missing = |what: &str| io::Error::new(io::ErrorKind::InvalidData, what.to_owned());

@@ -42,13 +42,13 @@ fn check(result: i32) -> io::Result<i32> {
     }
 }
 
-/// Which version of the interface the kernel speaks; there is only 0.
+/// Returns the version of the interface that the kernel speaks; there is only 0.
 pub fn api_version(container: &File) -> io::Result<i32> {
     // SAFETY: takes no argument.
     check(unsafe { ioctl(container, VFIO_GET_API_VERSION()) })
 }
 
-/// Does the kernel have this kind of IOMMU?
+/// Returns whether the kernel has this kind of IOMMU.
 pub fn has_extension(container: &File, kind: u32) -> io::Result<bool> {
     // SAFETY: takes a number.
     let found = check(unsafe { ioctl_with_val(container, VFIO_CHECK_EXTENSION(), kind.into()) })?;
@@ -104,7 +104,7 @@ pub fn reset(device: &File) -> io::Result<()> {
     check(unsafe { ioctl(device, VFIO_DEVICE_RESET()) }).map(drop)
 }
 
-/// What there is of region `index`.
+/// Reads the description of region `index`.
 pub fn region_info(device: &File, index: u32) -> io::Result<(vfio_region_info, Capabilities)> {
     let head = vfio_region_info {
         argsz: argsz::<Question<vfio_region_info>>(),
@@ -117,7 +117,7 @@ pub fn region_info(device: &File, index: u32) -> io::Result<(vfio_region_info, C
     question.answer(question.head.argsz, question.head.cap_offset)
 }
 
-/// What the IOMMU can do.
+/// Reads the IOMMU's abilities.
 pub fn iommu_info(container: &File) -> io::Result<(vfio_iommu_type1_info, Capabilities)> {
     let head = vfio_iommu_type1_info {
         argsz: argsz::<Question<vfio_iommu_type1_info>>(),
@@ -129,7 +129,7 @@ pub fn iommu_info(container: &File) -> io::Result<(vfio_iommu_type1_info, Capabi
     question.answer(question.head.argsz, question.head.cap_offset)
 }
 
-/// What there is of interrupts of kind `index`.
+/// Reads the description of interrupts of kind `index`.
 pub fn irq_info(device: &File, index: u32) -> io::Result<vfio_irq_info> {
     let mut info = vfio_irq_info {
         argsz: argsz::<vfio_irq_info>(),
@@ -250,7 +250,7 @@ impl<T: Copy> Question<T> {
 #[derive(Debug)]
 pub struct Capabilities {
     bytes: Vec<u8>,
-    /// What the offset of the first of `bytes` is.
+    /// Offset of the first of `bytes`.
     base: usize,
     first: usize,
 }
@@ -259,7 +259,7 @@ impl Capabilities {
     /// The header: id and version, 2 bytes each, and the next one's offset, 4 bytes.
     const HEADER: usize = size_of::<vfio_info_cap_header>();
 
-    /// What follows the header of the first capability with this id.
+    /// The bytes behind the header of the first capability with this id.
     pub fn find(&self, id: u32) -> Option<&[u8]> {
         let mut offset = self.first;
         // As many as there is room for: a longer chain is a loop.

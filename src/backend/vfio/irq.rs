@@ -65,7 +65,7 @@ impl Interrupts {
             .collect())
     }
 
-    /// Are those of this kind on?
+    /// Returns whether those of this kind are on.
     pub fn is_on(&self, kind: IrqKind) -> bool {
         self.on.get() == Some(kind)
     }
@@ -80,7 +80,7 @@ impl Interrupts {
     }
 }
 
-/// What the kernel has to say of the device beside its own interrupts.
+/// The kernel's news of the device, beside the device's own interrupts.
 ///
 /// It wants the device back: it is being unplugged or unbound, and the kernel waits until whoever has it
 /// lets go. Or it heard of an error that PCI Express does not correct (AER), which it leaves to whoever has
@@ -133,7 +133,7 @@ impl News {
         })
     }
 
-    /// Who tells of it.
+    /// The announcement that it makes.
     pub fn departure(&self) -> &Arc<Departure> {
         &self.departure
     }

@@ -19,7 +19,7 @@ use crate::pci::express::{self, Aspm};
 struct SysfsConfig(File);
 
 impl SysfsConfig {
-    /// Of the function whose folder this is; `None` where it may not be written, or is none.
+    /// Opens config space of the function whose folder this is; `None` if it may not be written, or there is none.
     fn open(folder: &Path) -> Option<Self> {
         let path = folder.join("config");
         let file = File::options().read(true).write(true).open(path);

@@ -32,7 +32,7 @@ use group::{Domain, while_busy};
 use irq::{Interrupts, News};
 use region::Region;
 
-/// How long a device may take to answer after a reset (PCI Express 4.0, §6.6.1: 1 s).
+/// Longest time that a device may take to answer after a reset (PCI Express 4.0, §6.6.1: 1 s).
 const RESET_BOUND: Duration = Duration::from_secs(1);
 
 /// A PCI function that is bound to vfio-pci.
@@ -132,9 +132,9 @@ impl Vfio {
         }
     }
 
-    /// Has the device do what we said of INTx. The kernel keeps a command register of its own for us and
-    /// passes on what changes in it, so that the bit must change: after messages were turned off the
-    /// device's INTx is on, whatever ours says.
+    /// Makes the device follow our setting of INTx. The kernel keeps a command register of its own for us and passes
+    /// on what changes in it, so that the bit must change: after messages were turned off the device's INTx is on,
+    /// whatever ours says.
     fn reapply_intx(&self) -> Result<()> {
         let on = self.interrupts.is_on(IrqKind::Intx);
         super::set_intx(self, !on)?;

@@ -17,15 +17,15 @@ use super::ioctl;
 use crate::error::{Error, Result};
 use crate::mmio::{Mmio, Width};
 
-/// Where a region is in the device's file.
+/// Place of a region in the device's file.
 #[derive(Debug, Clone)]
 pub struct Region {
     device: Arc<File>,
-    /// Where it begins in the file.
+    /// Its beginning in the file, in bytes.
     offset: u64,
     /// Length in bytes; 0 where the device has no such region.
     pub size: u64,
-    /// What may be mapped: offset and length in bytes, the longest first.
+    /// Parts that may be mapped: offset and length in bytes, the longest first.
     mappable: Vec<(u64, u64)>,
 }
 
@@ -67,7 +67,7 @@ impl Region {
             .write_all_at(from, self.place(offset, from.len())?)
     }
 
-    /// Where `len` bytes at `offset` are in the file: never in the next region.
+    /// Place of `len` bytes at `offset` in the file: never in the next region.
     fn place(&self, offset: u64, len: usize) -> io::Result<u64> {
         let past = offset.checked_add(len as u64);
         match past.is_some_and(|past| past <= self.size) {

@@ -1,4 +1,4 @@
-//! What stands on the block devices of a function: filesystems, swap, volumes, RAIDs, loop devices.
+//! Users of a function's block devices: filesystems, swap, volumes, RAIDs, loop devices.
 //!
 //! From the disks below the function all that is made of them is collected, and what is made of that, and so
 //! on: partitions, holders (LVM, LUKS, MD, multipath, bcache), devices that name one as a slave, and loop
@@ -24,11 +24,11 @@ struct Block {
     number: String,
     /// Its directory below `/sys/class/block`.
     directory: PathBuf,
-    /// What it is made of, where it is no disk of the function itself: "the RAID md0, made of vda1".
+    /// Description of its parts, if it is no disk of the function itself: "the RAID md0, made of vda1".
     made: Option<String>,
 }
 
-/// What uses a disk of the functions, if something does.
+/// The first user found of a disk of the functions.
 pub fn usage(sysfs: &Sysfs, functions: &[Address]) -> Option<String> {
     let mounts = mounts::all(&sysfs.root);
     let disks = Disks {
@@ -94,7 +94,7 @@ impl Disks<'_> {
             || backing.iter().any(|file| self.is_on(&line_of(file), block))
     }
 
-    /// Is what this path names the block device, or a file on it?
+    /// Returns whether this path names the block device, or a file on it.
     fn is_on(&self, path: &str, block: &Block) -> bool {
         let path = path.strip_suffix(" (deleted)").unwrap_or(path);
         if !path.starts_with('/') {
@@ -105,7 +105,7 @@ impl Disks<'_> {
             || mounts::of(self.mounts, path).is_some_and(|mount| self.is_mount_of(mount, block))
     }
 
-    /// Does this path lead to the block device's node?
+    /// Returns whether this path leads to the block device's node.
     fn is_node(&self, path: &Path, block: &Block) -> bool {
         use std::os::unix::fs::{FileTypeExt, MetadataExt};
         let Ok(path) = path.strip_prefix("/dev") else {
@@ -130,8 +130,8 @@ impl Disks<'_> {
             || self.is_member(mount, block)
     }
 
-    /// Is it one of the devices of a filesystem that has several (btrfs)? The mount names one of them, which need
-    /// not be this.
+    /// Returns whether it is one of the devices of a filesystem that has several (btrfs). The mount names one of
+    /// them, which need not be this.
     fn is_member(&self, mount: &Mount, block: &Block) -> bool {
         let filesystems = self.root.join("sys/fs").join(&mount.kind);
         let all = names_in(&filesystems).unwrap_or_default();
@@ -219,7 +219,7 @@ impl Disks<'_> {
         })
     }
 
-    /// Does somebody in the kernel have it to himself? Then nobody else gets it (`O_EXCL` of a block device).
+    /// The kernel's exclusive user of it, if there is one: nobody else gets it then (`O_EXCL` of a block device).
     fn is_claimed(&self, block: &Block) -> Option<String> {
         let node = self.root.join("dev").join(block.node());
         let opened = OpenOptions::new()
@@ -237,7 +237,7 @@ impl Block {
         self.name.replace('!', "/").into()
     }
 
-    /// What kind of thing it is, with its name.
+    /// Kind and name.
     fn kind(&self) -> String {
         let name = &self.name;
         let mapped = line_of(&self.directory.join("dm/name"));
@@ -267,8 +267,8 @@ impl Block {
     }
 }
 
-/// Is it below one of the functions? A disk that is reached by several paths (NVMe's own multipath) is below
-/// none; beside it are links to its controllers, which are.
+/// Returns whether it is below one of the functions. A disk that is reached by several paths (NVMe's own multipath)
+/// is below none; beside it are links to its controllers, which are.
 fn is_disk_of(link: &Path, functions: &[Address]) -> bool {
     if is_below(link, functions) {
         return true;

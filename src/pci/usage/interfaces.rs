@@ -1,4 +1,4 @@
-//! What the network interfaces of a function are for, in every network namespace.
+//! Users of a function's network interfaces, in every network namespace.
 //!
 //! `/sys/class/net` shows the namespace of whoever mounted sysfs and no other. So each namespace is
 //! entered, by a thread of its own, which mounts a sysfs of its own, that nobody else sees.
@@ -16,7 +16,7 @@ use crate::error::{Error, Result};
 use crate::pci::sysfs::names_in;
 use crate::pci::{Address, Sysfs, processes};
 
-/// What the interfaces of these functions are used for, if they are.
+/// The first use found of an interface of these functions.
 pub fn usage(sysfs: &Sysfs, functions: &[Address]) -> Result<Option<String>> {
     let root = &sysfs.root;
     // A tree that a test made has one namespace, and no processes in it.
@@ -61,7 +61,7 @@ pub fn usage(sysfs: &Sysfs, functions: &[Address]) -> Result<Option<String>> {
     Ok((seen == 0 && hidden).then(|| usage.to_owned()))
 }
 
-/// Has the device, or one below it, a directory of network interfaces?
+/// Returns whether the device, or one below it, has a directory of network interfaces.
 fn has_interfaces(device: &Path, depth: usize) -> bool {
     let names = names_in(device).unwrap_or_default();
     names.iter().any(|name| {
@@ -85,8 +85,8 @@ fn look(root: &Path, sys: &Path, functions: &[Address]) -> Result<(Vec<String>, 
     Ok((interfaces, None))
 }
 
-/// What an interface of this thread's namespace is used for: whoever gave it an address, made a bridge, bond,
-/// VLAN or the like of it, sends what has no better way through it, or listens to its frames, uses it.
+/// The use of an interface of this thread's namespace: an address, a bridge, bond, VLAN or the like made of it, the
+/// default route, or somebody who listens to its frames.
 fn usage_of(root: &Path, net: &Path, interface: &str) -> Result<Option<String>> {
     let directory = net.join(interface);
     let flags = line_of(&directory.join("flags"));
@@ -122,7 +122,7 @@ fn is_default_route(tables: &Path, interface: &str) -> bool {
     })
 }
 
-/// Who has a packet socket on the interface: the table has its index as the fifth word, and the socket's inode as
+/// Owner of a packet socket on the interface: the table has the index as its fifth word, and the socket's inode as
 /// the ninth.
 fn listener(root: &Path, tables: &Path, index: &str) -> Option<String> {
     let table = fs::read_to_string(tables.join("packet")).unwrap_or_default();

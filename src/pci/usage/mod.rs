@@ -1,4 +1,4 @@
-//! Who uses a function, whatever lies between.
+//! Users of a function, whatever lies between.
 //!
 //! The question is asked of the kernel from four sides, since none tells all: what stands on the
 //! function's block devices ([`disks`]), in every mount namespace ([`mounts`]); what its network interfaces
@@ -22,7 +22,7 @@ use super::{Address, Function, Sysfs, class};
 use crate::error::{Error, Result};
 
 impl Sysfs {
-    /// Does nothing of the system use the function: no interface with an address, no bridge, no disk?
+    /// Checks that nothing of the system uses the function: no interface with an address, no bridge, no disk.
     ///
     /// # Errors
     /// [`Error::InUse`] or [`Error::DiskInUse`] where something does; [`Error::NoSuchDevice`].
@@ -32,7 +32,7 @@ impl Sysfs {
         self.check_others(&function)
     }
 
-    /// May the function be taken? With `force`, also one that is no network function, or whose interface
+    /// Checks that the function may be taken. With `force`, also one that is no network function, or whose interface
     /// is in use, but never one with a disk that is, nor one that the IOMMU does not guard.
     pub(super) fn check_takeable(&self, function: &Function, force: bool) -> Result<()> {
         self.check_disks(function)?;
@@ -104,8 +104,8 @@ impl Sysfs {
         all
     }
 
-    /// Is there a virtio device below the function that reaches memory around the IOMMU? As long as a
-    /// driver of the kernel's has it, sysfs tells (virtio 1.2, §6: VIRTIO_F_ACCESS_PLATFORM).
+    /// Returns whether a virtio device below the function reaches memory around the IOMMU. As long as a driver of the
+    /// kernel's has it, sysfs tells (virtio 1.2, §6: VIRTIO_F_ACCESS_PLATFORM).
     pub(super) fn goes_around_the_iommu(&self, address: Address) -> bool {
         const ACCESS_PLATFORM: usize = 33;
         let devices = self.root.join("sys/bus/virtio/devices");
@@ -118,7 +118,7 @@ impl Sysfs {
     }
 }
 
-/// Does the link of sysfs lead to one of these functions, or to what is below it?
+/// Returns whether the link of sysfs leads to one of these functions, or to a device below it.
 fn is_below(link: &Path, functions: &[Address]) -> bool {
     let Ok(target) = fs::read_link(link) else {
         return false;
@@ -129,7 +129,7 @@ fn is_below(link: &Path, functions: &[Address]) -> bool {
     })
 }
 
-/// What a small file says, without the line's end; empty where there is none.
+/// Content of a small file, without the line's end; empty if there is none.
 fn line_of(path: &Path) -> String {
     let text = fs::read_to_string(path).unwrap_or_default();
     text.trim().to_owned()

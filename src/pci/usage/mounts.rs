@@ -1,4 +1,4 @@
-//! What is mounted, in every mount namespace that a process is in, and what is swapped to.
+//! Mounts of every mount namespace that a process is in, and swap.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -15,12 +15,12 @@ pub struct Mount {
     pub path: PathBuf,
     pub kind: String,
     pub source: String,
-    /// Whose namespace it is in; none for our own.
+    /// Owner of its namespace; none for our own.
     pub whose: Option<String>,
 }
 
 impl Mount {
-    /// Where it is, for people.
+    /// Its place, for people.
     pub fn name(&self) -> String {
         let place = self.place.display();
         match &self.whose {

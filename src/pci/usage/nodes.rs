@@ -1,4 +1,4 @@
-//! Which process has a device node of a function open, or its registers.
+//! Processes that have a device node of a function open, or its registers.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -8,9 +8,9 @@ use rustix::fs::{AtFlags, CWD, FileType, StatxFlags, statx};
 use super::is_below;
 use crate::pci::{Address, Sysfs, processes};
 
-/// What a process has open or mapped.
+/// A file that a process has open or mapped.
 pub struct Node {
-    /// What `/proc` says it is.
+    /// Path, by `/proc`.
     path: PathBuf,
     device: Option<Device>,
 }
@@ -38,13 +38,14 @@ impl Node {
         Self { path, device }
     }
 
-    /// Is it the block device of that number?
+    /// Returns whether it is the block device of that number.
     pub fn is_block(&self, number: &str) -> bool {
         let device = self.device.as_ref();
         device.is_some_and(|device| device.is_block && device.number == number)
     }
 
-    /// Is it a device below one of these functions, or a file of sysfs through which registers are reached?
+    /// Returns whether it is a device below one of these functions, or a file of sysfs through which registers are
+    /// reached.
     pub fn is_below(&self, sysfs: &Sysfs, functions: &[Address]) -> bool {
         match &self.device {
             Some(device) => {

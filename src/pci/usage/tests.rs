@@ -3,7 +3,7 @@ use std::fs;
 use crate::error::Error;
 use crate::pci::machine::{Machine, NIC, address};
 
-/// Where a disk's directory is.
+/// Path of a disk's directory.
 fn disk(name: &str) -> String {
     format!("sys/devices/pci0000:00/{NIC}/virtio1/block/{name}")
 }
@@ -25,7 +25,7 @@ fn with_a_disk() -> Machine {
     machine
 }
 
-/// Is refused, with and without force, by these words.
+/// Asserts that it is refused, with and without force, by these words.
 #[track_caller]
 fn refused(machine: &Machine, words: &str) {
     for force in [false, true] {
