@@ -1,4 +1,4 @@
-//! What rides on a card: packets, captures, and the loop that sends them.
+//! Riders of a card: packets, captures, and the loop that sends them.
 //!
 //! Nothing here knows which card it is; it speaks to a [`Nic`](crate::nic::Nic).
 

@@ -5,11 +5,11 @@
 use crate::dma::Segment;
 use crate::nic::{Offload, OffloadFlags};
 
-/// Where the checksum is in an IPv4 header.
+/// Offset of the checksum in an IPv4 header.
 pub(in crate::nic) const IPV4_CSUM: u8 = 10;
-/// Where it is in a TCP header.
+/// Offset of the checksum in a TCP header.
 pub(in crate::nic) const TCP_CSUM: u16 = 16;
-/// Where it is in a UDP header.
+/// Offset of the checksum in a UDP header.
 pub(in crate::nic) const UDP_CSUM: u16 = 6;
 
 /// Bytes that the IP header of a frame to be worked on has at least, and its TCP or UDP header. A frame

@@ -1,10 +1,10 @@
-//! How a network card is set up.
+//! Settings of a network card.
 
 use std::time::Duration;
 
 use super::Waiting;
 
-/// How a card is set up.
+/// Settings with which a card is started.
 #[derive(Debug, Clone)]
 pub struct NicConfig {
     /// Descriptors of the transmit ring.
@@ -15,7 +15,7 @@ pub struct NicConfig {
     /// ones are dropped and counted ([`Nic::dropped_longer`](super::Nic::dropped_longer)). Above 1518, jumbo frames are on. No limit
     /// with `rx_offload`, where frames are not cut yet.
     pub max_frame: usize,
-    /// Receive what is addressed to others, too.
+    /// Take frames that are addressed to others, too.
     pub promiscuous: bool,
     /// virtio: take the device's filter for VLANs, without which it lets all in. Each of 4096 is let in at
     /// the start, one command each. Other cards have theirs anyway.
@@ -24,11 +24,11 @@ pub struct NicConfig {
     pub vlan_offload: bool,
     /// Least time between two interrupts; zero for no throttling.
     pub interrupt_interval: Duration,
-    /// How long to wait for the link; zero not to wait.
+    /// Longest wait for the link; zero not to wait.
     pub link_wait: Duration,
     /// Queue pairs.
     pub queues: usize,
-    /// How to wait for work.
+    /// Way of waiting for work.
     pub waiting: Waiting,
     /// Let the card hand over frames as the sender gave them to it: checksums still to be made,
     /// TCP not cut to what the wire takes. What is left to do is in the frame's
@@ -36,8 +36,8 @@ pub struct NicConfig {
     pub rx_offload: bool,
     /// virtio: features that are not taken although offered, one bit each.
     pub refuse_features: u64,
-    /// Receive the headers of TCP and UDP packets into a buffer of their own, and the payload into the
-    /// next of the frame's. Only where the card can (e1000e); else frames come in as ever.
+    /// Put the headers of received TCP and UDP packets into a buffer of their own, and the payload into the next of
+    /// the frame's. Only if the card can (e1000e); else frames come in as ever.
     pub split_headers: bool,
 }
 

@@ -66,7 +66,7 @@
 use crate::dma::{Chain, DmaBuf, FileSlice, Segment, SpaceId};
 
 bitflags::bitflags! {
-    /// What the NIC shall do to a frame as it leaves.
+    /// Work of the NIC on a frame as it leaves.
     #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
     pub struct OffloadFlags: u8 {
         /// Insert the IPv4 header checksum.
@@ -86,11 +86,11 @@ bitflags::bitflags! {
     }
 }
 
-/// What the NIC shall do to a frame, and where its headers are.
+/// Work of the NIC on a frame, and the places of its headers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[repr(C)]
 pub struct Offload {
-    /// What to do.
+    /// The work.
     pub flags: OffloadFlags,
     /// Bytes of the link header (14 for Ethernet).
     pub l2_len: u8,
@@ -156,7 +156,7 @@ impl Offload {
         }
     }
 
-    /// Is there nothing to do?
+    /// Returns whether there is nothing to do.
     #[inline]
     pub fn is_none(&self) -> bool {
         self.flags.is_empty()
@@ -252,7 +252,7 @@ impl Frame {
         self.first().array(12).map(u16::from_be_bytes)
     }
 
-    /// What the NIC shall do.
+    /// The NIC's work on it.
     #[inline]
     pub fn offload(&self) -> Offload {
         Offload::of_word(self.0.rider())

@@ -39,7 +39,7 @@ const RSS_KEY: [u8; 40] = [
     0x6a, 0x42, 0xb7, 0x3b, 0xbe, 0xac, 0x01, 0xfa,
 ];
 
-/// What no card can do.
+/// Work that no card can do.
 const NO_IPV6_CHECKSUM: &str = "make the header checksum of an IPv6 packet, which has none";
 
 /// Refuses a frame at a ring's door: its IOVAs belong to another [`DmaSpace`], and mean other memory, or none,
@@ -54,7 +54,7 @@ fn foreign_memory(device: &str) -> Error {
 /// VLAN ids: they have 12 bits.
 const VLANS: usize = 4096;
 
-/// Are these VLAN ids?
+/// Checks that these are VLAN ids.
 fn check_vlans(vlans: &[u16]) -> Result<()> {
     match vlans.iter().find(|id| usize::from(**id) >= VLANS) {
         None => Ok(()),
@@ -68,7 +68,7 @@ fn check_vlans(vlans: &[u16]) -> Result<()> {
 /// State of the link.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Link {
-    /// Is there one?
+    /// Whether there is one.
     pub up: bool,
     /// Megabits per second; 0 where the card does not tell.
     pub mbps: u32,
@@ -87,7 +87,7 @@ impl fmt::Display for Link {
     }
 }
 
-/// Who counted what a [`Stats`] has.
+/// Counter of the figures in [`Stats`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Counter {
     /// The driver: what passed through its rings. No second opinion on what the driver says it did.
@@ -113,7 +113,7 @@ impl fmt::Display for Counter {
 /// no zero.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Stats {
-    /// Who counted: the same for all of these.
+    /// The counter, the same for all of these.
     pub counted_by: Counter,
     /// Good frames received.
     pub rx_frames: u64,
@@ -138,7 +138,7 @@ impl Stats {
         (self.counted_by == Counter::Card).then_some(self)
     }
 
-    /// What was counted after `before`.
+    /// The figures counted after `before`.
     pub fn since(self, before: Self) -> Self {
         Self {
             counted_by: self.counted_by,
@@ -154,7 +154,7 @@ impl Stats {
     }
 }
 
-/// What a card said of a checksum of a frame that it received.
+/// A card's finding about a checksum of a frame that it received.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Checksum {
     /// Nothing: it did not look.
@@ -186,7 +186,7 @@ pub struct DeviceId {
     pub vendor: u16,
     /// PCI device id.
     pub device: u16,
-    /// What kind of card it is: `Intel 82540EM`.
+    /// Kind of card: `Intel 82540EM`.
     pub name: &'static str,
 }
 
@@ -212,7 +212,7 @@ impl fmt::Display for DeviceId {
     }
 }
 
-/// What a driver of the cards `known` says of a function that is none of them.
+/// The complaint of a driver for the cards `known` about a function that is none of them.
 pub(crate) fn unsupported(
     device: &str,
     (vendor, id): (u16, u16),
@@ -247,10 +247,10 @@ fn await_link(nic: &dyn Nic, bound: Duration) -> Result<()> {
 
 /// A started network card, whichever it is. Dropping it stops the card, then frees its memory.
 pub trait Nic: Send {
-    /// What people call the device: `0000:00:03.0`, `qtest:e1000`.
+    /// Name for people: `0000:00:03.0`, `qtest:e1000`.
     fn name(&self) -> &str;
 
-    /// What kind of card it is: `Intel 82540EM`.
+    /// Kind of card: `Intel 82540EM`.
     fn model(&self) -> &'static str;
 
     /// Its Ethernet address.
@@ -265,19 +265,19 @@ pub trait Nic: Send {
     /// Longest frame that it sends, in bytes without the frame check sequence.
     fn max_tx_frame(&self) -> usize;
 
-    /// How many plain frames a transmit ring of `ring` descriptors holds: Intel's keep one empty, since
-    /// a head that has reached the tail means an empty ring.
+    /// Number of plain frames that a transmit ring of `ring` descriptors holds: Intel's keep one empty, since a head
+    /// that has reached the tail means an empty ring.
     fn tx_capacity(&self, ring: usize) -> usize {
         ring - 1
     }
 
-    /// What it can do to a frame as it leaves.
+    /// Work that it can do on a frame as it leaves.
     fn offloads(&self) -> OffloadFlags;
 
-    /// Where memory that it can reach comes from: for pools and files to send from.
+    /// The I/O address space that it reaches: for pools and files to send from.
     fn dma(&self) -> &std::sync::Arc<dyn DmaSpace>;
 
-    /// How many queue pairs it was started with.
+    /// Number of queue pairs with which it was started.
     fn queues(&self) -> usize;
 
     /// Queue pair `index`.
@@ -364,8 +364,8 @@ pub trait Nic: Send {
         self.pair_mut(0).wait(timeout)
     }
 
-    /// Does what the card asks for beside its frames: [`Nic::wait`] does it, and who waits for several
-    /// cards by [`wait_any`] calls it after that.
+    /// Services the card's requests beside its frames (a changed configuration, an announcement). [`Nic::wait`] does
+    /// so; who waits for several cards by [`wait_any`] calls it after that.
     ///
     /// # Errors
     /// As [`Nic::wait`].
@@ -378,36 +378,35 @@ pub trait Nic: Send {
         self.pair(0).rx_pool()
     }
 
-    /// Is the card still there and well?
+    /// Checks that the card is still there and well.
     ///
     /// # Errors
     /// [`Error::DeviceGone`], [`Error::WasReset`], [`Error::NeedsReset`].
     fn check(&self) -> Result<()>;
 
-    /// Is it not known yet that the card is being taken away, or has failed on its bus? Until its owner lets
-    /// go it may work as ever, so that nothing else tells. A look at memory only, where [`Nic::check`] asks
-    /// the system.
+    /// Checks that no removal of the card and no error of its bus has been announced. Until its owner lets go it may
+    /// work as ever, so that nothing else tells. Reads memory only, where [`Nic::check`] asks the system.
     ///
     /// # Errors
     /// [`Error::DeviceGone`], [`Error::BusError`].
     fn check_leaving(&self) -> Result<()>;
 
-    /// What it counted.
+    /// Reads its counters.
     fn stats(&mut self) -> Stats;
 
-    /// Receive what is addressed to others, too?
+    /// Sets whether it takes frames that are addressed to others, too.
     ///
     /// # Errors
     /// [`Error::NotOffered`].
     fn set_promiscuous(&mut self, on: bool) -> Result<()>;
 
-    /// Receive what is sent to these groups.
+    /// Sets the groups whose frames it takes.
     ///
     /// # Errors
     /// [`Error::NotOffered`].
     fn set_multicast(&mut self, groups: &[Mac]) -> Result<()>;
 
-    /// Receive tagged frames of these VLANs only; `None`: of all. Untagged frames come in always.
+    /// Takes tagged frames of these VLANs only; `None`: of all. Untagged frames come in always.
     ///
     /// # Errors
     /// [`Error::NotOffered`], as where virtio was started without [`NicConfig::vlan_filter`];

@@ -13,7 +13,7 @@ use crate::error::{Error, Result};
 use crate::irq::Irq;
 use crate::nic::Frame;
 
-/// How a pair waits for work.
+/// Way in which a pair waits for work.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Waiting {
     /// Looks at the rings without a pause: a processor is busy, and nothing is faster. Needs no
@@ -37,8 +37,8 @@ impl Waiting {
     }
 }
 
-/// How long [`Waiting::Adaptive`] looks before it sleeps: at worst the wait costs twice what the
-/// better of the two would have.
+/// Time for which [`Waiting::Adaptive`] polls before it sleeps: at worst the wait costs twice what the better of the
+/// two would have.
 const SPIN: Duration = Duration::from_micros(50);
 /// Looks at the rings between two looks at the clock, which in a VM may be a system call.
 const LOOKS: u32 = 64;
@@ -94,16 +94,16 @@ pub trait QueuePair: Send + AsFd {
         0
     }
 
-    /// Do its rings run? What every other method asks first, but for [`QueuePair::disarm`]: where they
-    /// do not, all give this error, no frame goes in or comes out, and no register of the card is
-    /// touched, until [`Nic::restart`](super::Nic::restart). A card that broke the protocol on a pair is
-    /// stopped on that pair, or where it cannot be, as a whole.
+    /// Checks that its rings run, as every other method does first but [`QueuePair::disarm`]. If they do not, all
+    /// give this error, no frame goes in or comes out, and no register of the card is touched, until
+    /// [`Nic::restart`](super::Nic::restart). A card that broke the protocol on a pair is stopped on that pair, or as
+    /// a whole if it cannot be.
     ///
     /// # Errors
     /// [`Error::DeviceLied`] where the card broke the protocol; [`Error::Stopped`] where it was stopped.
     fn check_running(&self) -> Result<()>;
 
-    /// Is there something to receive, or to reap, or an error to be told? Looks at memory only.
+    /// Returns whether there is something to receive, or to reap, or an error to be told. Reads memory only.
     fn is_ready(&self) -> bool;
 
     /// Asks for an interrupt when there is something to do. `true`: there is already, which may have
@@ -122,7 +122,7 @@ pub trait QueuePair: Send + AsFd {
     /// The interrupt; none where the card was started with [`Waiting::Poll`].
     fn irq(&self) -> Option<&Irq>;
 
-    /// How it waits: [`NicConfig::waiting`](super::NicConfig::waiting).
+    /// Its way of waiting: [`NicConfig::waiting`](super::NicConfig::waiting).
     fn waiting(&self) -> Waiting;
 
     /// The pool that received frames come from.
@@ -216,7 +216,7 @@ fn look(begin: Instant, spin: Duration, ready: impl Fn() -> bool) -> bool {
     }
 }
 
-/// What [`QueuePair::arm`] says where there is none.
+/// The error of [`QueuePair::arm`] without an interrupt.
 pub(super) fn no_interrupt(device: &str) -> Error {
     Error::NotOffered {
         device: device.to_owned(),

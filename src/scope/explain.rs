@@ -22,7 +22,7 @@ use crate::scope::text::paint;
 
 /// Frames that are explained; those after them go unexplained.
 pub const FRAMES: usize = 3;
-/// How long a frame may take.
+/// Longest time that a frame may take.
 const BOUND: Duration = Duration::from_secs(2);
 /// Descriptors shown of one step.
 const SLOTS: usize = 6;
@@ -83,7 +83,7 @@ impl Watch for Recorder {
     }
 }
 
-/// How things are coloured; not at all where there is no terminal.
+/// Colours; none without a terminal.
 #[derive(Default)]
 struct Palette {
     title: Style,
@@ -135,7 +135,7 @@ impl Explainer {
         }
     }
 
-    /// What must see the register accesses.
+    /// The watch that must see the register accesses.
     pub fn watch(&self) -> Arc<dyn Watch> {
         self.recorder.clone()
     }
@@ -278,7 +278,7 @@ impl Explainer {
         self.has_done(nic, "transmit")
     }
 
-    /// Has the card filled a buffer that the driver has not taken yet?
+    /// Returns whether the card has filled a buffer that the driver has not taken yet.
     pub fn has_arrived(&self, nic: &dyn Nic) -> bool {
         self.has_done(nic, "receive")
     }
@@ -323,7 +323,7 @@ impl Explainer {
         self.recorder.take();
     }
 
-    /// Does what is no part of the story.
+    /// Does a work that is no part of the story.
     fn quietly<T>(&self, what: impl FnOnce() -> T) -> T {
         let muted = self.recorder.muted.swap(true, Ordering::Relaxed);
         let value = what();
@@ -361,7 +361,7 @@ impl Explainer {
         self.print(&format!("    {text}\n"));
     }
 
-    /// Where nobody listens any more, there is nothing to tell.
+    /// Prints, unless nobody listens any more: then there is nothing to tell.
     fn print(&self, text: &str) {
         let _ = match self.to_stderr {
             true => io::stderr().lock().write_all(text.as_bytes()),
@@ -370,7 +370,7 @@ impl Explainer {
     }
 }
 
-/// What the steps are called, which differs with how driver and card tell each other how far they are.
+/// Names of the steps, which differ with the way in which driver and card tell each other their progress.
 struct Words {
     doorbell: &'static str,
     sent: &'static str,
@@ -446,7 +446,7 @@ fn accesses_told(accesses: &[(Access, Register)], palette: &Palette) -> String {
     text
 }
 
-/// Are two accesses part of one stretch: of one register, of arrays, or of counters?
+/// Returns whether two accesses are part of one stretch: of one register, of arrays, or of counters.
 fn are_alike(a: Option<&RegInfo>, b: Option<&RegInfo>) -> bool {
     let (Some(a), Some(b)) = (a, b) else {
         return false;
@@ -527,7 +527,7 @@ fn fields_told(info: &RegInfo, value: u32) -> String {
     }
 }
 
-/// What changed in a ring: its head and tail, and descriptors as they were and as they are.
+/// The changes in a ring: its head and tail, and descriptors as they were and as they are.
 fn changes_told(before: &RingView, now: &RingView, palette: &Palette) -> String {
     let changed = |(was, is): &(&SlotView, &SlotView)| was.words != is.words;
     let pairs = before.slots.iter().zip(&now.slots);
@@ -558,7 +558,7 @@ fn changes_told(before: &RingView, now: &RingView, palette: &Palette) -> String 
     text
 }
 
-/// How far driver and device are, before and now: what changed, a line each.
+/// The changes in the progress of driver and device, a line each.
 fn marks_told(before: &Marks, now: &Marks) -> Vec<String> {
     match (before, now) {
         (

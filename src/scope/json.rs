@@ -1,5 +1,5 @@
-//! What `show` tells programs. Addresses and words of 64 bits are strings, since a JSON number
-//! cannot hold them everywhere.
+//! The output of `show` for programs. Addresses and words of 64 bits are strings, since a JSON number cannot hold
+//! them everywhere.
 
 use serde_json::{Map, Value, json};
 

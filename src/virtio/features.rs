@@ -24,19 +24,19 @@ pub const NOTIFICATION_DATA: u64 = 1 << 38;
 /// VIRTIO_F_RING_RESET
 pub const RING_RESET: u64 = 1 << 40;
 
-/// What a feature bit is called and what it is.
+/// Name and meaning of a feature bit.
 #[derive(Debug, Clone, Copy)]
 pub struct Feature {
     /// Its bit.
     pub bit: u8,
     /// Its name in the specification, without the prefix.
     pub name: &'static str,
-    /// What it is, in a few words.
+    /// Description in a few words.
     pub what: &'static str,
 }
 
 impl Feature {
-    /// What was offered and taken of it.
+    /// The bit's state among those `offered` and `taken`.
     pub fn view(&self, offered: u64, taken: u64) -> FeatureView {
         let among = |bits: u64| bits >> self.bit & 1 != 0;
         FeatureView {

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-/// What compressed files begin with, who compressed them, and what takes them apart again.
+/// First bytes of compressed files, the program that made them, and the one that takes them apart again.
 const NAMED: [(&[u8], &str, &str); 10] = [
     (b"\x1f\x8b", "gzip, twice", "zcat"),
     (b"\x28\xb5\x2f\xfd", "zstd", "zstdcat"),
@@ -21,7 +21,7 @@ pub fn is_gzip(head: &[u8]) -> bool {
     head.starts_with(b"\x1f\x8b")
 }
 
-/// What is wrong with the file at `path` where what begins so is compressed in a way that is not read here.
+/// The complaint about the file at `path`, if it begins as one compressed in a way that is not read here.
 pub fn named(head: &[u8], path: &Path) -> Option<String> {
     let (_, name, cat) = NAMED.iter().find(|(magic, ..)| head.starts_with(magic))?;
     Some(format!(

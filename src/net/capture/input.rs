@@ -1,4 +1,4 @@
-//! Where the bytes of a capture come from: a file, a pipe, a compressed one of either.
+//! The bytes of a capture: from a file, a pipe, a compressed one of either.
 //!
 //! The rule: to read never waits. What may wait is asked first whether it has something
 //! ([`Waits::is_ready`]), and where it has not, reading gives [`Poll::Pending`]; whoever has nothing else
@@ -97,12 +97,12 @@ impl Window {
         self.compressed = true;
     }
 
-    /// Is it compressed?
+    /// Returns whether it is compressed.
     pub fn is_compressed(&self) -> bool {
         self.compressed
     }
 
-    /// Has the next `len` bytes ready; fewer only where the capture ends before.
+    /// Makes the next `len` bytes ready; fewer only if the capture ends before.
     ///
     /// # Errors
     /// Those of reading.
@@ -170,7 +170,7 @@ impl Window {
         }
     }
 
-    /// Does the capture end in the middle of what was advanced behind?
+    /// Returns whether the capture ends in the middle of what was advanced behind.
     pub fn is_cut(&self) -> bool {
         self.ended && self.skip > 0
     }

@@ -32,10 +32,10 @@ use pcapng::PcapNg;
 
 pub use write::{CaptureWriter, TapWriter};
 
-/// What libpcap takes as the longest packet (its `MAXIMUM_SNAPLEN`), in bytes.
+/// Longest packet that libpcap takes (its `MAXIMUM_SNAPLEN`), in bytes.
 const LONGEST: usize = 262_144;
 
-/// What is wrong with a record that the capture has the beginning of only.
+/// The complaint about a record of which the capture has the beginning only.
 const CUT: &str = "the file ends in the middle of it: the capture is truncated";
 
 /// A packet of a capture.
@@ -43,18 +43,18 @@ const CUT: &str = "the file ends in the middle of it: the capture is truncated";
 pub struct Captured<'a> {
     /// Its number in the capture, from 1.
     pub number: u64,
-    /// When it was captured, in nanoseconds since 1970; none where the capture does not say.
+    /// Time of capture, in nanoseconds since 1970; none if the capture does not say.
     pub time: Option<i128>,
     /// Its bytes, from the Ethernet header on, without the frame check sequence.
     pub data: &'a [u8],
-    /// How long it was on the wire, without that: more than `data` where the capture cut it short.
+    /// Length on the wire, without that: more than `data` if the capture cut it short.
     pub wire_len: usize,
 }
 
 /// Packets of a capture that are not of Ethernet, so that they are not given.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LeftOut {
-    /// How many.
+    /// Number of packets.
     pub packets: u64,
     /// The number of the first, and why it was.
     pub first: (u64, String),
@@ -141,7 +141,7 @@ impl CaptureReader {
         }
     }
 
-    /// Where the capture is.
+    /// Path of the capture.
     pub fn path(&self) -> &Path {
         &self.path
     }
@@ -322,7 +322,7 @@ impl CaptureReader {
     }
 }
 
-/// Why a packet cannot be read.
+/// Reason for which a packet cannot be read.
 enum Bad {
     Io(io::Error),
     Record(String),
@@ -358,7 +358,7 @@ struct Link {
 }
 
 impl Link {
-    /// Why its packets cannot be sent.
+    /// Reason for which its packets cannot be sent.
     fn unfit(self) -> Option<Unfit> {
         match DataLink::from(u32::from(self.kind)) {
             DataLink::ETHERNET => None,
@@ -367,7 +367,7 @@ impl Link {
     }
 }
 
-/// Why a packet is not given.
+/// Reason for which a packet is not given.
 enum Unfit {
     Link(DataLink),
     /// It is from an interface that is not described.
@@ -393,7 +393,7 @@ impl std::fmt::Display for Unfit {
 struct Record {
     /// Bytes that it takes up, with all around it.
     total: u64,
-    /// Where its bytes are, without its check sequence.
+    /// Place of its bytes, without its check sequence.
     data: Range<usize>,
     time: Option<i128>,
     wire_len: usize,
@@ -401,7 +401,7 @@ struct Record {
 }
 
 impl Record {
-    /// Of `lens` bytes captured and on the wire, with `fcs` bytes of check sequence; it begins at `begin`.
+    /// A record of `lens` bytes captured and on the wire, with `fcs` bytes of check sequence; it begins at `begin`.
     fn new(
         total: u64,
         begin: usize,

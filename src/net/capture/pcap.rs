@@ -20,7 +20,7 @@ pub struct Pcap {
     /// Bytes of a record's header.
     header: usize,
     lengths: Lengths,
-    /// What its packets begin with, and how many bytes of check sequence they end with.
+    /// Link type of its packets, and number of bytes of check sequence behind each.
     pub link: Link,
 }
 
@@ -37,8 +37,8 @@ enum Lengths {
 const FCS_PRESENT: u32 = 1 << 26;
 
 impl Pcap {
-    /// Which byte order and unit a file has that begins with `magic`; also, is it in Kuznetzov's form,
-    /// with longer record headers?
+    /// Byte order and unit of time of a file that begins with `magic`, and whether it is in Kuznetzov's form, with
+    /// longer record headers.
     pub fn magic(magic: [u8; 4]) -> Option<(Order, i128, bool)> {
         for (order, magic) in [
             (Order::Big, u32::from_be_bytes(magic)),

@@ -11,7 +11,7 @@ use super::input::Window;
 use super::order::Order;
 use super::{Bad, CUT, LONGEST, Link, Record};
 
-/// What a file begins with, in either byte order.
+/// First bytes of a file, in either byte order.
 pub const MAGIC: [u8; 4] = [0x0a, 0x0d, 0x0d, 0x0a];
 
 const SECTION: u32 = 0x0a0d_0d0a;
@@ -23,7 +23,7 @@ const PACKET: u32 = 6;
 
 const BYTE_ORDER: u32 = 0x1a2b_3c4d;
 
-/// How much of a block is kept: as much as libpcap takes. Behind it there can be options only.
+/// Number of bytes of a block that are kept: as many as libpcap takes. Behind them there can be options only.
 const KEPT: u64 = 16 << 20;
 /// Interfaces of a section, at most: to keep more would be a way to use up our memory.
 const INTERFACES: usize = 1 << 20;
@@ -48,7 +48,7 @@ struct Interface {
 }
 
 impl Interface {
-    /// What a block of `body` describes.
+    /// Reads the description in a block of `body`.
     fn new(order: Order, body: &[u8]) -> Result<Self, Bad> {
         if body.len() < 8 {
             return Err("malformed: a description of an interface is too short".into());

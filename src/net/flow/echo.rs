@@ -26,7 +26,7 @@ const OPEN: usize = 64;
 /// The time to live that answers begin with.
 const TTL: u8 = 64;
 
-/// What was answered.
+/// Numbers of answers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Echoed {
     /// ARP questions.
@@ -56,7 +56,7 @@ pub struct Echo {
     came: Vec<Received>,
     /// Answers that had no room in the ring; at most a batch.
     out: Vec<Frame>,
-    /// What each of them is.
+    /// Kind of each.
     kinds: VecDeque<Kind>,
     gone: Vec<Frame>,
     bytes: Vec<u8>,
@@ -84,7 +84,7 @@ impl Echo {
         })
     }
 
-    /// What was answered so far.
+    /// Numbers of answers so far.
     pub fn echoed(&self) -> Echoed {
         self.echoed
     }
@@ -236,7 +236,7 @@ impl Echo {
     }
 }
 
-/// What an answer is.
+/// Kind of an answer.
 #[derive(Debug, Clone, Copy)]
 enum Kind {
     Icmp,
@@ -274,7 +274,7 @@ impl Head {
         rest.first_chunk().copied()
     }
 
-    /// What the frame carries, and where that begins: past one VLAN tag, if it has one.
+    /// Protocol that the frame carries, and its offset: past one VLAN tag, if it has one.
     fn link(&self) -> Option<(EtherType, usize)> {
         let ethertype = |at| Some(EtherType(u16::from_be_bytes(self.array(at)?)));
         match ethertype(12)? {
@@ -288,7 +288,7 @@ impl Head {
     }
 }
 
-/// May an answer go there?
+/// Returns whether an answer may go there.
 fn is_host(address: Ipv4Addr) -> bool {
     !(address.is_multicast()
         || address.is_broadcast()

@@ -16,7 +16,7 @@ use crate::nic::{Frame, Mac, Nic, OffloadFlags, Received, wait_any};
 /// A card that takes nothing for so long gets no more held for it: a cable that is out must not make
 /// the frames of the next hour old.
 const PATIENCE: Duration = Duration::from_secs(1);
-/// How long to sleep at most, so that a stop is heard.
+/// Longest sleep, so that a stop is heard.
 const NAP: Duration = Duration::from_millis(100);
 /// Rounds in which a card has no room, between two looks at the clock.
 const LOOK: u32 = 4096;
@@ -45,7 +45,7 @@ impl Side {
     }
 }
 
-/// What changes in the Ethernet header of frames that leave by one card.
+/// Changes in the Ethernet header of frames that leave by one card.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Rewrite {
     /// They come from the card that they leave by, as a router's do.
@@ -54,7 +54,7 @@ pub struct Rewrite {
     pub destination: Option<Mac>,
 }
 
-/// What became of the frames that came in by one card.
+/// The fate of the frames that came in by one card.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Passed {
     /// Frames handed to the other card.
@@ -77,14 +77,14 @@ impl Passed {
     }
 }
 
-/// When forwarding ends.
+/// End of forwarding.
 #[derive(Debug, Clone, Copy)]
 pub struct Until<'a> {
     /// After so many frames, both ways together.
     pub frames: u64,
     /// At this time.
     pub time: Option<Instant>,
-    /// When it becomes true.
+    /// Ends it once it becomes true.
     pub stop: &'a AtomicBool,
 }
 
@@ -153,12 +153,12 @@ impl<'a> Forward<'a> {
         })
     }
 
-    /// What changes in frames that leave by `side`.
+    /// Sets the changes in frames that leave by `side`.
     pub fn rewrite(&mut self, side: Side, rewrite: Rewrite) {
         self.ways[side.other() as usize].rewrite = rewrite;
     }
 
-    /// What became of the frames that came in by `side`.
+    /// The fate of the frames that came in by `side`.
     pub fn passed(&self, side: Side) -> Passed {
         self.ways[side as usize].passed
     }
@@ -271,12 +271,12 @@ impl<'a> Forward<'a> {
             .sum()
     }
 
-    /// Is a frame held? Then the card that it came in by has more, and a wait would not sleep.
+    /// Returns whether a frame is held: the card that it came in by has more then, and a wait would not sleep.
     fn is_blocked(&self) -> bool {
         self.ways.iter().any(|way| !way.held.is_empty())
     }
 
-    /// What was taken leaves.
+    /// Sends all that was taken.
     fn drain(&mut self) -> Result<()> {
         let end = Instant::now() + PATIENCE;
         while (self.is_blocked() || self.cards.iter().any(|card| card.in_flight() > 0))

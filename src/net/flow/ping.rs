@@ -32,12 +32,12 @@ const ICMP_HEADER: usize = 8;
 const BATCH: usize = 64;
 /// Requests remembered, so that late and double answers are known as such.
 const REMEMBERED: usize = 1024;
-/// How long fragments are kept that make no packet.
+/// Longest time for which fragments are kept that make no packet.
 const KEPT: Duration = Duration::from_secs(5);
-/// How long the card may take to send a request.
+/// Longest time that the card may take to send a request.
 const STUCK: Duration = Duration::from_secs(2);
 
-/// What an answer is worth.
+/// Worth of an answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {
     /// The first one, in time.
@@ -53,11 +53,11 @@ pub enum Verdict {
 /// An answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Answer {
-    /// Which request it is to, from 0.
+    /// Number of the request that it answers, from 0.
     pub number: u64,
     /// From the doorbell until its last fragment was taken from the card.
     pub time: Duration,
-    /// What it is worth.
+    /// Its worth.
     pub verdict: Verdict,
     /// The time to live of the packet, or of its last fragment.
     pub ttl: u8,
@@ -80,9 +80,9 @@ pub struct Ping {
     pool: Pool,
     responder: Responder,
     defrag: IpDefragPool<Instant, ()>,
-    /// Of the last requests; the back is the newest.
+    /// The last requests; the back is the newest.
     sent: VecDeque<Sent>,
-    /// How many were sent.
+    /// Number of requests sent.
     count: u64,
     message: Vec<u8>,
     out: Vec<Frame>,
@@ -130,7 +130,7 @@ impl Ping {
         })
     }
 
-    /// How many frames one request is.
+    /// Number of frames of one request.
     pub fn frames(&self, nic: &dyn Nic) -> usize {
         (ICMP_HEADER + self.size).div_ceil(piece(nic))
     }
@@ -338,7 +338,7 @@ fn piece(nic: &dyn Nic) -> usize {
     (mtu - IP_HEADER) / 8 * 8
 }
 
-/// What request `number` carries: each byte tells where it is and which request it is of.
+/// Content of request `number`: each byte tells its place and its request.
 fn content(number: u64, size: usize) -> impl Iterator<Item = u8> {
     let seed = number.wrapping_mul(0x9e37_79b9_7f4a_7c15);
     (0..size).map(move |at| (seed >> (at % 8 * 8)) as u8 ^ (at >> 3) as u8 ^ (at >> 11) as u8)

@@ -1,4 +1,4 @@
-//! What can be sent: a capture, a file's page cache, frames made up.
+//! Sources of frames to send: a capture, a file's page cache, frames made up.
 
 use std::fs::File;
 use std::io::{self, ErrorKind};
@@ -85,8 +85,8 @@ struct Round {
 }
 
 impl Round {
-    /// How long after all packets before it one comes that was captured at `time`. A capture of several
-    /// interfaces may go back in time; frames do not.
+    /// Time between the latest of the packets before and one captured at `time`. A capture of several interfaces may
+    /// go back in time; frames do not.
     fn gap(&mut self, time: i128) -> Duration {
         let latest = *self.latest.get_or_insert(time);
         self.latest = Some(latest.max(time));
@@ -233,7 +233,7 @@ impl Source for CaptureSource {
 pub struct FileSource {
     space: Arc<dyn DmaSpace>,
     part: DmaFile,
-    /// Where that ends in the file.
+    /// Offset in the file behind it.
     past: u64,
     in_flight: usize,
     denied: bool,
@@ -281,7 +281,7 @@ impl FileSource {
         self.part.deny_cpu()
     }
 
-    /// Is the file still as long as it has to be?
+    /// Checks that the file is still as long as it has to be.
     ///
     /// # Errors
     /// [`Error::File`] where it is shorter.
@@ -304,12 +304,12 @@ impl FileSource {
     }
 }
 
-/// How a file is cut into datagrams, and where the next one begins.
+/// Cut of a file into datagrams, and the place of the next one.
 struct Datagrams {
     path: PathBuf,
     file: File,
     flow: UdpFlow,
-    /// What the card shall do to each.
+    /// The card's part in each.
     offload: Offload,
     /// The header of a full one, and how much payload that has.
     header: [u8; UdpFlow::HEADER],
@@ -526,7 +526,7 @@ pub struct SyntheticSource {
 }
 
 impl SyntheticSource {
-    /// Where the frame's number is (8 bytes, big endian).
+    /// Offset of the frame's number (8 bytes, big endian).
     pub const NUMBER: usize = ETHERNET_HEADER;
 
     /// Frames without end, of `size` bytes, to `destination`, with `buffers` buffers.

@@ -10,19 +10,19 @@ use std::time::{Duration, Instant};
 use crate::error::{Error, Result};
 use crate::nic::{Frame, Nic};
 
-/// How long the card may do nothing with what it was given.
+/// Longest time for which the card may do nothing with the frames that it was given.
 const STUCK: Duration = Duration::from_secs(2);
 /// Idle rounds between two looks at the clock.
 const LOOK: u32 = 4096;
 /// Idle rounds after which the processor is let go in between.
 const PATIENCE: u32 = 16 * LOOK;
 
-/// How long to wait at a time, so that a request to stop is heard.
+/// Longest sleep, so that a request to stop is heard.
 const NAP: Duration = Duration::from_millis(50);
 /// A wait for the next packet of a recording that people are told of.
 const LONG: Duration = Duration::from_secs(10);
 
-/// Where frames come from.
+/// Source of frames.
 pub trait Source {
     /// The next frame. `spent` is one that the card is through with, for its buffers.
     ///
@@ -30,7 +30,7 @@ pub trait Source {
     /// Ends the sending, once what came before has left.
     fn next(&mut self, spent: Option<Frame>) -> Result<Next>;
 
-    /// When the frame that [`Source::next`] gave last is due, counted from the first.
+    /// Time at which the frame that [`Source::next`] gave last is due, counted from the first.
     fn due(&self) -> Duration {
         Duration::ZERO
     }
@@ -44,11 +44,11 @@ pub trait Source {
         Ok(())
     }
 
-    /// What the processor has written into frames so far.
+    /// Bytes that the processor has written into frames so far.
     fn by_cpu(&self) -> CpuBytes;
 }
 
-/// What a [`Source`] has next.
+/// The next thing of a [`Source`].
 #[derive(Debug)]
 pub enum Next {
     /// A frame.
@@ -70,7 +70,7 @@ pub struct CpuBytes {
     pub payload: u64,
 }
 
-/// How fast.
+/// Pace of sending.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Pace {
     /// As the card takes them.
@@ -81,10 +81,10 @@ pub enum Pace {
     PerSecond(f64),
 }
 
-/// How to send.
+/// Manner of sending.
 #[derive(Debug, Clone, Copy)]
 pub struct Manner<'a> {
-    /// How fast.
+    /// Its pace.
     pub pace: Pace,
     /// Frames a doorbell, at most.
     pub batch: usize,
@@ -95,7 +95,7 @@ pub struct Manner<'a> {
     pub announce: fn(u64, &str),
 }
 
-/// How far it has come; another thread may look while one counts.
+/// Progress; another thread may read it while one counts.
 #[derive(Debug, Default)]
 pub struct Progress {
     frames: AtomicU64,
@@ -195,11 +195,11 @@ struct Feed<'a> {
     spent: Vec<Frame>,
     /// A frame that is not due yet, and when it is.
     held: Option<(Frame, Duration)>,
-    /// When the first frame was due: only where there is a pace.
+    /// Time at which the first frame was due, if there is a pace.
     clock: Option<Instant>,
     /// Frames taken from the source.
     taken: u64,
-    /// Has the source nothing yet?
+    /// Whether the source has nothing yet.
     dry: bool,
     /// The frame whose wait was told of last.
     announced: u64,
@@ -273,7 +273,7 @@ impl Feed<'_> {
         }
     }
 
-    /// How long until the frame that is held may go; `None` where no clock holds us up.
+    /// Time until the frame that is held may go; `None` if no clock holds us up.
     fn waits_for_clock(&self) -> Option<Duration> {
         let (_, due) = self.held.as_ref()?;
         Some(due.saturating_sub(self.clock?.elapsed()))

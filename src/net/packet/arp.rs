@@ -1,4 +1,4 @@
-//! Who has that address? Asked through our own card.
+//! Resolving an IPv4 address (ARP) through our own card.
 
 use std::net::Ipv4Addr;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -11,7 +11,7 @@ use crate::nic::{Mac, Nic};
 
 /// Questions asked, one each [`PATIENCE`]. QEMU's e1000 receives nothing in its first second.
 const TRIES: u32 = 8;
-/// How long to wait for each answer.
+/// Longest wait for each answer.
 const PATIENCE: Duration = Duration::from_millis(500);
 
 /// The Ethernet address behind `address`: worked out for broadcast and multicast, else asked for by

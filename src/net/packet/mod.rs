@@ -22,16 +22,16 @@ pub use arp::resolve;
 /// Bytes of an Ethernet header.
 pub const ETHERNET_HEADER: usize = 14;
 
-/// Who sends UDP datagrams to whom.
+/// Sender and receiver of UDP datagrams.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct UdpFlow {
     /// Our Ethernet address.
     pub source_mac: Mac,
     /// The next hop's.
     pub destination_mac: Mac,
-    /// Where the datagrams say they come from.
+    /// Source address of the datagrams.
     pub source: SocketAddrV4,
-    /// Where they go.
+    /// Their destination.
     pub destination: SocketAddrV4,
 }
 
@@ -116,11 +116,11 @@ impl UdpFlow {
 /// An ARP packet for IPv4 over Ethernet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Arp {
-    /// Is it a question?
+    /// Whether it is a question.
     pub request: bool,
-    /// Who speaks.
+    /// The speaker.
     pub sender: (Mac, Ipv4Addr),
-    /// Who is asked, or answered; in a question the Ethernet address is zero.
+    /// The one asked, or answered; in a question the Ethernet address is zero.
     pub target: (Mac, Ipv4Addr),
 }
 
@@ -182,7 +182,7 @@ impl<'a> Packet<'a> {
         LaxSlicedPacket::from_ethernet(frame).ok().map(Self)
     }
 
-    /// Who sent it, and to whom.
+    /// Source and destination.
     pub fn macs(&self) -> (Mac, Mac) {
         match &self.0.link {
             Some(LinkSlice::Ethernet2(link)) => (Mac(link.source()), Mac(link.destination())),
@@ -190,7 +190,7 @@ impl<'a> Packet<'a> {
         }
     }
 
-    /// What the frame carries, past its VLAN tags.
+    /// Protocol that the frame carries, past its VLAN tags.
     pub fn ethertype(&self) -> u16 {
         let payload = self.0.ether_payload();
         payload.map_or(0, |payload| payload.ether_type.0)
@@ -245,7 +245,7 @@ impl<'a> Packet<'a> {
     }
 }
 
-/// What it is, for people, without its Ethernet addresses: `10.0.0.1:7000 > 10.0.0.2:9 UDP 12 bytes`.
+/// The packet in words, without its Ethernet addresses: `10.0.0.1:7000 > 10.0.0.2:9 UDP 12 bytes`.
 impl fmt::Display for Packet<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if let Some(arp) = self.arp() {
@@ -310,7 +310,7 @@ mod tests {
         }
     }
 
-    /// What the card does: sums what it finds from `start` on into the field at `field`.
+    /// The card's part: sums the bytes from `start` on into the field at `field`.
     fn complete(frame: &mut [u8], start: usize, end: usize, field: usize) {
         let sum = Sum16BitWords::new().add_slice(&frame[start..end]);
         let sum = sum.to_ones_complement_with_no_zero().to_be();

@@ -1,4 +1,4 @@
-//! What driver and device agreed on, bit by bit (virtio 1.2, §2.2).
+//! The features that driver and device negotiated, bit by bit (virtio 1.2, §2.2).
 
 use std::fmt::Write;
 

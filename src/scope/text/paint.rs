@@ -11,19 +11,19 @@ const USUAL_WIDTH: u16 = 80;
 /// Columns that the drawings need.
 const LEAST_WIDTH: u16 = 60;
 
-/// Whether standard output shows colour, and how many columns it has.
+/// Colour and width of standard output.
 #[derive(Debug, Clone, Copy)]
 pub struct Paint {
     pub colour: bool,
     pub width: u16,
 }
 
-/// Does standard error go to a terminal that shows colour?
+/// Returns whether standard error goes to a terminal that shows colour.
 pub fn stderr_has_colour() -> bool {
     has_colour(&io::stderr())
 }
 
-/// Does standard output go to a terminal that shows colour?
+/// Returns whether standard output goes to a terminal that shows colour.
 pub fn stdout_has_colour() -> bool {
     has_colour(&io::stdout())
 }
@@ -32,7 +32,7 @@ fn has_colour(stream: &impl IsTerminal) -> bool {
     stream.is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
 }
 
-/// What a piece of text stands for; on a terminal, its colour.
+/// Meaning of a piece of text; on a terminal, its colour.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ink {
     Title,

@@ -79,7 +79,7 @@ fn fields(register: &RegisterView) -> String {
     }
 }
 
-/// Which registers of `table` are not among `registers`, and why.
+/// The registers of `table` that are not among `registers`, and the reason.
 fn rest(table: &[RegInfo], registers: &[RegisterView]) -> Vec<String> {
     let missing = |of: &[Access]| -> Vec<&str> {
         let shown = |info: &RegInfo| registers.iter().any(|r| r.info.name == info.name);

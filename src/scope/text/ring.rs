@@ -65,7 +65,7 @@ fn head_and_tail(head: u32, tail: u32) -> Vec<(usize, String)> {
     }
 }
 
-/// What head and tail say, in a sentence.
+/// The meaning of head and tail, in a sentence.
 fn story(ring: &RingView, head: u32, tail: u32, paint: Paint) -> String {
     let n = ring.slots.len() as u32;
     if head >= n || tail >= n {
@@ -115,7 +115,7 @@ fn descriptors(text: &mut String, ring: &RingView, all: bool, paint: Paint) {
     let _ = writeln!(text, "{}", table.trim_fmt());
 }
 
-/// Do two descriptors differ in their addresses only?
+/// Returns whether two descriptors differ in their addresses only.
 fn same_word(a: &SlotView, b: &SlotView) -> bool {
     a.words[1] == b.words[1] && same_fields(a, b)
 }

@@ -12,7 +12,7 @@ const GROUP: usize = 8;
 /// Columns that the labels of a short ring need.
 const LABELS: usize = 32;
 
-/// Where a descriptor is on its way round.
+/// Stage of a descriptor on its way round.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stage {
     Free,
@@ -166,7 +166,7 @@ fn arrows_in(arrows: &[(usize, String)], from: usize, count: usize) -> Vec<Arrow
     arrows
 }
 
-/// What the cells of a ring mean, and how many there are of each.
+/// The meaning of a ring's cells, and the number of each kind.
 pub fn legend(text: &mut String, ring: &RingView, paint: Paint) {
     for stage in Stage::ALL {
         let is = |slot: &&SlotView| Stage::of(slot) == stage;

@@ -1,5 +1,5 @@
-//! What makes a virtqueue: the available and the used ring of a split one, the wrap counters and event
-//! words of a packed one (virtio 1.2, §2.7 and §2.8).
+//! The parts of a virtqueue beside its descriptors: the available and the used ring of a split one, the wrap counters
+//! and event words of a packed one (virtio 1.2, §2.7 and §2.8).
 
 use std::fmt::Write;
 
@@ -98,7 +98,7 @@ fn sentence(text: &mut String, words: &str, paint: Paint) {
     let _ = writeln!(text, "  {}", paint.fold(words, 2, 4));
 }
 
-/// Where an index points in a ring of `n`.
+/// Place of an index in a ring of `n`.
 fn at(idx: u16, n: usize) -> usize {
     usize::from(idx) % n.max(1)
 }
@@ -138,7 +138,7 @@ fn flag(flags: u16, name: &str) -> String {
     }
 }
 
-/// Where both sides go on.
+/// The places at which both sides go on.
 pub fn arrows(marks: &PackedMarks) -> Vec<(usize, String)> {
     let (avail, used) = (marks.next_avail, marks.next_used);
     match avail == used {

@@ -31,7 +31,7 @@ bitflags::bitflags! {
     }
 }
 
-/// How often device configuration is read before it is a lie that it changes every time.
+/// Number of times that device configuration is read before a change each time breaks the protocol.
 const TRIES: usize = 64;
 
 /// Rings a queue's doorbell: one register write.
@@ -49,32 +49,31 @@ pub type Halt = Box<dyn FnMut() + Send>;
 
 /// One device.
 pub trait Transport: Send {
-    /// What rings a queue's doorbell.
+    /// Doorbell of a queue.
     type Doorbell: Doorbell;
 
     /// Device configuration, §2.5.
     type Config: Mmio;
 
-    /// What people call the device.
+    /// Name for people.
     fn name(&self) -> &str;
 
-    /// What kind of device it is, §5: 1 is a network card.
+    /// Type of device, §5: 1 is a network card.
     fn device_type(&self) -> u16;
 
-    /// Where memory that it can reach comes from.
+    /// The I/O address space that the device reaches.
     fn dma(&self) -> &Arc<dyn DmaSpace>;
 
-    /// Does an IOMMU stand between the device and memory?
+    /// Returns whether an IOMMU stands between the device and memory.
     fn has_iommu(&self) -> bool;
 
-    /// May the device reach memory by itself?
+    /// Sets whether the device may reach memory by itself.
     ///
     /// # Errors
     /// Where the system refuses.
     fn bus_master(&self, on: bool) -> Result<()>;
 
-    /// How many interrupt vectors it has of its own; 0: one interrupt for all, whose cause
-    /// [`Transport::isr`] tells.
+    /// Number of interrupt vectors of its own; 0: one interrupt for all, whose cause [`Transport::isr`] tells.
     fn vectors(&self) -> usize;
 
     /// Turns on the first `count` vectors of one kind.
@@ -83,8 +82,7 @@ pub trait Transport: Send {
     /// As [`Backend::interrupts`](crate::backend::Backend::interrupts).
     fn interrupts(&self, kind: IrqKind, count: usize) -> Result<Vec<Irq>>;
 
-    /// Is the device not being taken away, and has not failed, as far as is known already? A look at
-    /// memory only.
+    /// Checks that no removal of the device and no error of its bus has been announced. Reads memory only.
     ///
     /// # Errors
     /// [`Error::DeviceGone`], [`Error::BusError`].
@@ -95,7 +93,7 @@ pub trait Transport: Send {
     /// [`Backend::is_absent`]: crate::backend::Backend::is_absent
     fn is_absent(&self) -> bool;
 
-    /// Is the device still there?
+    /// Checks that the device is still there.
     ///
     /// # Errors
     /// [`Error::DeviceGone`].
@@ -119,7 +117,7 @@ pub trait Transport: Send {
     /// [`Error::Timeout`]; [`Error::DeviceGone`].
     fn reset(&self) -> Result<()>;
 
-    /// How many queues the device has.
+    /// Number of the device's queues.
     fn queues(&self) -> u16;
 
     /// The most descriptors that queue `index` may have; 0: there is no such queue. Only before it
@@ -146,11 +144,11 @@ pub trait Transport: Send {
     /// As [`Transport::reset`].
     fn reset_queue(&self, index: u16) -> Result<()>;
 
-    /// Can it reset one queue alone? Only once features were agreed on.
+    /// Returns whether it can reset one queue alone. Only after features were negotiated.
     fn resets_queues(&self) -> bool;
 
-    /// What stops `queues` at once, from whichever thread, or all of the device where it does not
-    /// [reset queues](Transport::resets_queues): for a device that breaks the protocol.
+    /// Returns a closure that stops `queues` at once, on any thread, or all of the device if it does not [reset
+    /// queues](Transport::resets_queues): for a device that breaks the protocol.
     fn halt(&self, queues: Vec<u16>) -> Halt;
 
     /// Changes of the configuration interrupt by MSI-X vector `vector`.
@@ -166,7 +164,7 @@ pub trait Transport: Send {
     /// Counts changes of device configuration, §2.5.1.
     fn config_generation(&self) -> u32;
 
-    /// What asks, without MSI-X, why the device interrupts.
+    /// Returns a reader of the interrupt's cause, for a device without MSI-X.
     fn isr(&self) -> Isr;
 
     /// The declarations of its registers, without device configuration's.

@@ -1,4 +1,4 @@
-//! Where a virtio device keeps its structures: vendor-specific capabilities, §4.1.4.
+//! Places of a virtio device's structures: vendor-specific capabilities, §4.1.4.
 //!
 //! Each names a BAR and a stretch of it. What a device says of itself is checked before anything is
 //! mapped by it: the BAR is one of six and the stretch lies inside. A device may tell of a structure more
@@ -17,7 +17,7 @@ const BARS: u8 = 6;
 /// Bytes of config space that capabilities lie in.
 const SPACE: u16 = 256;
 
-/// Which structure, §4.1.4 (cfg_type).
+/// Kind of structure, §4.1.4 (cfg_type).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Structure {
     /// VIRTIO_PCI_CAP_COMMON_CFG
@@ -40,7 +40,7 @@ impl Structure {
         }
     }
 
-    /// What its offset is a multiple of.
+    /// Alignment of its offset.
     fn align(self) -> usize {
         match self {
             Self::Isr => 1,
@@ -53,19 +53,18 @@ impl Structure {
 /// One stretch of a BAR, as a capability names it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Location {
-    /// Which BAR.
+    /// Index of the BAR.
     pub bar: u8,
-    /// Where it begins, in bytes.
+    /// Offset of its first byte.
     pub offset: u32,
     /// Its length in bytes.
     pub length: u32,
-    /// Of the notification structure: bytes from one doorbell to the next.
+    /// In the notification structure: bytes from one doorbell to the next.
     pub multiplier: u32,
 }
 
-/// Where `structure` may be, in the device's order: the driver takes the first that it can use,
-/// §4.1.4.1. A capability of a type that is reserved, in a BAR that is, or too short for what it is,
-/// tells of nothing.
+/// Places of `structure`, in the device's order: the driver takes the first that it can use, §4.1.4.1. A capability
+/// of a type that is reserved, in a BAR that is, or too short for what it is, tells of nothing.
 ///
 /// # Errors
 /// Where config space cannot be read.
@@ -152,7 +151,7 @@ impl<M: Mmio> Window<M> {
         })
     }
 
-    /// Where it begins in the BAR.
+    /// Offset of its first byte in the BAR.
     pub(super) fn base(&self) -> usize {
         self.base
     }
@@ -162,7 +161,7 @@ impl<M: Mmio> Window<M> {
         &self.bar
     }
 
-    /// Where in it byte `offset` of BAR `bar` is.
+    /// Place in it of byte `offset` of BAR `bar`.
     pub(super) fn place(&self, bar: u8, offset: usize) -> Option<usize> {
         let past = offset.checked_sub(self.base)?;
         (bar == self.index && past < self.len).then_some(past)

@@ -35,7 +35,7 @@ pub const MODERN: u16 = 0x1040;
 pub const TRANSITIONAL: u16 = 0x1000;
 /// Capability id of MSI-X; its table's size less 1 is in bits 10:0 of the word at 2.
 const MSI_X: u8 = 0x11;
-/// How long a reset of the device or of one queue may take.
+/// Longest time that a reset of the device or of one queue may take.
 const RESET_BOUND: Duration = Duration::from_secs(1);
 
 /// A virtio device behind a [`Backend`].
@@ -50,7 +50,7 @@ pub struct PciTransport<B: Backend> {
     vectors: usize,
     /// The features that the driver has taken.
     taken: Cell<u64>,
-    /// Of those that halt a queue one has QUEUE_SELECT at a time.
+    /// Lets one halt of a queue at a time have QUEUE_SELECT.
     halting: Arc<Mutex<()>>,
     backend: B,
 }
@@ -98,12 +98,12 @@ impl<B: Backend + 'static> PciTransport<B> {
         })
     }
 
-    /// Has it the registers that came with virtio 1.2?
+    /// Returns whether it has the registers that came with virtio 1.2.
     fn is_1_2(&self) -> bool {
         self.common.size() >= COMMON_LEN_1_2
     }
 
-    /// Where the doorbell of the selected queue is; checked, since the device says it.
+    /// Place of the selected queue's doorbell; checked, since the device says it.
     fn doorbell(&self, index: u16, offset: u32) -> Result<PciDoorbell<B::Bar>> {
         let width = match self.taken.get() & NOTIFICATION_DATA {
             0 => Width::Two,
@@ -208,7 +208,7 @@ impl<B: Backend> Structures<'_, B> {
 
     /// BAR `index`, mapped, of at least `least` bytes; else why it cannot be.
     fn bar(&mut self, index: u8, least: usize) -> Result<Result<B::Bar, String>> {
-        /// Of a BAR's register: I/O ports (PCI 3.0, §6.2.5.1).
+        /// Bit of a BAR's register: I/O ports (PCI 3.0, §6.2.5.1).
         const IS_IO: u32 = 1;
         if let Some((_, bar)) = self.mapped.iter().find(|(known, _)| *known == index) {
             return Ok(Ok(bar.clone()));

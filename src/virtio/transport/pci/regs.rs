@@ -108,10 +108,10 @@ pub struct DeviceStatus {
     __: u32,
 }
 
-/// What a notification says with VIRTIO_F_NOTIFICATION_DATA, §4.1.5.2
+/// Value of a notification with VIRTIO_F_NOTIFICATION_DATA, §4.1.5.2
 #[bitfield(u32)]
 pub struct NotifyData {
-    /// Which queue
+    /// Index of the queue
     pub vqn: u16,
     /// Split ring: the available index; packed ring: the next descriptor to be made available
     #[bits(15)]
@@ -120,7 +120,7 @@ pub struct NotifyData {
     pub next_wrap: bool,
 }
 
-/// Why INTx is up, §4.1.4.5
+/// Cause of INTx, §4.1.4.5
 #[bitfield(u32)]
 pub struct IsrStatus {
     /// A queue has used buffers
