@@ -16,7 +16,7 @@ use pinwire::dma::{DmaArray, DmaFile, DmaRegion, DmaSpace, Pool};
 use pinwire::inspect::{Marks, Owner};
 use pinwire::mmio::{Place, Width};
 use pinwire::nic::e1000::E1000;
-use pinwire::nic::{Frame, Nic, NicConfig, Offload, OffloadFlags};
+use pinwire::nic::{Frame, Inspect, Nic, NicConfig, Offload, OffloadFlags};
 use proptest::prelude::*;
 
 type Card = E1000<pinwire::backend::Fake>;

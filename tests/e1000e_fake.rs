@@ -14,7 +14,7 @@ use pinwire::backend::{Backend, Fake, FakeBar, FakeMemory};
 use pinwire::dma::{DmaSpace, Pool};
 use pinwire::irq::{Irq, IrqKind};
 use pinwire::nic::e1000e::E1000e;
-use pinwire::nic::{Frame, Nic, NicConfig, Offload, OffloadFlags, Waiting};
+use pinwire::nic::{Frame, Inspect, Nic, NicConfig, Offload, OffloadFlags, Waiting};
 use pinwire::pci::config::Config;
 use proptest::prelude::*;
 

@@ -23,7 +23,7 @@ use pinwire::mmio::{Mmio, RegInfo, Width};
 use pinwire::nic::e1000::desc::{LegacyTx, RxDesc, TxDesc};
 use pinwire::nic::e1000::regs::{self, Ctrl, Interrupts, Rctl, Tctl};
 use pinwire::nic::virtio_net::VirtioNet;
-use pinwire::nic::{Frame, Nic, NicConfig};
+use pinwire::nic::{Frame, Inspect, Nic, NicConfig};
 use pinwire::pci::config::{COMMAND, Command, Config};
 use pinwire::virtio::Transport;
 use pinwire::virtio::pci::PciTransport;

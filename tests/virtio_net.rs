@@ -12,7 +12,7 @@ use pinwire::backend::{Fake, FakeMemory};
 use pinwire::dma::Pool;
 use pinwire::nic::virtio_net::VirtioNet;
 use pinwire::nic::{
-    Checksum, Frame, Mac, Nic, NicConfig, Offload, OffloadFlags, Received, Waiting,
+    Checksum, Frame, Inspect, Mac, Nic, NicConfig, Offload, OffloadFlags, Received, Waiting,
 };
 use pinwire::open;
 use pinwire::virtio::pci::PciTransport;

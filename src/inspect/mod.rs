@@ -3,7 +3,7 @@
 mod registers;
 mod view;
 
-pub(crate) use registers::read_registers;
+pub use registers::read_registers;
 pub use view::{
     FeatureView, Marks, Owner, PackedMarks, RegisterView, RingView, SlotView, SplitMarks,
 };

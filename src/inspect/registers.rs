@@ -5,7 +5,7 @@ use crate::mmio::{Access, Mmio, RegInfo};
 
 /// Reads all registers of `table` that reading does not change and that are inside of `bar`; of an
 /// array, those that are not 0.
-pub(crate) fn read_registers<M: Mmio>(bar: &M, table: &'static [RegInfo]) -> Vec<RegisterView> {
+pub fn read_registers<M: Mmio>(bar: &M, table: &'static [RegInfo]) -> Vec<RegisterView> {
     let quiet = |info: &&RegInfo| {
         matches!(info.access, Access::ReadOnly | Access::ReadWrite) && info.end() <= bar.size()
     };

@@ -10,7 +10,7 @@ use super::{NicConfig, Received};
 const TAG: usize = 4;
 
 /// The limit, and how many frames were longer.
-pub(in crate::nic) struct Longest {
+pub struct Longest {
     bytes: usize,
     dropped: u64,
 }

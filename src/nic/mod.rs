@@ -13,6 +13,7 @@ mod intel;
 mod longest;
 mod mac;
 mod pair;
+pub mod parts;
 pub mod virtio_net;
 
 use std::fmt;
@@ -179,6 +180,18 @@ pub struct Received {
     pub l4_checksum: Checksum,
 }
 
+/// A frame of which the card said nothing.
+impl From<Frame> for Received {
+    fn from(frame: Frame) -> Self {
+        Self {
+            frame,
+            vlan: None,
+            ip_checksum: Checksum::Unchecked,
+            l4_checksum: Checksum::Unchecked,
+        }
+    }
+}
+
 /// The PCI ids of a card that a driver drives, and its name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DeviceId {
@@ -228,7 +241,10 @@ pub(crate) fn unsupported(
 }
 
 /// Waits until the link is up, at most `bound` long; not at all where that is zero.
-fn await_link(nic: &dyn Nic, bound: Duration) -> Result<()> {
+///
+/// # Errors
+/// [`Error::Timeout`]; as [`Nic::check`].
+pub fn await_link(nic: &dyn Nic, bound: Duration) -> Result<()> {
     let begin = Instant::now();
     while !bound.is_zero() && !nic.link().up {
         if begin.elapsed() >= bound {
@@ -245,8 +261,45 @@ fn await_link(nic: &dyn Nic, bound: Duration) -> Result<()> {
     Ok(())
 }
 
-/// A started network card, whichever it is. Dropping it stops the card, then frees its memory.
-pub trait Nic: Send {
+fn not_offered(device: &str, what: &str) -> Error {
+    Error::NotOffered {
+        device: device.to_owned(),
+        what: what.to_owned(),
+    }
+}
+
+/// A card's registers and rings, for people to look at. A driver that shows nothing implements it with an empty block.
+pub trait Inspect {
+    /// The features that driver and device negotiated, if the card has such a thing.
+    fn features(&self) -> Vec<FeatureView> {
+        Vec::new()
+    }
+
+    /// The declarations of its registers.
+    fn register_table(&self) -> &'static [RegInfo] {
+        &[]
+    }
+
+    /// The register at `place`, and its index in an array.
+    fn register_at(&self, place: Place) -> Option<(&'static RegInfo, usize)> {
+        let _ = place;
+        None
+    }
+
+    /// All registers that can be read without changing them, now.
+    fn registers(&self) -> Vec<RegisterView> {
+        Vec::new()
+    }
+
+    /// Its rings, now.
+    fn rings(&self) -> Vec<RingView> {
+        Vec::new()
+    }
+}
+
+/// A started network card, whichever it is: its control. Its data passes by its queue pairs ([`QueuePair`]), and people
+/// look at it by [`Inspect`]. Dropping it stops the card, then frees its memory.
+pub trait Nic: Inspect + Send {
     /// Name for people: `0000:00:03.0`, `qtest:e1000`.
     fn name(&self) -> &str;
 
@@ -271,14 +324,18 @@ pub trait Nic: Send {
         ring - 1
     }
 
-    /// Work that it can do on a frame as it leaves.
-    fn offloads(&self) -> OffloadFlags;
+    /// Work that it can do on a frame as it leaves; none, unless the driver says otherwise.
+    fn offloads(&self) -> OffloadFlags {
+        OffloadFlags::empty()
+    }
 
     /// The I/O address space that it reaches: for pools and files to send from.
     fn dma(&self) -> &std::sync::Arc<dyn DmaSpace>;
 
-    /// Number of queue pairs with which it was started.
-    fn queues(&self) -> usize;
+    /// Number of queue pairs with which it was started; 1, unless the driver says otherwise.
+    fn queues(&self) -> usize {
+        1
+    }
 
     /// Queue pair `index`.
     ///
@@ -293,7 +350,14 @@ pub trait Nic: Send {
     fn pair_mut(&mut self, index: usize) -> &mut dyn QueuePair;
 
     /// All queue pairs, each for a thread of its own (`std::thread::scope`).
-    fn split(&mut self) -> Vec<&mut dyn QueuePair>;
+    fn split(&mut self) -> Vec<&mut dyn QueuePair> {
+        assert_eq!(
+            self.queues(),
+            1,
+            "a driver of several pairs splits them itself"
+        );
+        vec![self.pair_mut(0)]
+    }
 
     /// [`QueuePair::post`] of the first pair.
     ///
@@ -398,45 +462,44 @@ pub trait Nic: Send {
     ///
     /// # Errors
     /// [`Error::NotOffered`].
-    fn set_promiscuous(&mut self, on: bool) -> Result<()>;
+    fn set_promiscuous(&mut self, on: bool) -> Result<()> {
+        let _ = on;
+        Err(not_offered(
+            self.name(),
+            "be told later to take all frames: ask for it at the start",
+        ))
+    }
 
     /// Sets the groups whose frames it takes.
     ///
     /// # Errors
     /// [`Error::NotOffered`].
-    fn set_multicast(&mut self, groups: &[Mac]) -> Result<()>;
+    fn set_multicast(&mut self, groups: &[Mac]) -> Result<()> {
+        let _ = groups;
+        Err(not_offered(self.name(), "choose groups"))
+    }
 
     /// Takes tagged frames of these VLANs only; `None`: of all. Untagged frames come in always.
     ///
     /// # Errors
     /// [`Error::NotOffered`], as where virtio was started without [`NicConfig::vlan_filter`];
     /// [`Error::Usage`] for what is no VLAN id.
-    fn set_vlans(&mut self, vlans: Option<&[u16]>) -> Result<()>;
-
-    /// The features that driver and device agreed on, where the card has such a thing.
-    fn features(&self) -> Vec<FeatureView> {
-        Vec::new()
+    fn set_vlans(&mut self, vlans: Option<&[u16]>) -> Result<()> {
+        let _ = vlans;
+        Err(not_offered(self.name(), "choose VLANs"))
     }
-
-    /// The declarations of its registers.
-    fn register_table(&self) -> &'static [RegInfo];
-
-    /// The register at `place`, and which one of an array it is.
-    fn register_at(&self, place: Place) -> Option<(&'static RegInfo, usize)>;
-
-    /// All registers that can be read without changing them, now.
-    fn registers(&self) -> Vec<RegisterView>;
-
-    /// Its rings, now.
-    fn rings(&self) -> Vec<RingView>;
 
     /// The device's own speed: sends `frames` frames of `len` bytes from a ring that is filled once,
     /// moving the tail by `batch` (a power of two, at most half the ring) and doing nothing else;
     /// gives the time it took. Write-back is asked for once a batch, as [`Nic::send`] does.
     ///
     /// # Errors
-    /// Frames in flight, or a `len` or `batch` that cannot be; [`Error::Timeout`].
-    fn limit(&mut self, len: usize, batch: usize, frames: u64) -> Result<Duration>;
+    /// Frames in flight, or a `len` or `batch` that cannot be; [`Error::Timeout`]; [`Error::NotOffered`] by a driver
+    /// that does not measure.
+    fn limit(&mut self, len: usize, batch: usize, frames: u64) -> Result<Duration> {
+        let _ = (len, batch, frames);
+        Err(not_offered(self.name(), "be measured by itself"))
+    }
 
     /// Stops the card and waits until it has: no interrupt, no DMA. What dropping does, with its
     /// error. From here on its pairs answer [`Error::Stopped`], until [`Nic::restart`]; stopping it once

@@ -217,7 +217,7 @@ fn look(begin: Instant, spin: Duration, ready: impl Fn() -> bool) -> bool {
 }
 
 /// The error of [`QueuePair::arm`] without an interrupt.
-pub(super) fn no_interrupt(device: &str) -> Error {
+pub fn no_interrupt(device: &str) -> Error {
     Error::NotOffered {
         device: device.to_owned(),
         what: "an interrupt: it has none, or was started without; poll instead (Waiting::Poll)"

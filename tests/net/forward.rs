@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use pinwire::Error;
 use pinwire::net::{Forward, Passed, Rewrite, Side, Until};
-use pinwire::nic::{Mac, Nic, NicConfig};
+use pinwire::nic::{Inspect, Mac, Nic, NicConfig};
 use proptest::prelude::*;
 
 use crate::fakes::e1000::MAC;

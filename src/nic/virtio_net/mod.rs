@@ -30,8 +30,8 @@ use self::rx::Rx;
 use self::tx::{Sent, Tx};
 use super::longest::Longest;
 use super::{
-    DeviceId, Link, Mac, Nic, NicConfig, QueuePair, RSS_KEY, Stats, VLANS, Waiting, await_link,
-    check_vlans,
+    DeviceId, Inspect, Link, Mac, Nic, NicConfig, QueuePair, RSS_KEY, Stats, VLANS, Waiting,
+    await_link, check_vlans,
 };
 use crate::dma::{DmaBuf, DmaSpace, Pool};
 use crate::error::{Error, Result};
@@ -540,6 +540,34 @@ static TABLE: LazyLock<Vec<RegInfo>> = LazyLock::new(|| {
         .collect()
 });
 
+impl<T: Transport + 'static> Inspect for VirtioNet<T> {
+    fn features(&self) -> Vec<FeatureView> {
+        f::views(self.offered, self.taken)
+    }
+
+    fn register_table(&self) -> &'static [RegInfo] {
+        &TABLE
+    }
+
+    fn register_at(&self, place: Place) -> Option<(&'static RegInfo, usize)> {
+        self.transport.register_at(place, config::TABLE)
+    }
+
+    fn registers(&self) -> Vec<RegisterView> {
+        let mut views = self.transport.registers(config::TABLE);
+        let ours = config::TABLE[0].group;
+        views.retain(|view| view.info.group != ours || config::has(view.info.name, self.taken));
+        views
+    }
+
+    fn rings(&self) -> Vec<RingView> {
+        let pairs = self.pairs.iter().enumerate();
+        let pairs = pairs.flat_map(|(index, pair)| pair.views(index));
+        let control = self.control.iter().map(|control| control.view());
+        pairs.chain(control).collect()
+    }
+}
+
 impl<T: Transport + 'static> Nic for VirtioNet<T> {
     fn name(&self) -> &str {
         self.transport.name()
@@ -700,32 +728,6 @@ impl<T: Transport + 'static> Nic for VirtioNet<T> {
             }
         }
         Ok(())
-    }
-
-    fn features(&self) -> Vec<FeatureView> {
-        f::views(self.offered, self.taken)
-    }
-
-    fn register_table(&self) -> &'static [RegInfo] {
-        &TABLE
-    }
-
-    fn register_at(&self, place: Place) -> Option<(&'static RegInfo, usize)> {
-        self.transport.register_at(place, config::TABLE)
-    }
-
-    fn registers(&self) -> Vec<RegisterView> {
-        let mut views = self.transport.registers(config::TABLE);
-        let ours = config::TABLE[0].group;
-        views.retain(|view| view.info.group != ours || config::has(view.info.name, self.taken));
-        views
-    }
-
-    fn rings(&self) -> Vec<RingView> {
-        let pairs = self.pairs.iter().enumerate();
-        let pairs = pairs.flat_map(|(index, pair)| pair.views(index));
-        let control = self.control.iter().map(|control| control.view());
-        pairs.chain(control).collect()
     }
 
     fn limit(&mut self, len: usize, batch: usize, frames: u64) -> Result<Duration> {

@@ -33,7 +33,8 @@ use crate::nic::intel::tx::{MAX_BUFFER, MAX_PAYLEN, Tx, TxRegs, TxSetup};
 use crate::nic::intel::{self, filter, flush, phy};
 use crate::nic::longest::Longest;
 use crate::nic::{
-    DeviceId, Frame, Link, Mac, Nic, NicConfig, OffloadFlags, QueuePair, Stats, Waiting, await_link,
+    DeviceId, Frame, Inspect, Link, Mac, Nic, NicConfig, OffloadFlags, QueuePair, Stats, Waiting,
+    await_link,
 };
 use crate::pci::config::Command;
 use crate::ring_state::RingState;
@@ -457,6 +458,24 @@ fn read_mac<M: Mmio>(bar: &M, quirks: &Quirks) -> Option<Mac> {
     })
 }
 
+impl<B: Backend> Inspect for E1000<B> {
+    fn register_table(&self) -> &'static [RegInfo] {
+        TABLE
+    }
+
+    fn register_at(&self, place: Place) -> Option<(&'static RegInfo, usize)> {
+        RegInfo::find(TABLE, place.offset).filter(|_| place.bar == 0)
+    }
+
+    fn registers(&self) -> Vec<RegisterView> {
+        read_registers(&self.bar, TABLE)
+    }
+
+    fn rings(&self) -> Vec<RingView> {
+        vec![self.pair.tx.view(), self.pair.rx.view()]
+    }
+}
+
 impl<B: Backend> Nic for E1000<B> {
     fn name(&self) -> &str {
         self.backend.name()
@@ -560,22 +579,6 @@ impl<B: Backend> Nic for E1000<B> {
         self.bar.update(RCTL, |rctl| rctl.with_vfe(vlans.is_some()));
         flush(&self.bar);
         Ok(())
-    }
-
-    fn register_table(&self) -> &'static [RegInfo] {
-        TABLE
-    }
-
-    fn register_at(&self, place: Place) -> Option<(&'static RegInfo, usize)> {
-        RegInfo::find(TABLE, place.offset).filter(|_| place.bar == 0)
-    }
-
-    fn registers(&self) -> Vec<RegisterView> {
-        read_registers(&self.bar, TABLE)
-    }
-
-    fn rings(&self) -> Vec<RingView> {
-        vec![self.pair.tx.view(), self.pair.rx.view()]
     }
 
     fn limit(&mut self, len: usize, batch: usize, frames: u64) -> Result<Duration> {

@@ -40,8 +40,8 @@ use crate::nic::intel::tx::{Tx, TxRegs, TxSetup};
 use crate::nic::intel::{self, VENDOR, filter, flush, phy};
 use crate::nic::longest::Longest;
 use crate::nic::{
-    DeviceId, Frame, Link, Mac, Nic, NicConfig, OffloadFlags, QueuePair, RSS_KEY, Received, Stats,
-    Waiting, await_link,
+    DeviceId, Frame, Inspect, Link, Mac, Nic, NicConfig, OffloadFlags, QueuePair, RSS_KEY,
+    Received, Stats, Waiting, await_link,
 };
 use crate::pci::config::Command;
 use crate::ring_state::RingState;
@@ -623,6 +623,26 @@ fn read_mac<M: Mmio>(bar: &M) -> Option<Mac> {
     })
 }
 
+impl<B: Backend> Inspect for E1000e<B> {
+    fn register_table(&self) -> &'static [RegInfo] {
+        TABLE
+    }
+
+    fn register_at(&self, place: Place) -> Option<(&'static RegInfo, usize)> {
+        RegInfo::find(TABLE, place.offset).filter(|_| place.bar == 0)
+    }
+
+    fn registers(&self) -> Vec<RegisterView> {
+        read_registers(&self.bar, TABLE)
+    }
+
+    fn rings(&self) -> Vec<RingView> {
+        let each = self.pairs.iter();
+        each.flat_map(|pair| [pair.tx.view(), pair.rx.view()])
+            .collect()
+    }
+}
+
 impl<B: Backend> Nic for E1000e<B> {
     fn name(&self) -> &str {
         self.backend.name()
@@ -723,24 +743,6 @@ impl<B: Backend> Nic for E1000e<B> {
         self.bar.update(RCTL, |rctl| rctl.with_vfe(vlans.is_some()));
         flush(&self.bar);
         Ok(())
-    }
-
-    fn register_table(&self) -> &'static [RegInfo] {
-        TABLE
-    }
-
-    fn register_at(&self, place: Place) -> Option<(&'static RegInfo, usize)> {
-        RegInfo::find(TABLE, place.offset).filter(|_| place.bar == 0)
-    }
-
-    fn registers(&self) -> Vec<RegisterView> {
-        read_registers(&self.bar, TABLE)
-    }
-
-    fn rings(&self) -> Vec<RingView> {
-        let each = self.pairs.iter();
-        each.flat_map(|pair| [pair.tx.view(), pair.rx.view()])
-            .collect()
     }
 
     fn limit(&mut self, len: usize, batch: usize, frames: u64) -> Result<Duration> {
