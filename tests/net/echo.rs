@@ -265,6 +265,24 @@ fn more_than_the_ring_takes_goes_back_in_order() {
     }
 }
 
+#[test]
+fn every_bit_of_a_header_is_in_its_checksum() {
+    // The bit that RFC 791 reserves: a parser may drop it.
+    const RESERVED: u8 = 1 << 7;
+    let request = ip(MACS, IPS, IpNumber::ICMP, 1, &request(&bytes(1, 30))).remove(0);
+    let mut spoilt = request.clone();
+    spoilt[20] ^= RESERVED;
+    assert!(echo(vec![spoilt.clone()]).0.is_empty());
+    // Adding to a word takes as much from the sum's complement.
+    let sum = u16::from_be_bytes([spoilt[24], spoilt[25]]);
+    let (less, borrow) = sum.overflowing_sub(u16::from(RESERVED) << 8);
+    let right = less - u16::from(borrow);
+    spoilt[24..26].copy_from_slice(&right.to_be_bytes());
+    let (sent, _) = echo(vec![spoilt]);
+    let (addresses, _) = whole(&sent);
+    assert_eq!(addresses[0], std::net::Ipv4Addr::from(OUR_IP));
+}
+
 proptest! {
     /// No frame, however mangled, makes it panic or answer with a header that is wrong.
     #[test]

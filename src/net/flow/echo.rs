@@ -12,7 +12,7 @@ use etherparse::{EtherType, IpNumber, Ipv4HeaderSlice};
 use super::responder::Responder;
 use crate::dma::Segment;
 use crate::error::{Error, Result};
-use crate::net::packet::{ETHERNET_HEADER, Packet};
+use crate::net::packet::{ETHERNET_HEADER, Packet, sums_up};
 use crate::nic::{Checksum, Frame, Mac, Nic, Received};
 
 /// Frames taken from the card at once.
@@ -176,7 +176,7 @@ impl Echo {
         let bytes = head.array::<IP_HEADER>(l2)?;
         let ip = Ipv4HeaderSlice::from_slice(&bytes).ok()?;
         let (source, id, protocol) = (ip.source_addr(), ip.identification(), ip.protocol());
-        if ip.to_header().calc_header_checksum() != ip.header_checksum()
+        if !sums_up(ip.slice())
             || ip.destination_addr() != self.address
             || l2 + usize::from(ip.total_len()) > length
             || !is_host(source)

@@ -17,7 +17,7 @@ use etherparse::{
 use super::responder::Responder;
 use crate::dma::Pool;
 use crate::error::{Error, Result};
-use crate::net::packet::{ETHERNET_HEADER, Packet};
+use crate::net::packet::{ETHERNET_HEADER, Packet, sums_up};
 use crate::nic::{Frame, Mac, Nic, Received};
 
 /// The most bytes that a request may carry: an IPv4 packet has 65535, 20 and 8 of them headers.
@@ -275,7 +275,7 @@ impl Ping {
         if header.destination_addr() != self.ours.1
             || header.source_addr() != self.theirs.1
             || header.protocol() != IpNumber::ICMP
-            || header.to_header().calc_header_checksum() != header.header_checksum()
+            || !sums_up(header.slice())
         {
             return None;
         }
@@ -308,7 +308,7 @@ impl Ping {
         let number = (self.count - 1).checked_sub(back.into())?;
         let place = self.sent.len().checked_sub(1 + usize::from(back))?;
         let sent = &mut self.sent[place];
-        let right = Icmpv4Type::EchoReply(echo).calc_checksum(icmp.payload()) == icmp.checksum()
+        let right = sums_up(icmp.slice())
             && icmp.payload().len() == self.size
             && icmp
                 .payload()

@@ -22,6 +22,12 @@ pub use arp::resolve;
 /// Bytes of an Ethernet header.
 pub const ETHERNET_HEADER: usize = 14;
 
+/// Returns whether the bytes, which hold their own checksum, sum up as they should (RFC 1071). Over the bytes that came:
+/// what a parser makes of a header may have lost a bit of it.
+pub fn sums_up(bytes: &[u8]) -> bool {
+    Sum16BitWords::new().add_slice(bytes).ones_complement() == 0
+}
+
 /// Sender and receiver of UDP datagrams.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct UdpFlow {
