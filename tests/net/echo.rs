@@ -2,7 +2,7 @@
 
 use etherparse::{IcmpEchoHeader, Icmpv4Header, Icmpv4Type, IpNumber};
 use pinwire::net::{Arp, Echo, Echoed};
-use pinwire::nic::{Inspect, Mac, Nic};
+use pinwire::nic::{Inspect, Mac};
 use proptest::prelude::*;
 use smoltcp::phy::ChecksumCapabilities;
 use smoltcp::wire::{Icmpv4Packet, Icmpv4Repr, UdpPacket, UdpRepr};
