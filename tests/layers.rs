@@ -77,10 +77,10 @@ const ROOMS: &[Room] = &[
     room(Ground, "inspect", "views for people: registers, rings, features", &["dma", "mmio"]),
     room(Devices, "virtio", "virtqueues, and how a virtio device is reached", &["backend", "barrier", "dma", "error", "inspect", "irq", "mmio", "pci", "ring_state", "wait"]),
     room(Devices, "nic", "network cards: what they share, and the drivers", &["backend", "barrier", "dma", "error", "inspect", "irq", "mmio", "pci", "ring_state", "virtio", "wait"]),
-    room(Devices, "open", "which drivers there are, and from a device's name to a started one", &["backend", "device", "error", "nic", "virtio"]),
+    room(Devices, "open", "which drivers there are, and from a device's name to a started one", &["backend", "device", "error", "nic", "pci", "virtio"]),
     room(Riders, "net", "what rides on a card: packets, captures, loops that send, answer and forward", &["dma", "error", "nic", "user_file"]),
     room(Riders, "paths", "every way that a file's bytes take: the ladder, a server, the page cache", &["error", "net", "nic"]),
-    room(Riders, "lab", "what things cost: rates, round trips, the kernel's ways beside them, counters", &["backend", "device", "dma", "error", "irq", "mmio", "net", "nic", "paths", "pci", "user_file"]),
+    room(Riders, "lab", "what things cost: rates, round trips, the kernel's ways beside them, counters", &["backend", "device", "dma", "error", "irq", "mmio", "net", "nic", "open", "paths", "pci", "user_file"]),
     room(Riders, "scope", "a run, recorded and told; views as text", &["backend", "dma", "error", "inspect", "mmio", "net", "nic"]),
     room(Top, "cli", "the command: arguments, words, pictures", &["backend", "device", "dma", "error", "inspect", "lab", "net", "nic", "open", "paths", "pci", "scope", "user_file"]),
 ];
