@@ -7,7 +7,7 @@ use super::Out;
 use crate::net::UdpFlow;
 use crate::nic::Nic;
 
-/// What a rung works on. It takes of it what its [`Kind`] has.
+/// What a rung works on. It takes of it what its [`Kind`](super::Kind) has.
 pub struct Job<'a> {
     /// What is to be moved, at its beginning.
     pub file: &'a File,
