@@ -12,6 +12,9 @@ pub fn of(error: &Error) -> Option<String> {
         Error::NotNetwork { address, .. } => {
             Some(format!("if you mean it: pinwire bind --force {address}"))
         }
+        Error::BadCapture { why, .. } if why.contains("it is compressed") => {
+            Some("without a file in between: ... | pinwire send ... --pcap -".to_owned())
+        }
         Error::NoAnswer { .. } => Some("an Ethernet address is given with --via MAC".to_owned()),
         _ => None,
     }

@@ -44,6 +44,14 @@ fn a_device_that_is_not_there() {
 }
 
 #[test]
+fn a_capture_that_is_compressed_in_another_way() {
+    let (_dir, path) = scratch("capture", b"\x28\xb5\x2f\xfd....................");
+    let path = text(&path);
+    let says = ["compressed (zstd)", "zstdcat", "--pcap -"];
+    fails(["send", "qtest:e1000", "--pcap", path], 1, &says);
+}
+
+#[test]
 fn a_spec_that_is_nonsense() {
     let [a, b, c, d] = ONE_FRAME;
     for nonsense in ["eth0", "qtest:e1000 e", "qtest:e1000,net=moon", "00:03"] {
