@@ -11,7 +11,7 @@ fn pings_of_any_size_come_back_as_they_were() {
         let user = format!("qtest:{card},net=user");
         for size in ["0", "1", "1472", "1473", "9000"] {
             let mut command = pinwire([
-                "ping", &user, "10.0.2.2", "-f", "-c", "3", "-s", size, "--json",
+                "ping", &user, "10.0.2.2", "-f", "-c", "3", "-W", "10", "-s", size, "--json",
             ]);
             let summary = json(&command.assert().success().get_output().stdout);
             assert_eq!(
