@@ -14,7 +14,7 @@ use std::path::Path;
 
 use layers::source::Source;
 
-/// Where a room is.
+/// Storey of a room.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Storey {
     Ground,
@@ -40,7 +40,7 @@ impl Storey {
 struct Room {
     name: &'static str,
     storey: Storey,
-    /// What it is for.
+    /// Its purpose.
     what: &'static str,
     /// The rooms that it may name.
     knows: &'static [&'static str],
@@ -110,7 +110,7 @@ const FOREIGN_WORDS: &[(&str, &[&str])] = &[
     ("virtio", &["virtio-net", "virtio-blk", "ethernet", "vlan"]),
 ];
 
-/// Where unsafe code lives, and what for: a file of `src`, or all of a folder.
+/// Places of unsafe code, with its purpose: a file of `src`, or all of a folder.
 const UNSAFE: &[(&str, &str)] = &[
     ("barrier", "the instructions that order memory"),
     (
@@ -183,7 +183,7 @@ fn is_door(place: &str) -> bool {
     matches!(place, "lib.rs" | "main.rs")
 }
 
-/// What is wrong with what the files name. `plan` has the rooms from the bottom up.
+/// The faults in what the files name. `plan` has the rooms from the bottom up.
 fn check(plan: &[Room], files: &BTreeMap<String, String>) -> Vec<String> {
     let mut wrong = Vec::new();
     let known: BTreeSet<_> = plan.iter().map(|room| room.name).collect();
@@ -310,6 +310,28 @@ fn rooms_name_only_what_they_may_know() {
     report(&check(ROOMS, &sources()));
 }
 
+/// The command is anybody's, with drivers of their own: each of its devices is opened by the list of drivers that it
+/// was given.
+#[test]
+fn the_command_opens_cards_by_its_list_of_drivers_only() {
+    let past_the_list = [
+        ".open(config",
+        ".open(&config",
+        "DeviceSpec::open",
+        "open::start(",
+    ];
+    let (mut by_the_list, mut wrong) = (0, Vec::new());
+    for (place, text) in sources() {
+        if place.starts_with("cli/") || place.starts_with("lab/") {
+            by_the_list += text.matches("drivers.open").count();
+            let found = past_the_list.iter().filter(|words| text.contains(**words));
+            wrong.extend(found.map(|words| format!("src/{place}: {words}")));
+        }
+    }
+    report(&wrong);
+    assert!(by_the_list > 10, "{by_the_list}");
+}
+
 #[test]
 fn the_maps_are_the_table_of_rooms() {
     let files = sources();
@@ -366,7 +388,7 @@ fn a_room_has_no_use_for_the_words_of_those_above() {
     report(&wrong);
 }
 
-/// Has it a long option of a command in it: `--force`?
+/// Returns whether it has a long option of a command in it: `--force`.
 fn names_an_option(text: &str) -> bool {
     text.match_indices("--").any(|(at, _)| {
         let before = text[..at].chars().next_back();
@@ -439,7 +461,7 @@ fn unsafe_code_is_where_it_is_said_to_be() {
     report(&wrong);
 }
 
-/// What is wrong with these files, by a plan of three rooms.
+/// The faults in these files, by a plan of three rooms.
 fn made_up(files: &[(&str, &str)]) -> Vec<String> {
     let plan = [
         room(Ground, "dma", "", &[]),

@@ -196,7 +196,7 @@ impl Args {
             }
             What::Rx => {
                 let mut rates = Rates::default();
-                let ended = self.receive(nic, &config, &mut rates);
+                let ended = self.receive(nic, &config, drivers, &mut rates);
                 Measured::rates("rx", ended, rates)
             }
             What::Forward => {
@@ -206,7 +206,7 @@ impl Args {
             }
             What::Rtt => {
                 let mut trips = RoundTrips::default();
-                let ended = self.round_trips(nic, &config, &mut trips);
+                let ended = self.round_trips(nic, &config, drivers, &mut trips);
                 let report = TripReport::of(trips);
                 Measured {
                     ended,
@@ -329,14 +329,20 @@ impl Args {
         self.series(|series| series.transmit(nic, queues, interface.as_ref(), rates))
     }
 
-    fn receive(&self, nic: &mut dyn Nic, config: &NicConfig, rates: &mut Rates) -> Result<()> {
+    fn receive(
+        &self,
+        nic: &mut dyn Nic,
+        config: &NicConfig,
+        drivers: &Drivers,
+        rates: &mut Rates,
+    ) -> Result<()> {
         match self.from.as_ref().expect("required by the arguments") {
             From::Udp(address) => {
                 self.series(|series| series.receive_datagrams(nic, *address, rates))
             }
             From::Card(spec) => {
                 let interface = self.interface()?;
-                let mut card = spec.open(config, None)?;
+                let mut card = drivers.open(spec, config, None)?;
                 let interface = interface.as_ref();
                 self.series(|series| series.receive(nic, card.as_mut(), interface, rates))?;
                 card.stop()
@@ -348,11 +354,12 @@ impl Args {
         &self,
         nic: &mut dyn Nic,
         config: &NicConfig,
+        drivers: &Drivers,
         trips: &mut RoundTrips,
     ) -> Result<()> {
         let through = self.through.as_ref().expect("required by the arguments");
         let interface = self.interface()?;
-        let mut other = through.open(config, None)?;
+        let mut other = drivers.open(through, config, None)?;
         let interface = interface.as_ref();
         self.series(|series| series.round_trips(nic, other.as_mut(), interface, trips))?;
         other.stop()
