@@ -2,8 +2,9 @@
 //! bytes. What is asked for here is handed over by one call, [`Uring::go`] or [`Uring::finish`], however much
 //! it is.
 //!
-//! The kernel may read and write a block until what was asked with it is done. The blocks are a mapping
-//! of their own whose pages it holds: even where the ring goes first, it never touches memory of others.
+//! The kernel may read and write a block until what was asked with it is done. The blocks are a mapping of their own. It
+//! is unmapped once nothing is under way, and never where the kernel does not say so: a send names a block by its
+//! address, at which there would be somebody else's memory.
 
 use std::collections::HashSet;
 use std::io;
@@ -18,7 +19,7 @@ use memmap2::{MmapOptions, MmapRaw};
 
 use super::insist::{BOUND, insist};
 
-/// How long [`Uring::go`] waits.
+/// Longest wait of [`Uring::go`].
 const NAP: Duration = Duration::from_millis(100);
 
 /// What may be asked for before it is handed over, and under way at once.
@@ -37,7 +38,7 @@ const TOKEN_BITS: u32 = 16;
 /// Nothing here is asked for without end: what the kernel refuses to take for a second is an error.
 pub(crate) struct Uring {
     ring: IoUring,
-    /// Goes after the ring.
+    /// Goes after the ring, and stays where the kernel may go on using it.
     memory: Option<MmapRaw>,
     block: usize,
     /// Of what is told apart by it: bytes done, or what went wrong.
@@ -202,7 +203,7 @@ impl Uring {
     }
 }
 
-/// What the ladder asks for.
+/// The ladder's operations.
 #[cfg(feature = "ladder")]
 impl Uring {
     /// Asks for `range` of block `index` to be written to `socket`; `linked` as in [`Uring::read`].
@@ -254,7 +255,7 @@ impl Uring {
     }
 }
 
-/// What the server asks for.
+/// The server's operations.
 #[cfg(feature = "serve")]
 impl Uring {
     /// Asks for `range` of block `index` to be sent to `socket`, with MSG flags; `linked` as in [`Uring::read`].
@@ -289,6 +290,9 @@ impl Drop for Uring {
     /// What is still under way has no one to be told, and must not outlive the files that it names.
     fn drop(&mut self) {
         self.take_back();
+        if self.ended < self.asked {
+            std::mem::forget(self.memory.take());
+        }
     }
 }
 
@@ -330,18 +334,51 @@ mod tests {
 
     use super::*;
 
-    #[test]
-    fn a_kernel_that_takes_nothing_is_not_asked_for_ever() {
-        let Ok(mut uring) = Uring::new(0, 0) else {
+    /// A ring of `count` blocks that takes nothing: it is disabled, and nobody enables it.
+    fn that_takes_nothing(count: usize) -> Option<Uring> {
+        let Ok(mut uring) = Uring::new(count, BLOCK) else {
             println!("SKIPPED: this kernel gives us no io_uring");
             assert!(std::env::var_os("PINWIRE_REQUIRE_ALL").is_none());
-            return;
+            return None;
         };
-        // One that is disabled takes nothing before it is enabled.
         uring.ring = IoUring::builder()
             .setup_r_disabled()
             .build(ENTRIES)
             .unwrap();
+        Some(uring)
+    }
+
+    const BLOCK: usize = 4096;
+
+    /// Returns whether something is mapped at `address`.
+    fn is_mapped(address: usize) -> bool {
+        let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
+        let mut ranges = maps.lines().map(|line| {
+            let (range, _) = line.split_once(' ').unwrap();
+            let (begin, end) = range.split_once('-').unwrap();
+            [begin, end].map(|word| usize::from_str_radix(word, 16).unwrap())
+        });
+        ranges.any(|[begin, end]| (begin..end).contains(&address))
+    }
+
+    #[test]
+    fn blocks_of_which_the_kernel_says_nothing_stay_mapped() {
+        let Some(mut uring) = that_takes_nothing(1) else {
+            return;
+        };
+        let address = uring.memory.as_ref().unwrap().as_ptr().addr();
+        let file = std::fs::File::open("/proc/self/exe").unwrap();
+        let place = (0, 0..BLOCK);
+        uring.read(1, place, (file.as_fd(), 0), false).unwrap();
+        drop(uring);
+        assert!(is_mapped(address));
+    }
+
+    #[test]
+    fn a_kernel_that_takes_nothing_is_not_asked_for_ever() {
+        let Some(mut uring) = that_takes_nothing(0) else {
+            return;
+        };
         let (from, to) = std::io::pipe().unwrap();
         let mut splice = || uring.splice(1, (from.as_fd(), None), to.as_fd(), 1, false);
         for _ in 0..ENTRIES {
