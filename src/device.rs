@@ -89,41 +89,12 @@ impl DeviceSpec {
         })
     }
 
-    /// The same for several devices in one I/O address space.
+    /// The same for several devices in one I/O address space: each reaches the buffers of the others. Device models are
+    /// in one QEMU, where a hub connects them.
     ///
     /// # Errors
-    /// As [`DeviceSpec::open_all_with`].
+    /// As [`DeviceSpec::backend`]; [`Error::Usage`] where some are reached over VFIO and some are models.
     pub fn backends(specs: &[Self]) -> Result<Vec<AnyBackend>> {
-        Ok(match Together::of(specs)? {
-            Together::Vfio(addresses) => any(Vfio::open_all(&addresses)?),
-            Together::Qtest(models) => any(Qtest::start_all(&models)?),
-        })
-    }
-
-    /// Opens several devices in one I/O address space and gives each to a `driver`: each reaches the
-    /// buffers of the others. Device models are in one QEMU, where a hub connects them.
-    ///
-    /// # Errors
-    /// As [`DeviceSpec::open_with`]; [`Error::Usage`] where some are reached over VFIO and some are models.
-    pub fn open_all_with<D: Driver + Clone>(
-        specs: &[Self],
-        driver: &D,
-    ) -> Result<Vec<D::Output>, D::Error> {
-        match Together::of(specs)? {
-            Together::Vfio(addresses) => start_each(driver, Vfio::open_all(&addresses)?),
-            Together::Qtest(models) => start_each(driver, Qtest::start_all(&models)?),
-        }
-    }
-}
-
-/// Devices that can be in one I/O address space: all are reached the same way.
-enum Together {
-    Vfio(Vec<Address>),
-    Qtest(Vec<Arc<QtestSpec>>),
-}
-
-impl Together {
-    fn of(specs: &[DeviceSpec]) -> Result<Self> {
         let (mut addresses, mut models) = (Vec::new(), Vec::new());
         for spec in specs {
             match &spec.reach {
@@ -131,11 +102,11 @@ impl Together {
                 Reach::Qtest(model) => models.push(Arc::clone(model)),
             }
         }
-        match (addresses, models) {
-            (addresses, models) if models.is_empty() => Ok(Self::Vfio(addresses)),
-            (addresses, models) if addresses.is_empty() => Ok(Self::Qtest(models)),
+        match (&addresses[..], &models[..]) {
+            (addresses, []) => Ok(any(Vfio::open_all(addresses)?)),
+            ([], models) => Ok(any(Qtest::start_all(models)?)),
             _ => {
-                let names: Vec<_> = specs.iter().map(DeviceSpec::to_string).collect();
+                let names: Vec<_> = specs.iter().map(Self::to_string).collect();
                 Err(Error::Usage(format!(
                     "{} cannot reach the same memory: name PCI functions, or models of QEMU, not both",
                     names.join(" and ")
@@ -147,14 +118,6 @@ impl Together {
 
 fn any(backends: Vec<impl Into<AnyBackend>>) -> Vec<AnyBackend> {
     backends.into_iter().map(Into::into).collect()
-}
-
-fn start_each<D: Driver + Clone, B: Backend + 'static>(
-    driver: &D,
-    devices: Vec<B>,
-) -> Result<Vec<D::Output>, D::Error> {
-    let start = |device| driver.clone().start(device);
-    devices.into_iter().map(start).collect()
 }
 
 impl fmt::Display for DeviceSpec {

@@ -221,7 +221,7 @@ pub enum Error {
     DeviceLied {
         /// Device.
         device: String,
-        /// What it wrote, and what would have been right.
+        /// The words that it wrote, and those that would have been right.
         what: String,
     },
 

@@ -8,7 +8,7 @@ use std::process::Command;
 
 use cargo_metadata::MetadataCommand;
 
-/// What the package has not, and why.
+/// Files that the package leaves out, and the reason.
 const NOT_PACKED: &[(&str, &str)] = &[
     (".ci/", "runs in a clone"),
     (".editorconfig", "for who works in a clone"),
@@ -31,7 +31,7 @@ fn read(path: impl AsRef<Path>) -> String {
     std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
-/// What `cargo package` packs.
+/// Files that `cargo package` packs.
 fn packed() -> BTreeSet<String> {
     let mut cargo = Command::new(env!("CARGO"));
     let arguments = ["package", "--list", "--allow-dirty", "--offline"];
@@ -110,7 +110,7 @@ fn every_test_is_on_the_map_and_what_is_on_it_is_there() {
     assert!(gone.is_empty(), "on the map, and not there: {gone:?}");
 }
 
-/// Whether a folder is of no program by that name.
+/// Returns whether a folder is of no program by that name.
 fn is_shared(name: &str) -> bool {
     !root().join("tests").join(format!("{name}.rs")).exists()
 }

@@ -70,7 +70,7 @@ fn allocations(work: impl FnOnce()) -> u64 {
     ALLOCATIONS.get() - before
 }
 
-/// What [`Device`] asks of a fake.
+/// The [`Device`]'s demands on a fake.
 trait FakeCard: FakeDevice {
     /// Forgets what was sent.
     fn forget(&mut self);

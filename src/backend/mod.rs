@@ -135,7 +135,7 @@ fn set_intx(config: &(impl Config + ?Sized), on: bool) -> Result<()> {
     config.write(config::COMMAND, &then.to_le_bytes())
 }
 
-/// What a backend finds in place of a BAR, with its length in bytes.
+/// Finding of a backend in place of a BAR, with its length in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Found {
     Nothing,

@@ -1,4 +1,4 @@
-//! What the command's own options can do about an error of the library, which knows none of them.
+//! Hints for errors of the library: it knows no options, and the command's may be the way on.
 
 use crate::Error;
 

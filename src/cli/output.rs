@@ -19,13 +19,13 @@ use crate::net::Progress;
 use crate::scope::text::paint::stderr_has_colour;
 use crate::{Error, user_file};
 
-/// Why a command ends before its end.
+/// Reason for which a command ends before its end.
 pub enum Failure {
     /// Something failed.
     Error(Error),
     /// Something failed, and an option of this command is the way on.
     Hinted(Error, &'static str),
-    /// Who reads our standard output has had enough: no failure.
+    /// The reader of our standard output has had enough: no failure.
     ReaderGone,
     /// It was said already, where people look for it.
     Told,
@@ -37,7 +37,7 @@ impl From<Error> for Failure {
     }
 }
 
-/// What a command gives.
+/// Result of a command.
 pub type Outcome = Result<(), Failure>;
 
 /// Prints a line to standard output.

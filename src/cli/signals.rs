@@ -6,10 +6,10 @@ use std::sync::{Arc, LazyLock};
 
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
-/// What the first signal sets.
+/// Flag that the first signal sets.
 pub static INTERRUPTED: LazyLock<Arc<AtomicBool>> = LazyLock::new(Arc::default);
 
-/// Has somebody asked us to end (Ctrl-C, SIGTERM, SIGHUP)?
+/// Returns whether somebody has asked us to end (Ctrl-C, SIGTERM, SIGHUP).
 pub fn interrupted() -> bool {
     INTERRUPTED.load(Ordering::Relaxed)
 }

@@ -128,8 +128,8 @@ pub struct FeatureView {
     pub name: &'static str,
     /// Description in a few words.
     pub what: &'static str,
-    /// Whether the device offers it.
+    /// The device offers it.
     pub offered: bool,
-    /// Whether the driver took it.
+    /// The driver took it.
     pub taken: bool,
 }

@@ -1,5 +1,4 @@
-//! What things cost: rates and round trips of cards, the kernel's ways beside them, and what is counted
-//! while they run.
+//! Measuring: rates and round trips of cards, the kernel's ways beside them, and the counters that run meanwhile.
 
 pub mod bench;
 pub mod count;

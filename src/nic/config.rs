@@ -12,8 +12,8 @@ pub struct NicConfig {
     /// Descriptors of the receive ring.
     pub rx_ring: usize,
     /// Longest frame to receive, in bytes with its VLAN tags and without the frame check sequence; longer
-    /// ones are dropped and counted ([`Nic::dropped_longer`](super::Nic::dropped_longer)). Above 1518, jumbo frames are on. No limit
-    /// with `rx_offload`, where frames are not cut yet.
+    /// ones are dropped and counted ([`Nic::dropped_longer`](super::Nic::dropped_longer)). Above 1518, jumbo frames
+    /// are on. No limit with `rx_offload`, where frames are not cut yet.
     pub max_frame: usize,
     /// Take frames that are addressed to others, too.
     pub promiscuous: bool,

@@ -69,7 +69,7 @@ fn check_vlans(vlans: &[u16]) -> Result<()> {
 /// State of the link.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Link {
-    /// Whether there is one.
+    /// There is one.
     pub up: bool,
     /// Megabits per second; 0 where the card does not tell.
     pub mbps: u32,

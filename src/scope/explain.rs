@@ -323,7 +323,7 @@ impl Explainer {
         self.recorder.take();
     }
 
-    /// Does a work that is no part of the story.
+    /// Works without telling: this is no part of the story.
     fn quietly<T>(&self, what: impl FnOnce() -> T) -> T {
         let muted = self.recorder.muted.swap(true, Ordering::Relaxed);
         let value = what();

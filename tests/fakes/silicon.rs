@@ -1,6 +1,6 @@
-//! What the silicon of an 8254x refuses and QEMU's model forgives: it watches a
-//! [`FakeE1000`](super::e1000::FakeE1000) and complains. Written from Intel's specification updates and from what public drivers work around, with
-//! its own constants, so that it can disagree with the driver's table.
+//! Rules of an 8254x's silicon that QEMU's model forgives: it watches a [`FakeE1000`](super::e1000::FakeE1000) and
+//! complains. Written from Intel's specification updates and from what public drivers work around, with its own
+//! constants, so that it can disagree with the driver's table.
 
 use std::time::{Duration, Instant};
 

@@ -207,7 +207,7 @@ impl<M: FakeDevice> FakeDevice for Liar<M> {
     }
 }
 
-/// What a fake card can be told.
+/// Orders to a fake card.
 trait Wire {
     fn comes_in(&mut self, frame: Vec<u8>, memory: &FakeMemory);
     fn be_eager(&mut self, eager: bool);

@@ -53,7 +53,7 @@ impl Source {
         }
     }
 
-    /// Has it unsafe code?
+    /// Returns whether it has unsafe code.
     pub fn is_unsafe(&self) -> bool {
         self.tokens.contains(&Word("unsafe".to_owned()))
     }
@@ -163,12 +163,12 @@ impl Source {
         }
     }
 
-    /// Is token `at` followed by `::`?
+    /// Returns whether token `at` is followed by `::`.
     fn is_followed(&self, at: usize) -> bool {
         self.tokens.get(at + 1..at + 3) == Some(&[Mark(':'), Mark(':')])
     }
 
-    /// Is it in the middle of a path (`a::self::b`)?
+    /// Returns whether it is in the middle of a path (`a::self::b`).
     fn is_inside_path(&self, at: usize) -> bool {
         at >= 2 && self.tokens[at - 2..at] == [Mark(':'), Mark(':')]
     }

@@ -1,5 +1,5 @@
-//! What rides on a card, on fake cards: forwarding, echo, ping, and sleeping on two
-//! cards at once. What leaves is checked by another stack.
+//! Riders of a card, on fake cards: forwarding, echo, ping, and sleeping on two cards at once. Frames that leave are
+//! checked by another stack.
 #![cfg(feature = "net")]
 
 mod echo;

@@ -50,7 +50,7 @@ struct Inner {
     monitor: Arc<Mutex<Monitor>>,
     iovas: IovaAllocator,
     slots: [Option<Dimm>; SLOTS],
-    /// Whether all of QEMU's descriptors below `FENCE` are taken.
+    /// All of QEMU's descriptors below `FENCE` are taken.
     fenced: bool,
 }
 

@@ -41,7 +41,7 @@ pub struct QtestSpec {
     pub pcap: Option<PathBuf>,
     /// Number of the cable's queue pairs; only a tap can have more than one.
     queues: u16,
-    /// Whether it sits in a slot from which it can be pulled out.
+    /// It sits in a slot from which it can be pulled out.
     pub(super) hotplug: bool,
     /// Properties of QEMU's model, each `KEY=VALUE`.
     properties: Vec<String>,

@@ -36,7 +36,7 @@ enum Shown {
 }
 
 impl Report {
-    /// Of `rates`, whose own rows are called `ours`.
+    /// A report of `rates`, whose own rows are called `ours`.
     pub fn of(ours: &'static str, rates: Rates, cut_short: bool) -> Self {
         Self {
             lines: rates.lines,

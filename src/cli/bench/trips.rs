@@ -16,7 +16,7 @@ pub struct TripReport {
 }
 
 impl TripReport {
-    /// Of these.
+    /// A report of these.
     pub fn of(trips: RoundTrips) -> Self {
         Self {
             rows: trips.rows,

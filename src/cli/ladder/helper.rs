@@ -10,7 +10,7 @@ use crate::{Error, Result};
 /// The command's name, which is not for people.
 const NAME: &str = "ladder-helper";
 
-/// What a helper does
+/// Takes transfers, or feeds a file, for the ladder
 #[derive(clap::Args)]
 pub struct Args {
     /// Send this file to all who connect, instead of taking transfers

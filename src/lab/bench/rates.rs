@@ -11,13 +11,13 @@ pub const LIMIT: &str = "limit";
 pub struct Line {
     /// Bytes of the frame.
     pub size: usize,
-    /// Who was measured.
+    /// Name of the contender.
     pub what: &'static str,
     /// Its rounds.
     pub runs: Vec<Run>,
 }
 
-/// What was measured.
+/// Rates of all contenders.
 #[derive(Debug, Default)]
 pub struct Rates {
     /// Each contender with each size.

@@ -25,10 +25,10 @@ pub const FORWARD: &str = "forward";
 /// At this part of the fastest rate nothing may be lost.
 const PART: f64 = 0.8;
 
-/// How long a link may take until the first frame is back.
+/// Longest time that a link may take until the first frame is back.
 const LINK: Duration = Duration::from_secs(10);
 
-/// Who is told how far it is.
+/// Listener to the progress of a measurement.
 pub trait Audience {
     /// Frames of so many bytes are next.
     fn size(&self, bytes: usize);
@@ -37,11 +37,11 @@ pub trait Audience {
     fn round(&self);
 }
 
-/// What all measurements have in common.
+/// Settings that all measurements have in common.
 pub struct Series<'a> {
     /// Bytes of the frames.
     pub sizes: &'a [usize],
-    /// How long a round takes at least.
+    /// Least time of a round.
     pub at_least: Duration,
     /// Rounds of each size.
     pub rounds: u16,
@@ -51,7 +51,7 @@ pub struct Series<'a> {
     pub ring: usize,
     /// Ends it.
     pub stop: &'a AtomicBool,
-    /// Who is told.
+    /// Told of the progress.
     pub audience: &'a dyn Audience,
 }
 
@@ -96,7 +96,7 @@ impl Series<'_> {
         Ok(())
     }
 
-    /// What the driver receives of a socket, which QEMU's card is plugged into.
+    /// Measures the frames that the driver receives of a socket, which QEMU's card is plugged into.
     ///
     /// # Errors
     /// As [`Series::transmit`].
@@ -119,8 +119,8 @@ impl Series<'_> {
         Ok(())
     }
 
-    /// What the driver receives of another card of ours, beside what the cards alone do and what the
-    /// kernel receives by `interface`.
+    /// Measures the frames that the driver receives of another card of ours, beside those that the cards alone move
+    /// and those that the kernel receives by `interface`.
     ///
     /// # Errors
     /// As [`Series::transmit`].
@@ -242,7 +242,7 @@ impl Series<'_> {
         Ok(())
     }
 
-    /// What two cards forward, from `sender` to `sink`: as fast as it goes, then at 0.8 of that.
+    /// Measures the frames that two cards forward, from `sender` to `sink`: as fast as it goes, then at 0.8 of that.
     ///
     /// # Errors
     /// As [`Series::transmit`].
@@ -319,7 +319,7 @@ impl Series<'_> {
     }
 }
 
-/// What the table calls it.
+/// Name of the row in the table.
 fn tx_name(queues: usize) -> &'static str {
     match queues {
         1 => "tx",

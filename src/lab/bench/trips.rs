@@ -1,4 +1,4 @@
-//! What round trips took.
+//! Times of round trips.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use std::time::Duration;
 pub struct Trips {
     /// Bytes of the frame.
     pub size: usize,
-    /// Who was measured.
+    /// Name of the contender.
     pub what: &'static str,
     /// Each trip that came to its end.
     pub took: Vec<Duration>,

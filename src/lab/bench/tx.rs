@@ -178,7 +178,7 @@ mod tests {
     struct Slow {
         most: usize,
         posted: Vec<Frame>,
-        /// Of those, how many the card knows of.
+        /// Number of those that the card was told of.
         told: usize,
         sent: usize,
     }

@@ -13,8 +13,8 @@ use std::process::{self, Command, Stdio};
 use crate::paths::ladder;
 use crate::{Error, Result, user_file};
 
-/// Does a helper's work until its standard input ends: takes transfers, or sends `feed` to all who connect.
-/// `listening` is told where.
+/// Works as a helper until its standard input ends: takes transfers, or sends `feed` to all who connect. `listening`
+/// is told the address.
 ///
 /// # Errors
 /// No socket, or no such file.

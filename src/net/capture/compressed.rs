@@ -25,7 +25,7 @@ pub fn is_gzip(head: &[u8]) -> bool {
 pub fn named(head: &[u8], path: &Path) -> Option<String> {
     let (_, name, cat) = NAMED.iter().find(|(magic, ..)| head.starts_with(magic))?;
     Some(format!(
-        "it is compressed ({name})\n  take it apart first: {cat} {}",
+        "it is compressed ({name})\n  decompress it first: {cat} {}",
         path.display()
     ))
 }

@@ -199,7 +199,7 @@ struct Feed<'a> {
     clock: Option<Instant>,
     /// Frames taken from the source.
     taken: u64,
-    /// Whether the source has nothing yet.
+    /// The source has nothing yet.
     dry: bool,
     /// The frame whose wait was told of last.
     announced: u64,

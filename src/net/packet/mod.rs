@@ -122,7 +122,7 @@ impl UdpFlow {
 /// An ARP packet for IPv4 over Ethernet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Arp {
-    /// Whether it is a question.
+    /// It is a question.
     pub request: bool,
     /// The speaker.
     pub sender: (Mac, Ipv4Addr),

@@ -1,8 +1,8 @@
-//! How long anything here waits.
+//! Bounds of all waits here.
 
 use std::time::Duration;
 
-/// How long nothing may happen.
+/// Longest time for which nothing may happen.
 pub(super) const STUCK: Duration = Duration::from_secs(20);
-/// How long to sleep at most, so that Ctrl-C is heard.
+/// Longest sleep, so that Ctrl-C is heard.
 pub(super) const NAP: Duration = Duration::from_millis(100);

@@ -1,4 +1,4 @@
-//! What a rung is given to work on.
+//! The work of a rung.
 
 use std::fs::File;
 use std::net::TcpStream;
@@ -7,13 +7,13 @@ use super::Out;
 use crate::net::UdpFlow;
 use crate::nic::Nic;
 
-/// What a rung works on. It takes of it what its [`Kind`](super::Kind) has.
+/// The work of a rung, which takes those parts of it that its [`Kind`](super::Kind) has.
 pub struct Job<'a> {
-    /// What is to be moved, at its beginning.
+    /// The file to move, at its beginning.
     pub file: &'a File,
-    /// Where it goes, and how much of it.
+    /// Its destination, and the number of bytes.
     pub out: Out<'a>,
-    /// Where it comes from, to be relayed.
+    /// The stream that is to be relayed.
     pub from: Option<TcpStream>,
     /// The file that it goes into.
     pub into: Option<&'a File>,

@@ -1,4 +1,4 @@
-//! Why there is no io_uring here.
+//! Reasons for which there is no io_uring here.
 
 use std::io;
 
@@ -6,7 +6,7 @@ use io_uring::{IoUring, Probe};
 
 use super::{Why, lack};
 
-/// Why there is none that can do all of `operations`.
+/// The reason for which there is none that can do all of `operations`.
 pub(super) fn missing(operations: &[(u8, &str)]) -> Option<String> {
     let ring = match IoUring::new(2) {
         Ok(ring) => ring,
@@ -27,7 +27,7 @@ pub(super) fn missing(operations: &[(u8, &str)]) -> Option<String> {
     lacks.map(|(_, name)| format!("the kernel's io_uring has no {name}"))
 }
 
-/// Why there is no ring: the kernel has none, or none for us, or it failed.
+/// The reason for which there is no ring: the kernel has none, or none for us, or it failed.
 pub(super) fn no_ring(source: io::Error) -> Why {
     let call = "setting up io_uring";
     let why = Why::Call { call, source };

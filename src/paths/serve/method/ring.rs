@@ -19,7 +19,7 @@ pub const BLOCKS: usize = 8;
 /// The ring and its blocks.
 pub struct Ring(Uring);
 
-/// What became of one block of a chain.
+/// Outcome of one block of a chain.
 pub struct Block {
     /// Bytes it has.
     pub len: usize,
