@@ -129,7 +129,7 @@ const UNSAFE: &[(&str, &str)] = &[
     ),
     (
         "paths/uring",
-        "what io_uring is asked for: blocks that live as long as the ring",
+        "what io_uring is asked for: blocks that stay as long as the kernel may use them",
     ),
     (
         "paths/ladder",

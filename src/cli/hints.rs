@@ -15,6 +15,10 @@ pub fn of(error: &Error) -> Option<String> {
         Error::BadCapture { why, .. } if why.contains("it is compressed") => {
             Some("without a file in between: ... | pinwire send ... --pcap -".to_owned())
         }
+        Error::Timeout {
+            what: "sending a batch",
+            ..
+        } => Some("look at it: pinwire show DEVICE --registers".to_owned()),
         Error::NoAnswer { .. } => Some("an Ethernet address is given with --via MAC".to_owned()),
         _ => None,
     }

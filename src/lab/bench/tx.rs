@@ -197,6 +197,8 @@ mod tests {
 
         fn reap(&mut self, done: &mut Vec<Frame>) -> Result<usize> {
             let count = self.told.min(self.most);
+            let mut sent = self.posted[..count].iter();
+            assert!(sent.all(|frame| frame.to_vec() == [1; LENGTH]));
             self.told -= count;
             self.sent += count;
             done.extend(self.posted.drain(..count));
