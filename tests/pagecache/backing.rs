@@ -168,6 +168,10 @@ fn ramfs_and_huge_pages_are_memory_and_a_look_takes_none_of_it() {
         mkdir r h; mount -t ramfs none r; FIVE >r/file
         echo "== ramfs"; "$0" pagecache r/file
         echo "== ramfs flags"; "$0" pagecache r/file --flags --json
+        echo "== ramfs at once"
+        for file in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20; do
+            FIVE >r/$file; "$0" pagecache r/$file --flags --json
+        done
         mount -t hugetlbfs -o pagesize=2M none h; truncate -s 4M h/file
         echo "== huge"; "$0" pagecache h/file
         echo "== huge part"; "$0" pagecache h/file --offset 2101248 --length 8192 --json
@@ -184,6 +188,11 @@ fn ramfs_and_huge_pages_are_memory_and_a_look_takes_none_of_it() {
         (&5.into(), &0.into()),
         "{look}"
     );
+    // A page that waits for its list in a processor's batch does not say yet that nothing is behind it.
+    for look in part(&text, "ramfs at once").lines() {
+        let look: Value = serde_json::from_str(look).expect(look);
+        assert_eq!(look["dirty"], 0, "{look}");
+    }
     says_nothing_of_a_disk(part(&text, "huge"));
     assert!(
         part(&text, "huge").contains("in huge ones of 2 097 152 bytes"),

@@ -13,6 +13,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use bitflags::bitflags;
 use memmap2::Advice;
 
+use super::backing::Backing;
 use super::counts::Counts;
 use super::mincore::{Cells, check_told};
 use super::span::{Span, page_bytes};
@@ -91,6 +92,9 @@ impl PageFlags {
             (count.dirty, count.writeback) = (none, none);
             (count.referenced, count.active, count.unbacked) = (none, none, none);
         }
+        // A page says so late: one that was just made waits for its list in a processor's batch, and is marked
+        // when it gets there. Where the filesystem tells, no page is asked.
+        let in_memory = Backing::of(file) == Backing::Memory;
         for part in span.pieces(WINDOW) {
             if stop.load(Ordering::Relaxed) {
                 return Err(Error::Interrupted);
@@ -98,7 +102,7 @@ impl PageFlags {
             for (page, flags) in self.pages(file, part)? {
                 let count = cells.of(page);
                 count.resident += 1;
-                let unbacked = flags.is_unbacked();
+                let unbacked = in_memory || flags.is_unbacked();
                 let mut add = |to: fn(&mut Counts) -> &mut Option<u64>, is: bool| {
                     let to = to(count);
                     *to = to.map(|sum| sum + u64::from(is));
