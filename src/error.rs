@@ -282,6 +282,28 @@ pub enum Error {
         remedy: &'static str,
     },
 
+    /// A transmit ring without room.
+    #[error(
+        "{device}: no room in the transmit ring: {in_flight} frames are in flight\n  wait until the card has sent some (Nic::wait), then send again; or start it with a longer ring (NicConfig::tx_ring)"
+    )]
+    RingFull {
+        /// Device.
+        device: String,
+        /// Frames that it has still to send.
+        in_flight: usize,
+    },
+
+    /// A pool whose buffers are all out.
+    #[error(
+        "{device}: all {count} buffers of its pool are out\n  drop received frames that are done with, or wait until the card has sent some (Nic::wait); or use a pool of your own (Pool::new, in the space of Nic::dma)"
+    )]
+    NoBuffer {
+        /// Device.
+        device: String,
+        /// Buffers of the pool.
+        count: usize,
+    },
+
     /// An error of one packet of many.
     #[error("packet {number}: {source}")]
     Packet {

@@ -3,6 +3,29 @@
 //! It maps a card's registers, gives it pinned memory through the IOMMU, programs its descriptor
 //! rings, and sends and receives packets straight from that memory, past the kernel.
 //!
+//! A whole program, which sends a packet and prints the first that comes in; [`DeviceSpec`] says how a device is named:
+//!
+//! ```no_run
+#![doc = include_str!("../examples/packet.rs")]
+//! ```
+//!
+//! From there: a [`Nic`](nic::Nic) sends and receives batches of [`Frame`](nic::Frame)s, which are buffers
+//! ([`DmaBuf`](dma::DmaBuf)) of a [`Pool`](dma::Pool) or stretches of a file's page cache
+//! ([`DmaFile`](dma::DmaFile)), and has a [`QueuePair`](nic::QueuePair) for each thread that wants one.
+//! [`Drivers`](open::Drivers) takes drivers for other cards, and [`NicDriver`](nic::NicDriver) is what one has to be.
+//! The book in `docs/` goes step by step; its chapter "Use it in your program" is about builds, permissions and event
+//! loops.
+//!
+//! # Features
+//!
+//! | feature | what it brings | depends on |
+//! |---|---|---|
+//! | none (`default-features = false`) | devices: ways to them, memory, rings, cards | small crates only: no clap, no async runtime |
+//! | `net` | `net`: packets, captures, loops that send, answer and forward | etherparse, pcap-file, flate2 |
+//! | `ladder` | `paths`: every way to move a file to the network, and the page cache; with `net` | io-uring, nix, sha2 |
+//! | `serve` | `paths::serve`: files over HTTP, by each way to move their bytes | httparse, io-uring, nix |
+//! | `cli` (default) | `cli`: the `pinwire` command, for your drivers, too; with all others | clap, serde, plotters, and more |
+//!
 //! # Map of the house
 //! A room knows rooms above it in this table only; CONTRIBUTING.md says which, and tests/layers.rs holds it.
 //!

@@ -4,6 +4,7 @@ mod common;
 mod fakes;
 
 use std::io::Write;
+use std::sync::atomic::Ordering::Relaxed;
 use std::sync::mpsc::channel;
 use std::sync::{Arc, Mutex};
 use std::thread;
@@ -71,6 +72,28 @@ fn buffers_go_from_thread_to_thread_and_home() {
     });
     let home: Vec<_> = std::iter::from_fn(|| pool.take()).collect();
     assert_eq!(home.len(), 8);
+}
+
+/// A buffer's bytes as atomics are many threads', and what they wrote is there when the view has ended.
+#[test]
+fn a_buffer_seen_as_atomics_is_written_by_threads_at_once() {
+    let pool = Pool::new(&dma(), 1, 64).unwrap();
+    let mut buf = pool.take().unwrap();
+    buf.set_len(64);
+    buf.zero();
+    let bytes = buf.atomic_bytes();
+    thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                for _ in 0..ROUNDS {
+                    for byte in bytes {
+                        byte.fetch_add(1, Relaxed);
+                    }
+                }
+            });
+        }
+    });
+    assert_eq!(buf.to_vec(), [(2 * ROUNDS) as u8; 64]);
 }
 
 /// Whoever is last frees the memory: the pool, or one of the threads that have its buffers.

@@ -11,6 +11,26 @@
 //! }
 //! ```
 //!
+//! A buffer's bytes can be seen as atomics ([`DmaBuf::atomic_bytes`]): the one view of memory that a device, or another
+//! thread, may write meanwhile. As long as there is one, nothing else reaches the buffer, since copies are not atomic:
+//!
+//! ```compile_fail,E0502
+//! # use pinwire::dma::DmaBuf;
+//! # use std::sync::atomic::Ordering::Relaxed;
+//! fn copy_what_another_may_write(buf: &mut DmaBuf) {
+//!     let bytes = buf.atomic_bytes();
+//!     buf.to_vec();
+//!     bytes[0].store(1, Relaxed);
+//! }
+//! ```
+//!
+//! ```compile_fail,E0596
+//! # use pinwire::dma::DmaBuf;
+//! fn write_what_is_only_lent(buf: &DmaBuf) {
+//!     buf.atomic_bytes();
+//! }
+//! ```
+//!
 //! What is quarantined is gone for good:
 //!
 //! ```compile_fail,E0382
@@ -25,7 +45,7 @@ use std::fs::File;
 use std::io;
 use std::os::fd::AsRawFd;
 use std::sync::Arc;
-use std::sync::atomic::{Ordering, compiler_fence};
+use std::sync::atomic::{AtomicU8, Ordering, compiler_fence};
 
 use super::home::{Keeper, MOST};
 use super::region::bytes_of;
@@ -198,6 +218,19 @@ impl DmaBuf {
         self.0.put(offset, from);
     }
 
+    /// Makes all its bytes 0.
+    pub fn zero(&mut self) {
+        // SAFETY: the whole length of the buffer, which we own; raw, as in `put`.
+        unsafe { self.0.meta().ptr.as_ptr().write_bytes(0, self.len()) };
+    }
+
+    /// Its bytes as atomics, in place and without a copy, for as many threads as want them. What a device wrote, or may
+    /// still write, is loaded once and judged by what was loaded: the next load may give another value.
+    #[inline]
+    pub fn atomic_bytes(&mut self) -> &[AtomicU8] {
+        self.0.atomic_bytes().expect("a buffer is of a pool")
+    }
+
     /// Makes the kernel copy `len` bytes of `file`, from byte `from` on, in at `offset`: one `pread`. Returns the
     /// number of bytes read.
     ///
@@ -289,6 +322,18 @@ impl Segment {
             let mut bytes = [0; N];
             copy_out(self, offset, &mut bytes);
             bytes
+        })
+    }
+
+    /// [`DmaBuf::atomic_bytes`]; `None` for a slice of a file, which the processor may not reach.
+    #[inline]
+    pub fn atomic_bytes(&mut self) -> Option<&[AtomicU8]> {
+        self.is_buffer().then(|| {
+            let first = self.meta().ptr.as_ptr().cast::<AtomicU8>();
+            // SAFETY: inside the buffer, whose owner is borrowed as its only user for as long as the slice lives: no
+            // copy that is not atomic, of which `get` and `put` are, happens meanwhile. What a device or another thread
+            // writes is expected behind an atomic.
+            unsafe { std::slice::from_raw_parts(first, self.len()) }
         })
     }
 

@@ -205,6 +205,14 @@ impl DmaRegion {
         self.mapping.len
     }
 
+    /// Its bytes as atomics: as [`DmaBuf::atomic_bytes`](super::DmaBuf::atomic_bytes).
+    pub fn atomic_bytes(&mut self) -> &[AtomicU8] {
+        let first = self.mapping.ptr.as_ptr().cast::<AtomicU8>();
+        // SAFETY: the whole mapping, whose only owner is borrowed as its only user for as long as the slice lives: no
+        // copy that is not atomic happens meanwhile. What a device or another thread writes is expected behind an atomic.
+        unsafe { std::slice::from_raw_parts(first, self.mapping.len) }
+    }
+
     /// Copies `from` in at `offset` bytes.
     ///
     /// # Panics

@@ -12,6 +12,7 @@ mod front;
 mod intel;
 mod longest;
 mod mac;
+mod not_sent;
 mod pair;
 pub mod parts;
 pub mod virtio_net;
@@ -25,9 +26,10 @@ pub use driver::NicDriver;
 pub use frame::{Frame, Offload, OffloadFlags};
 pub use intel::{e1000, e1000e};
 pub use mac::Mac;
+pub use not_sent::NotSent;
 pub use pair::{QueuePair, Waiting, wait_any};
 
-use crate::dma::{DmaSpace, Pool};
+use crate::dma::{DmaBuf, DmaSpace, Pool};
 use crate::error::{Error, Result};
 use crate::inspect::{FeatureView, RegisterView, RingView};
 use crate::mmio::{Place, RegInfo};
@@ -381,6 +383,70 @@ pub trait Nic: Inspect + Send {
     /// As there.
     fn send(&mut self, frames: &mut Vec<Frame>) -> Result<usize> {
         self.pair_mut(0).send(frames)
+    }
+
+    /// Sends one frame by the first pair: one call for a program that has a frame and wants no batch.
+    ///
+    /// Frames that the card has sent meanwhile are taken back first and dropped, so their buffers go home to their
+    /// pools; a program that wants to see those again uses [`Nic::send`] and [`Nic::reap`] alone. Each call rings the
+    /// doorbell and allocates twice: for rates, send batches.
+    ///
+    /// ```compile_fail,E0382
+    /// # use pinwire::{dma::DmaBuf, nic::Nic};
+    /// fn send_then_write(nic: &mut dyn Nic, mut buf: DmaBuf) {
+    ///     nic.send_one(buf.into()).unwrap();
+    ///     buf.fill(b"too late"); // the card has it
+    /// }
+    /// ```
+    ///
+    /// # Errors
+    /// The frame again, with [`Error::RingFull`] where the card has not sent enough of those before
+    /// ([`Nic::wait`] waits for that); as [`Nic::send`] and [`Nic::reap`].
+    fn send_one(&mut self, frame: Frame) -> Result<(), NotSent> {
+        let mut frames = vec![frame];
+        let sent = self
+            .reap(&mut Vec::new())
+            .and_then(|_| self.send(&mut frames));
+        let error = match sent {
+            Ok(1) => return Ok(()),
+            Ok(_) => Error::RingFull {
+                device: self.name().to_owned(),
+                in_flight: self.in_flight(),
+            },
+            Err(error) => error,
+        };
+        let frame = frames.pop();
+        Err(NotSent { frame, error })
+    }
+
+    /// A buffer of `len` zeros to write a frame into, from the first pair's [`QueuePair::rx_pool`]: that has as many
+    /// buffers as a program may keep beside those that the ring has posted. Longer frames, or more of them, come from a
+    /// [`Pool`] of the program's own. Where all are out, what the card has sent is taken back, as by [`Nic::send_one`].
+    ///
+    /// # Errors
+    /// [`Error::NoBuffer`] where all are out; [`Error::Usage`] where they are shorter than `len`; as [`Nic::reap`].
+    fn alloc(&mut self, len: usize) -> Result<DmaBuf> {
+        let capacity = self.rx_pool().capacity();
+        if len > capacity {
+            return Err(Error::Usage(format!(
+                "a buffer of {len} bytes: those of {} have {capacity}\n  \
+                 take longer ones from a pool of your own (Pool::new, in the space of Nic::dma)",
+                self.name(),
+            )));
+        }
+        let mut taken = self.rx_pool().take();
+        if taken.is_none() {
+            self.reap(&mut Vec::new())?;
+            taken = self.rx_pool().take();
+        }
+        let mut buf = taken.ok_or_else(|| Error::NoBuffer {
+            device: self.name().to_owned(),
+            count: self.rx_pool().count(),
+        })?;
+        buf.set_len(len);
+        // It has what came in before: that must not leave with a frame which does not fill it.
+        buf.zero();
+        Ok(buf)
     }
 
     /// [`QueuePair::reap`] of the first pair. A card that lies is stopped.

@@ -174,6 +174,20 @@ pub fn samples() -> Vec<(&'static str, Error)> {
             },
         ),
         (
+            "RingFull",
+            Error::RingFull {
+                device: device(),
+                in_flight: 255,
+            },
+        ),
+        (
+            "NoBuffer",
+            Error::NoBuffer {
+                device: device(),
+                count: 512,
+            },
+        ),
+        (
             "Packet",
             Error::Packet {
                 number: 12,
