@@ -80,6 +80,17 @@ const BY_HAND: &[(&str, &str)] = &[
         "the demo's own test compares the picture with a run",
     ),
     ("qemu/tsan", "qemu/test does"),
+    ("qemu/docsrs", "qemu/test does"),
+    ("cargo bench", "it needs valgrind, and counts for minutes"),
+    (
+        "cargo bench --bench cards -- --save-baseline=before",
+        "so does this",
+    ),
+    (
+        "cargo install gungraun-runner@0.20.0",
+        "it would change this machine",
+    ),
+    ("docs/api", "it makes all pages anew"),
     (
         "RUSTFLAGS=\"--cfg pinwire_loom\" cargo test --release --lib every_order",
         "it builds all anew",
@@ -312,6 +323,20 @@ fn every_error_is_explained() {
         }
     }
     report(&wrong);
+}
+
+#[test]
+fn the_front_page_of_the_crate_has_every_feature() {
+    let read = |path| std::fs::read_to_string(Page::root().join(path)).unwrap();
+    let manifest: toml::Table = read("Cargo.toml").parse().unwrap();
+    let front = read("src/lib.rs");
+    let features = manifest["features"].as_table().unwrap();
+    let missing = features.keys().filter(|name| *name != "default");
+    let missing: Vec<_> = missing
+        .filter(|name| !front.contains(&format!("//! | `{name}`")))
+        .map(|name| format!("src/lib.rs has no line for the feature {name}"))
+        .collect();
+    report(&missing);
 }
 
 #[test]

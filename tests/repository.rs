@@ -200,3 +200,19 @@ fn the_package_says_where_it_comes_from() {
     let minor = format!("Rust {}.{} ", version.major, version.minor);
     assert!(read("CHANGELOG.md").contains(&minor), "not {minor}");
 }
+
+#[test]
+fn the_runner_of_the_benches_is_of_the_version_that_they_are_built_with() {
+    let lock: toml::Table = read("Cargo.lock").parse().expect("a lock file");
+    let packages = lock["package"].as_array().expect("packages");
+    let named = packages
+        .iter()
+        .find(|package| package["name"].as_str() == Some("gungraun-runner"));
+    let version = named.expect("it is one of them")["version"]
+        .as_str()
+        .expect("a version");
+    assert_eq!(
+        found(&read("CONTRIBUTING.md"), r"gungraun-runner@(\S+)"),
+        [version]
+    );
+}
