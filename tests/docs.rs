@@ -81,6 +81,10 @@ const BY_HAND: &[(&str, &str)] = &[
     ),
     ("qemu/tsan", "qemu/test does"),
     ("qemu/docsrs", "qemu/test does"),
+    (
+        "qemu/package",
+        "the workflow does: it builds and tests all once more",
+    ),
     ("cargo bench", "it needs valgrind, and counts for minutes"),
     (
         "cargo bench --bench cards -- --save-baseline=before",
@@ -104,6 +108,30 @@ const BY_HAND: &[(&str, &str)] = &[
     (
         "RUSTC_BOOTSTRAP=1 cargo fuzz cmin split",
         "it changes the kept corpus",
+    ),
+    (
+        "RUSTFLAGS=\"-C target-feature=+crt-static\" cargo build --release --target x86_64-unknown-linux-gnu",
+        "tests/examples.rs does, with a package of its own",
+    ),
+    (
+        "cargo build --release --target x86_64-unknown-linux-musl",
+        "so does this, where that target is installed",
+    ),
+    (
+        "rustup target add x86_64-unknown-linux-musl",
+        "it would change this machine",
+    ),
+    (
+        "sudo groupadd --system vfio && sudo usermod --append --groups vfio \"$USER\"",
+        "it would change this machine; tests/vm/user.rs does the like in the VM",
+    ),
+    (
+        "sudo cp contrib/70-pinwire-vfio.rules /etc/udev/rules.d/ && sudo udevadm control --reload",
+        "so does this",
+    ),
+    (
+        "sudo cp contrib/70-pinwire-vfio.conf /etc/security/limits.d/",
+        "so does this",
     ),
     (
         "mdbook serve docs",

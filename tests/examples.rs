@@ -3,15 +3,18 @@
 
 mod common;
 
-use std::net::{Ipv4Addr, UdpSocket};
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, Shutdown, TcpStream, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::LazyLock;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// QEMU's default address.
 const MAC: [u8; 6] = [0x52, 0x54, 0x00, 0x12, 0x34, 0x56];
 const PEER: [u8; 6] = [2, 0, 0, 0, 0, 2];
+/// A far end that says nothing for so long says nothing.
+const BOUND: Duration = Duration::from_secs(20);
 /// QEMU's cards, as device specs begin.
 const INTEL: [&str; 2] = ["qtest:e1000", "qtest:e1000e"];
 const VIRTIO: [&str; 2] = ["qtest:virtio-net", "qtest:virtio-net,packed=on"];
@@ -22,7 +25,9 @@ fn cards() -> impl Iterator<Item = &'static str> {
 }
 
 /// With how many lines each may have.
-const NAMES: [(&str, usize); 9] = [
+const NAMES: [(&str, usize); 12] = [
+    // What lib.rs begins with.
+    ("packet", 18),
     ("hello_bar", 120),
     // For two cards, and every step of it.
     ("hello_dma", 140),
@@ -32,6 +37,8 @@ const NAMES: [(&str, usize); 9] = [
     ("echo", 120),
     // A driver and what is done with it.
     ("edu", 150),
+    ("tokio_echo", 120),
+    ("smoltcp_echo", 150),
     ("splice_echo", 120),
     ("splice_relay", 120),
 ];
@@ -268,6 +275,249 @@ fn echo_sends_back_what_came() {
             assert_eq!(echoed, expected, "{card}");
         }
     }
+}
+
+/// Has `command` send its packet through `card`, and receive one.
+fn sends_and_receives_a_packet(command: &mut Command, card: &str) {
+    let (wire, to, spec) = cable(card);
+    let mut child = command
+        .arg(&spec)
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("built");
+    let left = feed(&mut child, &wire, to);
+    let output = child.wait_with_output().expect("our child");
+    let out = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{card}: {out}");
+    let sent = [&[0xff; 6][..], &MAC, &[0x88, 0xb5], &[0; 46]].concat();
+    assert_eq!(left, [sent], "{card}");
+    let came = (0..=255).any(|number| out.trim_end() == format!("{:02x?}", frame(number)));
+    assert!(came, "{card}: {out}");
+}
+
+#[test]
+fn the_first_program_sends_a_packet_and_prints_the_one_that_came() {
+    if !common::require_qemu() {
+        return;
+    }
+    for card in cards() {
+        sends_and_receives_a_packet(&mut example("packet"), card);
+    }
+}
+
+/// A package of its own, with `main` as its program, that depends on nothing but the library with no feature, in the
+/// versions that are here.
+fn package(main: &str) -> tempfile::TempDir {
+    let folder = tempfile::tempdir().expect("a directory");
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let manifest = format!(
+        "[package]\nname = \"own\"\nversion = \"0.0.0\"\nedition = \"2024\"\n\n[dependencies]\n\
+         pinwire = {{ path = {root:?}, default-features = false }}\n"
+    );
+    let put =
+        |name: &str, text: &str| std::fs::write(folder.path().join(name), text).expect("room");
+    put("Cargo.toml", &manifest);
+    std::fs::create_dir(folder.path().join("src")).expect("room");
+    put("src/main.rs", main);
+    std::fs::copy(root.join("Cargo.lock"), folder.path().join("Cargo.lock")).expect("room");
+    folder
+}
+
+/// Does the ELF file need a program that loads it, as one with shared libraries does?
+fn is_dynamic(elf: &[u8]) -> bool {
+    const PT_INTERP: [u8; 4] = 3u32.to_le_bytes();
+    let half = |at: usize| usize::from(u16::from_le_bytes([elf[at], elf[at + 1]]));
+    let headers = usize::try_from(u64::from_le_bytes(elf[32..40].try_into().expect("eight")));
+    let headers = &elf[headers.expect("in the file")..];
+    let mut headers = headers.chunks(half(54)).take(half(56));
+    headers.any(|header| header.starts_with(&PT_INTERP))
+}
+
+/// What cargo prints in a package of its own, and where it builds the package's program, for `target`.
+fn cargo(package: &Path, target: &str, arguments: &[&str]) -> (String, PathBuf) {
+    // Kept from one run to the next, beside what the tests are built into.
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("own");
+    let mut cargo = Command::new(env!("CARGO"));
+    cargo
+        .args(arguments)
+        .args(["--offline", "--target", target]);
+    cargo.env("CARGO_TARGET_DIR", &folder);
+    if target.ends_with("gnu") {
+        cargo.env("RUSTFLAGS", "-C target-feature=+crt-static");
+    }
+    let output = cargo.current_dir(package).output().expect("cargo");
+    let complaint = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{complaint}");
+    let out = String::from_utf8(output.stdout).expect("text");
+    (out, folder.join(target).join("debug/own"))
+}
+
+const GNU: &str = "x86_64-unknown-linux-gnu";
+const MUSL: &str = "x86_64-unknown-linux-musl";
+
+#[test]
+fn the_library_alone_brings_small_crates_only() {
+    let own = package(include_str!("../examples/packet.rs"));
+    let arguments = ["tree", "--prefix", "none", "--edges", "normal"];
+    let (tree, _) = cargo(own.path(), GNU, &arguments);
+    assert!(tree.contains("rustix "), "{tree}");
+    let large = [
+        "clap",
+        "etherparse",
+        "gungraun",
+        "nix",
+        "serde",
+        "smoltcp",
+        "tokio",
+    ];
+    for name in large {
+        let is_there = tree
+            .lines()
+            .any(|line| line.starts_with(&format!("{name} ")));
+        assert!(!is_there, "{name} is in\n{tree}");
+    }
+}
+
+/// Builds the first program in a package of its own, as one file, and has it send and receive.
+fn is_one_file_that_works(target: &str) {
+    let own = package(include_str!("../examples/packet.rs"));
+    let (_, program) = cargo(own.path(), target, &["build", "--quiet"]);
+    let elf = |path: &Path| std::fs::read(path).expect("built");
+    assert!(is_dynamic(&elf(
+        &std::env::current_exe().expect("this test")
+    )));
+    assert!(!is_dynamic(&elf(&program)), "{target}");
+    sends_and_receives_a_packet(&mut Command::new(program), "qtest:e1000");
+}
+
+#[test]
+fn with_the_library_alone_a_program_is_one_static_file() {
+    if common::require_qemu() {
+        is_one_file_that_works(GNU);
+    }
+}
+
+/// Where Rust for that target is installed; like the least Rust of `qemu/msrv`, it is not downloaded.
+#[test]
+fn with_musl_a_program_is_one_static_file() {
+    let rustc = Command::new("rustc")
+        .args(["--print", "target-libdir", "--target", MUSL])
+        .output();
+    let folder = String::from_utf8(rustc.expect("rustc").stdout).expect("text");
+    if !Path::new(folder.trim()).exists() {
+        let _ = writeln!(
+            std::io::stderr(),
+            "\nNOT RUN: Rust for musl is not here: rustup target add {MUSL}"
+        );
+    } else if common::require_qemu() {
+        is_one_file_that_works(MUSL);
+    }
+}
+
+#[test]
+fn frames_come_back_from_within_tokio_while_a_timer_of_its_ticks() {
+    if !common::require_qemu() {
+        return;
+    }
+    for card in cards() {
+        let (wire, to, spec) = cable(card);
+        let mut command = example("tokio_echo");
+        let mut child = command
+            .args([&spec, "3"])
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("built");
+        let came = feed(&mut child, &wire, to);
+        let output = child.wait_with_output().expect("our child");
+        let out = String::from_utf8_lossy(&output.stdout);
+        assert!(output.status.success(), "{card}: {out}");
+        assert!(
+            out.contains(" ticks of a timer") && !out.contains(" 0 ticks"),
+            "{card}: {out}"
+        );
+        assert!(came.len() >= 3, "{card}: {came:x?}");
+        for echoed in came {
+            let expected = [&PEER[..], &MAC, &[0x88, 0xb5], &[echoed[14]; 50]].concat();
+            assert_eq!(echoed, expected, "{card}");
+        }
+    }
+}
+
+/// The kernel's end of the card's cable, which is gone with the process.
+const TAP: &str = "echo 0 0 >/proc/sys/net/ipv4/ping_group_range
+    ip tuntap add tap0 mode tap
+    ip addr add 10.0.0.1/24 dev tap0
+    ip link set tap0 up";
+
+#[test]
+fn linux_pings_smoltcp_over_every_card_and_speaks_tcp_with_it() {
+    if !common::require_qemu() {
+        return;
+    }
+    // Here and not in the namespace, which has no network to build with.
+    let _ = example("smoltcp_echo");
+    if !common::again(&["--net"], TAP, "EXAMPLES_INSIDE") {
+        return;
+    }
+    for card in cards() {
+        let spec = format!("{card},net=tap:tap0");
+        let mut command = example("smoltcp_echo");
+        let mut child = command
+            .args([&spec, "10.0.0.2/24", "1"])
+            .spawn()
+            .expect("built");
+        let talked = ping().and_then(|()| talk(100_000));
+        if talked.is_err() {
+            child.kill().expect("our child");
+        }
+        let status = child.wait().expect("our child");
+        talked.unwrap_or_else(|error| panic!("{card}: {error}"));
+        assert!(status.success(), "{card}");
+    }
+}
+
+/// The card's host.
+const HOST: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 2);
+
+/// Asks the card's host by ICMP until it answers: an e1000 of QEMU receives nothing in its first second.
+fn ping() -> std::io::Result<()> {
+    use rustix::net::{AddressFamily, SocketType, ipproto, socket};
+    let socket = socket(AddressFamily::INET, SocketType::DGRAM, Some(ipproto::ICMP))?;
+    let socket = UdpSocket::from(socket);
+    socket.set_read_timeout(Some(Duration::from_millis(100)))?;
+    let begin = Instant::now();
+    loop {
+        let question = [&[8, 0, 0, 0, 0, 0, 0, 1][..], b"are you there?"].concat();
+        socket.send_to(&question, (HOST, 0))?;
+        let mut answer = [0; 100];
+        match socket.recv(&mut answer) {
+            Err(error) if begin.elapsed() > BOUND => return Err(error),
+            Err(_) => {}
+            Ok(len) => {
+                assert_eq!((answer[0], &answer[8..len]), (0, &question[8..]));
+                return Ok(());
+            }
+        }
+    }
+}
+
+/// Sends `len` bytes to port 7 of the card, and reads them back until the other end closes.
+fn talk(len: usize) -> std::io::Result<()> {
+    let mut stream = TcpStream::connect_timeout(&(HOST, 7).into(), BOUND)?;
+    stream.set_read_timeout(Some(BOUND))?;
+    let bytes: Vec<u8> = (0..len).map(|i| (i * 7 + i / 256) as u8).collect();
+    let mut back = Vec::new();
+    let mut sender = stream.try_clone()?;
+    std::thread::scope(|scope| {
+        let sent = scope.spawn(|| {
+            sender.write_all(&bytes)?;
+            sender.shutdown(Shutdown::Write)
+        });
+        let read = stream.read_to_end(&mut back);
+        sent.join().expect("no panic").and(read.map(drop))
+    })?;
+    assert!(back == bytes, "{} of {len} bytes, or others", back.len());
+    Ok(())
 }
 
 /// What `edu` prints of the device that people call `name`.

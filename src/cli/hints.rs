@@ -12,6 +12,10 @@ pub fn of(error: &Error) -> Option<String> {
         Error::NotNetwork { address, .. } => {
             Some(format!("if you mean it: pinwire bind --force {address}"))
         }
+        Error::NotPermitted { .. } => Some(
+            "for good: the rule for udev in pinwire's source, contrib/70-pinwire-vfio.rules"
+                .to_owned(),
+        ),
         Error::BadCapture { why, .. } if why.contains("it is compressed") => {
             Some("without a file in between: ... | pinwire send ... --pcap -".to_owned())
         }

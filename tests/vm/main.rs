@@ -20,4 +20,5 @@ mod peer;
 mod rungs;
 mod shared_line;
 mod tap;
+mod user;
 mod vfio;
