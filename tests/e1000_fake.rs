@@ -230,7 +230,7 @@ fn what_the_card_says_of_checksums_is_passed_on() {
         let mut got = Vec::new();
         b.card.recv(&mut got, 8).unwrap();
         assert_eq!(
-            (got[0].ip_checksum, got[0].l4_checksum),
+            (got[0].ip_checksum(), got[0].l4_checksum()),
             expected,
             "{rx_word:?}"
         );

@@ -269,7 +269,7 @@ fn the_card_says_which_checksums_are_right() {
         ] {
             Wire::send(&wire, &frame);
             let got = receive(&mut *nic, 1).remove(0);
-            assert_eq!((got[0].ip_checksum, got[0].l4_checksum), expected);
+            assert_eq!((got[0].ip_checksum(), got[0].l4_checksum()), expected);
         }
     }
 }

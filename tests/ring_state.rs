@@ -442,7 +442,7 @@ fn a_card_that_is_stopped_refuses_what_is_pushed_one_by_one() {
         card.tx().reap(&mut Vec::new()),
         Err(Error::Stopped { .. })
     ));
-    assert!(matches!(card.rx().lend(), Err(Error::Stopped { .. })));
+    assert!(matches!(card.rx().refill(), Err(Error::Stopped { .. })));
     assert!(matches!(
         card.rx().take(&mut Vec::new(), 1),
         Err(Error::Stopped { .. })

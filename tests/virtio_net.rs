@@ -369,12 +369,12 @@ fn what_is_left_to_do_to_a_frame_that_came_in_is_told() {
     };
     let got = b.receive(header(0, 0, 0, 0, 0), &tcp(100));
     assert_eq!(
-        (got[0].l4_checksum, got[0].frame.offload()),
+        (got[0].l4_checksum(), got[0].frame.offload()),
         (Checksum::Unchecked, Offload::NONE)
     );
     let got = b.receive(header(2, 0, 0, 0, 0), &tcp(100));
     assert_eq!(
-        (got[0].l4_checksum, got[0].frame.offload()),
+        (got[0].l4_checksum(), got[0].frame.offload()),
         (Checksum::Good, Offload::NONE)
     );
     let got = b.receive(header(1, 0, 0, 34, 16), &tcp(100));
@@ -384,7 +384,7 @@ fn what_is_left_to_do_to_a_frame_that_came_in_is_told() {
         ..tso()
     };
     assert_eq!(
-        (got[0].l4_checksum, got[0].frame.offload()),
+        (got[0].l4_checksum(), got[0].frame.offload()),
         (Checksum::Good, expected)
     );
     let got = b.receive(header(1, 1, 1460, 34, 16), &tcp(9000));
@@ -1286,7 +1286,7 @@ fn what_was_not_taken_is_not_believed_of_a_frame_that_came_in() {
     let mut b = bench(PLAIN | GUEST_CSUM | GUEST_TSO4 | MRG_RXBUF, &small());
     let needs = |flags, gso| [flags, gso, 0, 0, 0xb4, 5, 34, 0, 16, 0, 0, 0];
     let got = b.receive(needs(2, 0), &tcp(100));
-    assert_eq!(got[0].l4_checksum, Checksum::Unchecked);
+    assert_eq!(got[0].l4_checksum(), Checksum::Unchecked);
     for header in [needs(1, 0), needs(1, 1)] {
         assert!(b.receive(header, &tcp(100)).is_empty());
     }
@@ -1445,7 +1445,7 @@ fn what_came_in_uncut_is_told_for_what_it_is_and_dropped_where_it_was_not_agreed
             let mut b = bench(plain | all, &config);
             let got = b.receive(long.header(), &long.packet);
             assert_eq!(got[0].frame.offload(), long.offload);
-            assert_eq!(got[0].l4_checksum, Checksum::Good);
+            assert_eq!(got[0].l4_checksum(), Checksum::Good);
             assert_eq!(got[0].frame.to_vec(), long.packet);
 
             let mut b = bench(plain | all & !feature, &config);

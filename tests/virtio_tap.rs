@@ -476,7 +476,7 @@ fn next_datagram(nic: &mut dyn Nic) -> (Vec<u8>, Checksum, Offload) {
     next(nic, |received, packet| {
         datagram_of(packet)?;
         let left = received.frame.offload();
-        Some((packet.to_vec(), received.l4_checksum, left))
+        Some((packet.to_vec(), received.l4_checksum(), left))
     })
 }
 
@@ -591,7 +591,7 @@ fn hear(nic: &mut dyn Nic, mut next_number: u32) -> Vec<Heard> {
                 let heard = Heard {
                     packet: packet.to_vec(),
                     left: received.frame.offload(),
-                    said: received.l4_checksum,
+                    said: received.l4_checksum(),
                 };
                 (heard, tcp.payload().len())
             })

@@ -410,15 +410,15 @@ impl Run<'_> {
             self.other += 1;
             return Ok(());
         }
-        self.ip.count(received.ip_checksum);
-        self.l4.count(received.l4_checksum);
+        self.ip.count(received.ip_checksum());
+        self.l4.count(received.l4_checksum());
         self.sink.put(&Seen {
             time,
             bytes,
             packet: &packet,
-            vlan: received.vlan.or_else(|| packet.vlan()),
-            ip_checksum: received.ip_checksum,
-            l4_checksum: received.l4_checksum,
+            vlan: received.vlan().or_else(|| packet.vlan()),
+            ip_checksum: received.ip_checksum(),
+            l4_checksum: received.l4_checksum(),
         })?;
         self.progress.add(1, bytes.len());
         Ok(())

@@ -2,9 +2,10 @@
 //!
 //! A home owns a region and one [`Meta`] for each buffer in it. A buffer is a pointer to its `Meta`,
 //! held by one owner at a time; dropping the owner pushes it on the home's list of returned buffers,
-//! one compare-and-swap, from any thread. The word that heads the list also counts it, so the last
-//! buffer that comes back to a home whose keeper has gone frees the region: no reference count is
-//! touched per packet, and no memory goes while a ring still has a buffer of it.
+//! one compare-and-swap, from any thread, and one for all buffers of a chain. The keeper takes the whole
+//! list at once when it has none at hand, so that nobody ever takes one out of its middle. Once the keeper
+//! has gone, buffers are only counted as they come back, and the last one frees the region: no reference
+//! count is touched per packet, and no memory goes while a ring still has a buffer of it.
 //!
 //! A buffer that a device may go on reaching is *quarantined*: it comes back, so that it is counted,
 //! and is never handed out again. The region of such a home is cut off from the device before its
@@ -13,12 +14,13 @@
 //! [`DmaSpace::quarantine`]: super::DmaSpace::quarantine
 
 use std::cell::{Cell, UnsafeCell};
+use std::mem::ManuallyDrop;
 use std::ptr::NonNull;
 #[cfg(not(pinwire_loom))]
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 #[cfg(pinwire_loom)]
-use loom::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use loom::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use super::chain::Door;
 use super::{DmaRegion, Iova, Segment, SpaceId};
@@ -28,6 +30,8 @@ pub(super) const MOST: usize = (1 << 31) - 1;
 
 /// No buffer.
 const NIL: u32 = u32::MAX;
+/// At the head of the list of returned buffers: nobody takes any of it any more.
+const ABANDONED: u32 = NIL - 1;
 
 /// One buffer: what its owner and the driver need to know, in one cache line.
 #[repr(align(64))]
@@ -61,7 +65,6 @@ impl Meta {
 
     /// Begins where the buffer does: undoes [`DmaBuf::begin_early`](super::DmaBuf::begin_early).
     /// Returns whether the buffer may be handed out.
-    #[cold]
     fn begin_later(&mut self) -> bool {
         if self.early == Self::QUARANTINED {
             return false;
@@ -82,36 +85,15 @@ impl Meta {
     }
 }
 
-/// The head of the list of returned buffers, in one word.
-#[derive(Clone, Copy)]
-struct Returned(u64);
-
-impl Returned {
-    const ABANDONED: u64 = 1 << 63;
-    const NONE: Self = Self::new(NIL, 0, false);
-
-    const fn new(first: u32, count: u32, abandoned: bool) -> Self {
-        Self(first as u64 | (count as u64) << 32 | if abandoned { Self::ABANDONED } else { 0 })
-    }
-
-    fn first(self) -> u32 {
-        self.0 as u32
-    }
-
-    fn count(self) -> u32 {
-        (self.0 >> 32) as u32 & !(1 << 31)
-    }
-
-    fn abandoned(self) -> bool {
-        self.0 & Self::ABANDONED != 0
-    }
-}
-
 pub(super) struct Home {
     region: Option<DmaRegion>,
     /// Each belongs to the owner of its buffer, but for `returned_after` of those at home.
     metas: Box<[UnsafeCell<Meta>]>,
-    returned: AtomicU64,
+    /// The first of the returned buffers, [`NIL`] or [`ABANDONED`].
+    returned: AtomicU32,
+    /// How many came back after the keeper has gone, and, added by it as it goes, how many were back before and
+    /// one for itself. Whoever makes it all of them and the keeper frees the home.
+    counted: AtomicU32,
     /// A device that did not stop had a buffer of it.
     is_quarantined: AtomicBool,
 }
@@ -140,53 +122,94 @@ impl Home {
         Some(unsafe { &(*meta).returned_after })
     }
 
-    /// Takes a buffer back; frees the home where it was the last one that was out.
+    /// Takes `count` buffers back, from `first` to `last`, linked by `returned_after`.
     ///
     /// # Safety
-    /// The caller owns the buffer, and does not any more from here on.
-    unsafe fn give_back(meta: NonNull<Meta>) {
-        let meta = meta.as_ptr();
-        // SAFETY: the caller's word; until the buffer is counted below, the home is alive.
-        let (home, index, after) =
-            unsafe { ((*meta).home, (*meta).index, &(*meta).returned_after) };
+    /// The caller owns the buffers, which are of one home, and does not any more from here on.
+    #[inline]
+    unsafe fn give_back(first: NonNull<Meta>, last: NonNull<Meta>, count: u32) {
+        // SAFETY: the caller's word; until the buffers are on the list or counted, the home is alive.
+        let (home, index) = unsafe { (first.as_ref().home, first.as_ref().index) };
         // SAFETY: as above.
-        let home_ref = unsafe { home.as_ref() };
-        // `total` is read now, since the home may be gone once we are counted.
-        let (returned, total) = (&home_ref.returned, home_ref.metas.len() as u32);
-        let mut head = Returned(returned.load(Ordering::Relaxed));
-        let pushed = loop {
-            after.store(head.first(), Ordering::Relaxed);
-            let pushed = Returned::new(index, head.count() + 1, head.abandoned());
-            // Release: the keeper, or whoever frees the home, sees all that this owner did.
-            match returned.compare_exchange_weak(
-                head.0,
-                pushed.0,
-                Ordering::AcqRel,
-                Ordering::Relaxed,
-            ) {
-                Ok(_) => break pushed,
-                Err(now) => head = Returned(now),
+        let (after, returned) = unsafe { (&last.as_ref().returned_after, &home.as_ref().returned) };
+        let mut head = returned.load(Ordering::Relaxed);
+        while head != ABANDONED {
+            after.store(head, Ordering::Relaxed);
+            // Release: the keeper sees all that this owner did. That of those who pushed before, too, since
+            // each push goes on from theirs.
+            let (set, fetch) = (Ordering::Release, Ordering::Relaxed);
+            match returned.compare_exchange_weak(head, index, set, fetch) {
+                Ok(_) => return,
+                Err(now) => head = now,
             }
-        };
-        if pushed.abandoned() && pushed.count() == total {
-            // SAFETY: the keeper has gone and every buffer is back: nobody else can reach the home,
-            // and one thread only saw the count become `total`.
+        }
+        // SAFETY: the caller's word, and nobody else was told of the buffers.
+        unsafe { Self::count(home, count) };
+    }
+
+    /// Counts buffers that are back, once nobody takes any more, and the keeper as one of them; frees the home
+    /// where those are all.
+    ///
+    /// # Safety
+    /// The caller owns them, or is the keeper, and does not touch the home any more from here on. Each buffer
+    /// is counted once, and so is the keeper.
+    // It cannot unwind, and neither can a buffer's drop: who drops a batch needs no way out in between.
+    #[cold]
+    unsafe extern "C" fn count(home: NonNull<Self>, count: u32) {
+        // SAFETY: until these are counted, the home is alive.
+        let (counted, total) =
+            unsafe { (&home.as_ref().counted, home.as_ref().metas.len() as u32) };
+        // Release: whoever frees the home sees all that this owner did. Acquire: and is that this one, what
+        // the others did.
+        let before = counted.fetch_add(count, Ordering::AcqRel);
+        if before + count == total + 1 {
+            // SAFETY: it was made by a box. The keeper has gone and every buffer is back, so that nobody else
+            // can reach it; and one thread only made it all.
             drop(unsafe { Box::from_raw(home.as_ptr()) });
         }
     }
 }
 
-/// Gives the buffer back, and those chained behind it: one after the other, so that a long chain
-/// does not recurse.
+/// Gives the buffer back, and those chained behind it.
 impl Drop for Segment {
+    #[inline]
     fn drop(&mut self) {
-        let mut next = self.meta_mut().next.take();
-        // SAFETY: this segment owned the buffer, and ends here.
-        unsafe { Home::give_back(self.0) };
-        while let Some(mut segment) = next {
-            next = segment.meta_mut().next.take();
+        match self.meta().next.is_none() {
+            // SAFETY: this segment owned the buffer, and ends here.
+            true => unsafe { Home::give_back(self.0, self.0, 1) },
+            // SAFETY: and what is chained behind it.
+            false => unsafe { give_back_chain(self.0) },
         }
     }
+}
+
+/// Gives the buffers of a chain back, those that lie one after the other and are of one home with one push;
+/// without recursion, so that a chain may be long.
+///
+/// # Safety
+/// The caller owns `first`, and what is chained behind it, and does not any more from here on.
+#[cold]
+#[inline(never)]
+unsafe extern "C" fn give_back_chain(mut first: NonNull<Meta>) {
+    let (mut last, mut count) = (first, 1);
+    // SAFETY: it is owned here, as is each below until it is given back.
+    while let Some(next) = unsafe { last.as_mut() }.next.take() {
+        // Not to be given back by its drop.
+        let next = ManuallyDrop::new(next).0;
+        // SAFETY: as above.
+        let (mine, other) = unsafe { (last.as_ref(), next.as_ref()) };
+        if mine.home == other.home {
+            // Relaxed: the push publishes it.
+            mine.returned_after.store(other.index, Ordering::Relaxed);
+            (last, count) = (next, count + 1);
+        } else {
+            // SAFETY: as above; `next` is no more behind them.
+            unsafe { Home::give_back(first, last, count) };
+            (first, last, count) = (next, next, 1);
+        }
+    }
+    // SAFETY: as above.
+    unsafe { Home::give_back(first, last, count) };
 }
 
 /// The side that hands out: one a home, on one thread at a time.
@@ -218,7 +241,8 @@ impl Keeper {
         let home = NonNull::from(Box::leak(Box::new(Home {
             region,
             metas: Box::new([]),
-            returned: AtomicU64::new(Returned::NONE.0),
+            returned: AtomicU32::new(NIL),
+            counted: AtomicU32::new(0),
             is_quarantined: AtomicBool::new(false),
         })));
         let metas = (0..count)
@@ -273,54 +297,112 @@ impl Keeper {
     /// A buffer that nobody has, with length 0; `None` where all are out.
     #[inline]
     pub(super) fn take(&self) -> Option<Segment> {
+        self.take_each().next()
+    }
+
+    /// As [`Keeper::take`], one after the other.
+    #[inline]
+    pub(super) fn take_each(&self) -> TakeEach<'_> {
+        TakeEach {
+            keeper: self,
+            metas: &self.home().metas,
+            // Those at hand are the iterator's, until it goes: who takes one meanwhile gets another.
+            index: self.at_hand.replace(NIL),
+        }
+    }
+
+    /// Makes a buffer that begins early begin where it did. Counts it where it may not be handed out.
+    #[cold]
+    #[inline(never)]
+    fn begin_later(&self, taken: &mut Meta) -> bool {
+        let usable = taken.begin_later();
+        if !usable {
+            self.quarantined.set(self.quarantined.get() + 1);
+        }
+        usable
+    }
+
+    /// All that came back, at once: the first of them, or [`NIL`].
+    #[cold]
+    #[inline(never)]
+    fn fetch_returned(&self) -> u32 {
+        // Acquire: what the former owners did to the buffers is done.
+        self.home().returned.swap(NIL, Ordering::Acquire)
+    }
+
+    /// These are at hand besides those that are: which came while an iterator had the others.
+    #[cold]
+    #[inline(never)]
+    fn put_back(&self, first: u32) {
+        let mut last = first;
+        while let Some(link) = self.home().link(last) {
+            let next = link.load(Ordering::Relaxed);
+            if next == NIL {
+                link.store(self.at_hand.replace(first), Ordering::Relaxed);
+            }
+            last = next;
+        }
+    }
+}
+
+/// Buffers of a home, taken one after the other.
+pub(super) struct TakeEach<'a> {
+    keeper: &'a Keeper,
+    metas: &'a [UnsafeCell<Meta>],
+    index: u32,
+}
+
+impl Iterator for TakeEach<'_> {
+    type Item = Segment;
+
+    #[inline]
+    fn next(&mut self) -> Option<Segment> {
         loop {
-            let mut index = self.at_hand.get();
-            if index == NIL {
-                // Acquire: what the former owners did to the buffers is done.
-                let returned = self
-                    .home()
-                    .returned
-                    .swap(Returned::NONE.0, Ordering::Acquire);
-                index = Returned(returned).first();
-                if index == NIL {
+            // [`NIL`] is beyond them, too.
+            let Some(meta) = self.metas.get(self.index as usize) else {
+                self.index = self.keeper.fetch_returned();
+                if self.index == NIL {
                     return None;
                 }
-            }
-            let home = self.home();
-            let after = home.link(index)?.load(Ordering::Relaxed);
-            self.at_hand.set(after);
-            let mut meta = NonNull::new(home.metas[index as usize].get())?;
+                continue;
+            };
+            let mut meta = NonNull::from_ref(meta).cast::<Meta>();
             // SAFETY: the index was on the list, so nobody owns this buffer but us.
             let taken = unsafe { meta.as_mut() };
+            self.index = taken.returned_after.load(Ordering::Relaxed);
             taken.len = 0;
-            if taken.early == 0 || taken.begin_later() {
+            if taken.early == 0 || self.keeper.begin_later(taken) {
                 return Some(Segment(meta));
             }
-            self.quarantined.set(self.quarantined.get() + 1);
+        }
+    }
+}
+
+impl Drop for TakeEach<'_> {
+    #[inline]
+    fn drop(&mut self) {
+        match self.keeper.at_hand.get() {
+            NIL => self.keeper.at_hand.set(self.index),
+            _ => self.keeper.put_back(self.index),
         }
     }
 }
 
 impl Drop for Keeper {
     fn drop(&mut self) {
-        let mut at_hand = self.quarantined.get();
-        let mut index = self.at_hand.get();
-        while let Some(link) = self.home().link(index) {
-            at_hand += 1;
-            index = link.load(Ordering::Relaxed);
+        // From here on nobody pushes: who gives a buffer back counts it. Acquire: the links of those that
+        // came before are read.
+        let returned = self.home().returned.swap(ABANDONED, Ordering::Acquire);
+        let mut count = self.quarantined.get();
+        for mut index in [self.at_hand.get(), returned] {
+            while let Some(link) = self.home().link(index) {
+                count += 1;
+                index = link.load(Ordering::Relaxed);
+            }
         }
-        let total = self.total();
-        let abandon = |head: u64| {
-            let head = Returned(head);
-            Some(Returned::new(head.first(), head.count() + at_hand, true).0)
-        };
-        let returned = &self.home().returned;
-        let before = returned.fetch_update(Ordering::AcqRel, Ordering::Relaxed, abandon);
-        let (Ok(before) | Err(before)) = before;
-        if Returned(before).count() + at_hand == total {
-            // SAFETY: every buffer is home and the keeper goes: nobody can reach the home.
-            drop(unsafe { Box::from_raw(self.home.as_ptr()) });
-        }
+        // SAFETY: the keeper goes, and these buffers were nobody's. It counts, too: all buffers may have come
+        // back since the swap, and it still looked at the home.
+        unsafe { Home::count(self.home, count + 1) };
     }
 }
 
@@ -334,7 +416,7 @@ mod every_order {
     use loom::thread;
 
     use super::*;
-    use crate::dma::{DmaSpace, Mapping};
+    use crate::dma::{DmaSpace, Frame, Mapping};
     use crate::error::Result;
 
     /// Counts how often its one mapping was undone, and how.
@@ -400,8 +482,11 @@ mod every_order {
         }
 
         fn take(&self) -> Option<Owned> {
-            let segment = self.keeper.take()?;
-            let cells = Arc::clone(&self.cells);
+            self.own(self.keeper.take())
+        }
+
+        fn own(&self, segment: Option<Segment>) -> Option<Owned> {
+            let (segment, cells) = (segment?, Arc::clone(&self.cells));
             Some(Owned { segment, cells }.touched())
         }
 
@@ -454,6 +539,92 @@ mod every_order {
                 thread.join().unwrap();
             }
             assert_eq!(space.unmapped.load(SeqCst), 1);
+        });
+    }
+
+    /// The buffers of both as one frame.
+    fn chained(first: Owned, second: Owned) -> Frame {
+        let mut frame = Frame::from(first.touched().segment);
+        frame.append(second.touched().segment);
+        frame
+    }
+
+    #[test]
+    fn a_chain_comes_back_at_once_beside_a_lone_buffer_and_all_are_taken_again() {
+        loom::model(|| {
+            let bench = Bench::new(3);
+            let [a, b, c] = std::array::from_fn(|_| bench.take().unwrap());
+            let chain = chained(a, b);
+            let threads = [
+                thread::spawn(|| drop(chain)),
+                thread::spawn(|| drop(c.touched())),
+            ];
+            let some = [bench.take(), bench.take()];
+            drop(some);
+            for thread in threads {
+                thread.join().unwrap();
+            }
+            let all: [_; 3] = std::array::from_fn(|_| bench.take().expect("all came back"));
+            assert!(bench.take().is_none());
+            drop(all);
+            assert_eq!(bench.end(), (1, 0));
+        });
+    }
+
+    #[test]
+    fn the_region_goes_once_where_a_chain_is_last() {
+        loom::model(|| {
+            let bench = Bench::new(3);
+            let [a, b, c] = std::array::from_fn(|_| bench.take().unwrap());
+            let space = Arc::clone(&bench.space);
+            let chain = chained(a, b);
+            let threads = [
+                thread::spawn(|| drop(chain)),
+                thread::spawn(|| drop(c.touched())),
+            ];
+            bench.end();
+            for thread in threads {
+                thread.join().unwrap();
+            }
+            assert_eq!(space.unmapped.load(SeqCst), 1);
+        });
+    }
+
+    #[test]
+    fn a_chain_of_two_homes_brings_each_buffer_to_its_own() {
+        loom::model(|| {
+            let benches = [Bench::new(1), Bench::new(1)];
+            let [a, b] = [0, 1].map(|index: usize| benches[index].take().unwrap());
+            let chain = chained(a, b);
+            let thread = thread::spawn(|| drop(chain));
+            let spaces = benches.each_ref().map(|bench| Arc::clone(&bench.space));
+            for bench in benches {
+                drop(bench.take());
+                bench.end();
+            }
+            thread.join().unwrap();
+            assert_eq!(spaces.map(|space| space.unmapped.load(SeqCst)), [1, 1]);
+        });
+    }
+
+    #[test]
+    fn what_an_iterator_had_left_is_at_hand_again_beside_what_came_back_meanwhile() {
+        loom::model(|| {
+            let bench = Bench::new(3);
+            let first = bench.take().unwrap();
+            let thread = thread::spawn(|| drop(first.touched()));
+            {
+                // It has the other two, and gives the second of them back at its end.
+                let mut each = bench.keeper.take_each();
+                drop(bench.own(each.next()));
+                // Of those that came back; the rest of them is at hand then.
+                drop(bench.take());
+            }
+            thread.join().unwrap();
+            let all: [_; 3] = std::array::from_fn(|_| bench.take().expect("all are here"));
+            assert!(bench.take().is_none());
+            drop(all);
+            assert_eq!(bench.end(), (1, 0));
         });
     }
 

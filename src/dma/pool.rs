@@ -130,6 +130,12 @@ impl Pool {
     pub fn take(&self) -> Option<DmaBuf> {
         self.keeper.take().map(DmaBuf)
     }
+
+    /// As [`Pool::take`], one after the other until all are out: for whoever takes many, as a ring does.
+    #[inline]
+    pub fn take_each(&self) -> impl Iterator<Item = DmaBuf> {
+        self.keeper.take_each().map(DmaBuf)
+    }
 }
 
 /// One packet buffer; given back to its pool when dropped.

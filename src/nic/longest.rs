@@ -1,7 +1,7 @@
 //! The longest frame that is taken, a limit that every card keeps.
 //!
 //! Cards know few limits: with jumbo frames on, an 82540EM takes 16 KB, and virtio what its buffers hold.
-//! The rule: each pair passes what came in through [`Longest::keep`], so that no frame longer than
+//! The rule: a ring asks [`Longest::admits`] where it makes a frame of what came in, so that none longer than
 //! [`NicConfig::max_frame`] ever reaches a caller, whatever the card lets in.
 
 use super::{NicConfig, Received};
@@ -26,6 +26,21 @@ impl Longest {
             },
             dropped: 0,
         }
+    }
+
+    /// Longest frame that is admitted whether a tag was taken out of it or not.
+    pub fn untagged(&self) -> usize {
+        self.bytes.saturating_sub(TAG)
+    }
+
+    /// Returns whether a frame of `len` bytes, out of which the card took the tag `vlan`, is not longer;
+    /// counts it where it is.
+    #[inline]
+    pub fn admits(&mut self, len: usize, vlan: Option<u16>) -> bool {
+        let tag = if vlan.is_some() { TAG } else { 0 };
+        let admitted = len.saturating_add(tag) <= self.bytes;
+        self.dropped += u64::from(!admitted);
+        admitted
     }
 
     /// Drops those frames of `into` from `begin` on that are longer; gives how many stay.
@@ -61,6 +76,6 @@ impl Longest {
 /// Returns whether it was longer on the wire, without its check sequence.
 #[inline]
 fn is_longer(received: &Received, bytes: usize) -> bool {
-    let tag = if received.vlan.is_some() { TAG } else { 0 };
+    let tag = if received.vlan().is_some() { TAG } else { 0 };
     received.frame.len() + tag > bytes
 }

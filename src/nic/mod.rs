@@ -15,6 +15,7 @@ mod mac;
 mod not_sent;
 mod pair;
 pub mod parts;
+mod received;
 pub mod virtio_net;
 
 use std::fmt;
@@ -28,6 +29,7 @@ pub use intel::{e1000, e1000e};
 pub use mac::Mac;
 pub use not_sent::NotSent;
 pub use pair::{QueuePair, Waiting, wait_any};
+pub use received::{Checksum, Received, RxInfo};
 
 use crate::dma::{DmaBuf, DmaSpace, Pool};
 use crate::error::{Error, Result};
@@ -153,43 +155,6 @@ impl Stats {
                 .map(|missed| missed.saturating_sub(before.rx_missed.unwrap_or(0))),
             tx_frames: self.tx_frames.saturating_sub(before.tx_frames),
             tx_bytes: self.tx_bytes.saturating_sub(before.tx_bytes),
-        }
-    }
-}
-
-/// A card's finding about a checksum of a frame that it received.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Checksum {
-    /// Nothing: it did not look.
-    #[default]
-    Unchecked,
-    /// It is right.
-    Good,
-    /// It is wrong.
-    Bad,
-}
-
-/// A frame that came in.
-#[derive(Debug)]
-pub struct Received {
-    /// Its buffers.
-    pub frame: Frame,
-    /// The VLAN tag that the card took out.
-    pub vlan: Option<u16>,
-    /// The IPv4 header checksum.
-    pub ip_checksum: Checksum,
-    /// The TCP or UDP checksum.
-    pub l4_checksum: Checksum,
-}
-
-/// A frame of which the card said nothing.
-impl From<Frame> for Received {
-    fn from(frame: Frame) -> Self {
-        Self {
-            frame,
-            vlan: None,
-            ip_checksum: Checksum::Unchecked,
-            l4_checksum: Checksum::Unchecked,
         }
     }
 }

@@ -581,7 +581,7 @@ fn the_card_inserts_and_strips_vlan_tags() {
                 assert_refused(nic, plain);
                 wire.send(&tagged);
                 let got = receive(nic, 1);
-                assert_eq!((got[0].vlan, contents(&got)), (None, vec![tagged]));
+                assert_eq!((got[0].vlan(), contents(&got)), (None, vec![tagged]));
                 return;
             }
             send_all(nic, vec![plain, summed]);
@@ -596,7 +596,7 @@ fn the_card_inserts_and_strips_vlan_tags() {
             wire.send(&tagged);
             wire.send(&content);
             let got = receive(nic, 2);
-            assert_eq!([got[0].vlan, got[1].vlan], [Some(TCI), None]);
+            assert_eq!([got[0].vlan(), got[1].vlan()], [Some(TCI), None]);
             assert_eq!(contents(&got), [content.clone(), content]);
         },
     );
@@ -657,7 +657,7 @@ fn frames_of_every_length_come_in_as_they_are() {
                     [ethernet(mac, THEIR_MAC, seed, len)],
                     "{len} bytes"
                 );
-                assert_eq!(got[0].vlan, None);
+                assert_eq!(got[0].vlan(), None);
             }
         },
     );

@@ -332,7 +332,7 @@ fn tagged_frames_pass_both_ways() {
         let found = came.drain(..).any(|received| {
             let bytes = received.frame.to_vec();
             let packet = Packet::parse(&bytes).unwrap();
-            let tag = received.vlan.or(packet.vlan()).map(|tag| tag & 0xfff);
+            let tag = received.vlan().or(packet.vlan()).map(|tag| tag & 0xfff);
             packet.udp_ports() == Some((9000, 9001)) && tag == Some(VLAN)
         });
         if found {

@@ -158,7 +158,7 @@ impl Echo {
     /// The request, which begins with `head`, turned into its answer in the buffer that it came in;
     /// `None` where it is none.
     fn turn(&mut self, head: &Head, received: Received) -> Option<(Frame, Kind)> {
-        if received.ip_checksum == Checksum::Bad || received.l4_checksum == Checksum::Bad {
+        if received.ip_checksum() == Checksum::Bad || received.l4_checksum() == Checksum::Bad {
             return None;
         }
         let mut frame = received.frame;
@@ -229,7 +229,7 @@ impl Echo {
         first.put(l2 + 8, &[TTL, protocol.0, high, low]);
         first.put(l2 + 12, &self.address.octets());
         first.put(l2 + 16, &source.octets());
-        if let Some(tci) = received.vlan {
+        if let Some(tci) = received.info.vlan() {
             frame.set_offload(frame.offload().with_vlan(tci));
         }
         Some((frame, kind))

@@ -295,7 +295,7 @@ impl Way {
     #[inline]
     fn take(&mut self, received: Received) {
         let mut frame = received.frame;
-        if let Some(tci) = received.vlan {
+        if let Some(tci) = received.info.vlan() {
             frame.set_offload(frame.offload().with_vlan(tci));
         }
         if !self.offloads.contains(frame.offload().flags) {

@@ -141,7 +141,7 @@ pub(super) fn headers_of(offload: Offload) -> usize {
 
 /// A descriptor's buffer does not go across a multiple of 2 to the power of this.
 #[inline]
-pub(super) fn page_shift(segment: &Segment, within_page: bool) -> u32 {
+fn page_shift(segment: &Segment, within_page: bool) -> u32 {
     match within_page {
         true => segment.page_shift(),
         false => u64::BITS - 1,

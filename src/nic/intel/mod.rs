@@ -1,20 +1,25 @@
 //! What Intel's gigabit cards have in common, from the 8254x to the 82574.
 //!
-//! The transmit ring and its descriptors are the same on all of them, and so are the statistics, the
-//! EEPROM's content, the filter tables, and how received buffers become frames. A card's own folder has
-//! its own registers, with the sections of its own datasheet, and hands those that this part needs over.
+//! Both rings and the transmit descriptors are the same on all of them, and so are the pair, what a card does
+//! once it is started ([`card`]), the statistics, the EEPROM's content, the filter tables, and how received
+//! buffers become frames. A card's own folder has its own registers and receive descriptors, with the
+//! sections of its own datasheet, and hands those that this part needs over.
 
 #![warn(clippy::arithmetic_side_effects)]
 
+pub(in crate::nic) mod assemble;
+pub(in crate::nic) mod card;
 mod cut;
 pub mod desc;
 pub mod e1000;
 pub mod e1000e;
 pub(in crate::nic) mod eeprom;
 pub(in crate::nic) mod filter;
-pub(in crate::nic) mod join;
+pub(in crate::nic) mod pair;
 pub(in crate::nic) mod phy;
 pub(in crate::nic) mod quirks;
+pub(in crate::nic) mod rx;
+pub(in crate::nic) mod rx_split;
 pub(in crate::nic) mod stats;
 pub(in crate::nic) mod tx;
 

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use super::cut::{Cut, HeaderSlot, Zeros, high_end, page_shift};
+use super::cut::{Cut, HeaderSlot, Zeros, high_end};
 use super::desc::{ContextOffsets, ContextTx, DataTx, LegacyTx, TxDesc, describe_tx};
 use super::quirks::{SHORTEST_ON_THE_WIRE, TxQuirks};
 use crate::barrier::dma_wmb;
@@ -881,9 +881,9 @@ fn plain(frame: &Frame, setup: &TxSetup, longest: usize) -> Option<(u64, u64)> {
     const WHOLE: u64 = LegacyTx::new().with_eop(true).with_ifcs(true).into_bits();
     let segment = frame.plain(setup.space)?;
     let (iova, len) = (segment.iova().0, segment.len());
-    let fits = (SHORTEST_ON_THE_WIRE..=longest).contains(&len)
-        && (iova ^ last_byte(iova, len)) >> page_shift(segment, setup.within_page) == 0;
-    fits.then_some((iova, WHOLE | len as u64))
+    let is_within = || (iova ^ last_byte(iova, len)) >> segment.page_shift() == 0;
+    let fits = (SHORTEST_ON_THE_WIRE..=longest).contains(&len);
+    (fits && (!setup.within_page || is_within())).then_some((iova, WHOLE | len as u64))
 }
 
 /// Where the last of `len` bytes at `iova` is. A mapping ends before the addresses do.

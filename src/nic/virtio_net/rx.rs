@@ -12,7 +12,7 @@ use super::header::{HEADER, Header};
 use crate::dma::{DmaBuf, DmaSpace, Iova, Pool};
 use crate::error::{Error, Result};
 use crate::inspect::RingView;
-use crate::nic::{Checksum, Frame, Received};
+use crate::nic::{Checksum, Frame, Received, RxInfo};
 use crate::virtio::{Doorbell, Piece, Ring, Used};
 
 /// Bytes of a receive buffer, where the device may use several for a frame.
@@ -230,9 +230,7 @@ impl Coming {
         buf.set_len(len);
         let received = Received {
             frame: Frame::from(buf),
-            vlan: None,
-            ip_checksum: Checksum::Unchecked,
-            l4_checksum: Checksum::Unchecked,
+            info: RxInfo::NONE,
         };
         if self.merge && header.num_buffers != 1 {
             return self.begin(received, header);
@@ -299,7 +297,7 @@ impl Coming {
             received.frame.set_offload(offload);
         }
         if header.is_valid() && self.taken & f::GUEST_CSUM != 0 {
-            received.l4_checksum = Checksum::Good;
+            received.info = received.info.with_l4_checksum(Checksum::Good);
         }
         if self.lie.is_none() {
             into.push(received);

@@ -15,7 +15,11 @@ pub use crate::nic::intel::desc::{
 };
 
 use crate::barrier::dma_rmb;
+use crate::dma::DmaBuf;
+use crate::nic::intel::assemble::Completion;
 use crate::nic::intel::desc::{describe_buffer, load, store};
+use crate::nic::intel::rx::{OneBuffer, RxDescriptor};
+use crate::nic::received::RxForm;
 
 crate::descriptor! {
     /// A receive descriptor in memory, §3.2.3: a buffer's IOVA, and [`RxWord`].
@@ -36,13 +40,15 @@ impl RxDesc {
     /// What the device says of the buffer it filled; `None` while it has not.
     #[inline]
     pub fn take(&self) -> Option<RxWord> {
-        let word = RxWord::from(u64::from_le(self.0[1].load(Ordering::Acquire)));
-        if !word.dd() {
-            return None;
-        }
+        Some(self.word()).filter(|word| word.dd())
+    }
+
+    #[inline]
+    fn word(&self) -> RxWord {
+        let word = u64::from_le(self.0[1].load(Ordering::Acquire));
         // DD before the frame's bytes: the device wrote them first, and they are read after.
         dma_rmb();
-        Some(word)
+        RxWord::from(word)
     }
 
     /// Both words, to be shown.
@@ -90,6 +96,59 @@ pub struct RxWord {
     pub rxe: bool,
     /// VLAN tag
     pub special: u16,
+}
+
+impl Completion for RxWord {
+    const END: u64 = Self::new()
+        .with_dd(true)
+        .with_eop(true)
+        .with_ce(true)
+        .with_se(true)
+        .with_seq(true)
+        .with_cxe(true)
+        .with_rxe(true)
+        .into_bits();
+    const GOOD_END: u64 = Self::new().with_dd(true).with_eop(true).into_bits();
+    const FORM: RxForm = RxForm::Legacy;
+
+    #[inline]
+    fn word(self) -> u64 {
+        self.into_bits()
+    }
+
+    #[inline]
+    fn length(self) -> u16 {
+        RxWord::length(&self)
+    }
+
+    #[inline]
+    fn is_done(self) -> bool {
+        self.dd()
+    }
+
+    #[inline]
+    fn is_end(self) -> bool {
+        self.eop()
+    }
+}
+
+impl RxDescriptor for RxDesc {
+    type Source = OneBuffer<RxWord>;
+
+    #[inline]
+    fn post(&self, buffer: &DmaBuf) {
+        self.post(buffer.iova().0);
+    }
+
+    #[inline]
+    fn completion(&self) -> RxWord {
+        self.word()
+    }
+
+    fn show(&self) -> ([u64; 2], String) {
+        let words = self.words();
+        (words, describe_rx(words))
+    }
 }
 
 /// A receive descriptor for people: the fields that are set.
@@ -151,5 +210,28 @@ mod tests {
             describe_rx([0x2000, word.into()]),
             "receive iova=0x2000 length=64 dd eop"
         );
+    }
+
+    #[test]
+    fn every_bit_of_the_word_that_is_passed_on_is_told() {
+        use crate::nic::{Checksum, RxInfo};
+        for flags in 0..=u16::MAX {
+            let word = RxWord::from_bits(u64::from(flags) << 32)
+                .with_length(u16::MAX)
+                .with_special(0x602a);
+            let expected = |checked, wrong| match (checked && !word.ixsm(), wrong) {
+                (false, _) => Checksum::Unchecked,
+                (true, false) => Checksum::Good,
+                (true, true) => Checksum::Bad,
+            };
+            for tags_out in [false, true] {
+                let mask = RxInfo::mask(RxWord::FORM, tags_out);
+                let info = RxInfo::from_masked(word.into_bits() & mask);
+                let tag = (tags_out && word.vp()).then_some(0x602a);
+                assert_eq!(info.vlan(), tag);
+                assert_eq!(info.ip_checksum(), expected(word.ipcs(), word.ipe()));
+                assert_eq!(info.l4_checksum(), expected(word.tcpcs(), word.tcpe()));
+            }
+        }
     }
 }

@@ -7,35 +7,28 @@
 
 pub mod desc;
 mod eeprom;
-mod pair;
 pub mod regs;
-mod rx;
 
-use std::sync::Arc;
 use std::time::Duration;
 
 pub use crate::nic::intel::VENDOR;
+pub use crate::nic::intel::rx::{BUFFER, RxRing};
 pub use crate::nic::intel::tx::{PushError, TxRing};
-pub use rx::{BUFFER, RxRing};
 
-use self::pair::Pair;
+use self::desc::RxDesc;
 use self::regs::*;
-use self::rx::Rx;
 use crate::backend::Backend;
-use crate::dma::DmaSpace;
 use crate::error::{Error, Result};
-use crate::inspect::{RegisterView, RingView, read_registers};
 use crate::irq::{Irq, IrqKind};
-use crate::mmio::{Mmio, Place, RegInfo};
+use crate::mmio::{Mmio, RegInfo};
+use crate::nic::intel::card::{Card, Chip, Registers};
+use crate::nic::intel::pair::{Causes, Pair};
 use crate::nic::intel::quirks::{I82540EM, I82544GC, I82545EM, Quirks, Reload};
-use crate::nic::intel::stats::{Counters, OctetRegs, StatRegs};
+use crate::nic::intel::rx::{OneBuffer, Rx, RxRegs, RxSetup};
+use crate::nic::intel::stats::{OctetRegs, StatRegs};
 use crate::nic::intel::tx::{MAX_BUFFER, MAX_PAYLEN, Tx, TxRegs, TxSetup};
 use crate::nic::intel::{self, filter, flush, phy};
-use crate::nic::longest::Longest;
-use crate::nic::{
-    DeviceId, Frame, Inspect, Link, Mac, Nic, NicConfig, OffloadFlags, QueuePair, Stats, Waiting,
-    await_link,
-};
+use crate::nic::{DeviceId, Link, Mac, NicConfig, Waiting};
 use crate::pci::config::Command;
 use crate::ring_state::RingState;
 use crate::wait::poll_until;
@@ -115,6 +108,15 @@ const TX: TxRegs = TxRegs {
     tdt: TDT,
 };
 
+/// The registers of the receive queue, §13.4.25 to §13.4.29.
+const RX: RxRegs = RxRegs {
+    rdbal: RDBAL,
+    rdbah: RDBAH,
+    rdlen: RDLEN,
+    rdh: RDH,
+    rdt: RDT,
+};
+
 /// §13.7. Not RNBC: those frames waited in the FIFO, or are in MPC, too.
 const STATISTICS: StatRegs = StatRegs {
     rx_frames: GPRC,
@@ -133,26 +135,16 @@ const STATISTICS: StatRegs = StatRegs {
     ],
 };
 
-/// A started card. Dropping it stops the device, then frees the memory that the device could reach.
-pub struct E1000<B: Backend> {
-    // Dropped in this order, after `Drop::drop` has stopped the device.
-    pair: Pair<B::Bar>,
-    bar: B::Bar,
-    /// The other way to the registers, where the card has it and the backend reaches it.
-    ports: Option<B::Bar>,
-    backend: B,
-    config: NicConfig,
-    name: &'static str,
-    model: Model,
-    mac: Mac,
-    counters: Counters,
-    /// That of all its rings.
-    state: RingState,
-    /// Was it started, and not stopped since?
-    running: bool,
-    /// Was it reset, and not touched since?
-    is_reset: bool,
+/// Intel 8254x: a chip of the family, and the other way to its registers, where it needs that and the
+/// backend reaches it.
+pub struct I8254x<M> {
+    features: Features,
+    quirks: &'static Quirks,
+    ports: Option<M>,
 }
+
+/// A started card. Dropping it stops the device, then frees the memory that the device could reach.
+pub type E1000<B> = Card<B, I8254x<<B as Backend>::Bar>>;
 
 impl<B: Backend> E1000<B> {
     /// Resets the card and starts it.
@@ -162,181 +154,99 @@ impl<B: Backend> E1000<B> {
     /// [`NicConfig::link_wait`], or no memory for its rings.
     pub fn start(backend: B, config: &NicConfig) -> Result<Self> {
         backend.check_present()?;
-        let (model_name, model) = intel::model_of(&backend, MODELS)?;
+        let (model, Model { features, quirks }) = intel::model_of(&backend, MODELS)?;
         intel::check_config(config, MAX_FRAME)?;
         let bar = backend.map_bar(0, RegInfo::size_of(TABLE))?;
         backend.command(Command::MEMORY, Command::BUS_MASTER)?;
-        let quirks = model.quirks;
-        let ports = ports(&backend, quirks);
-        reset(&bar, ports.as_ref(), backend.name(), quirks, config)?;
-        let mac = read_mac(&bar, quirks).ok_or_else(|| Error::NotOffered {
-            device: backend.name().to_owned(),
-            what: "no Ethernet address: neither its EEPROM nor its receive address 0 holds one"
-                .to_owned(),
-        })?;
-        configure(&bar, backend.name(), config);
-
-        let irq = match config.waiting {
-            Waiting::Poll => Irq::never()?,
-            _ => backend.interrupts(IrqKind::Intx, 1)?.remove(0),
-        };
-        let (name, dma) = (backend.name(), backend.dma());
-        let tx_setup = TxSetup {
-            regs: TX,
-            pair: 0,
-            len: config.tx_ring,
-            min_frame: MIN_FRAME,
-            max_frame: MAX_FRAME,
-            max_payload: MAX_PAYLEN,
-            within_page: false,
-            keeps_context: true,
-            vlan: config.vlan_offload,
-            // It counts the IPv6 header into each piece's payload length, §3.5.9.
-            cuts_ipv6: false,
-            space: dma.id(),
-            quirks: quirks.transmit(bar.get(STATUS).pcix_mode()),
-        };
-        let within = quirks.writes_within;
-        // The card has one transmitter and one receiver, which stop together.
-        let halted = bar.clone();
-        let state = RingState::new(name, move || quiet(&halted));
-        let pair = Pair {
-            rx: Rx::new(
-                &bar,
-                &state,
-                dma,
-                config.rx_ring,
-                config.vlan_offload,
-                within,
-            )?,
-            tx: Tx::new(&bar, name, dma, &state, tx_setup, within)?,
-            irq,
-            waiting: config.waiting,
-            longest: Longest::new(config),
-            bar: bar.clone(),
-            state: state.clone(),
+        let chip = I8254x {
+            features,
             quirks,
+            ports: ports(&backend, quirks),
         };
-        // From here on dropping the card stops it, whatever fails.
-        let mut card = Self {
-            pair,
-            bar,
-            ports,
+        Self::bring_up(
             backend,
-            config: config.clone(),
-            name: model_name,
-            model,
-            mac,
-            counters: Counters::default(),
-            state,
-            running: false,
-            is_reset: false,
-        };
-        card.run()?;
-        card.counters.read(&card.bar, &STATISTICS);
-        card.counters = Counters::default();
-        Ok(card)
-    }
-
-    /// The rings are set up: lets the device work on them.
-    fn run(&mut self) -> Result<()> {
-        self.backend
-            .command(Command::BUS_MASTER, Command::empty())?;
-        self.state.start();
-        self.start_receive();
-        self.start_transmit();
-        self.throttle_interrupts();
-        self.running = true;
-        await_link(self, self.config.link_wait)?;
-        follow_link(&self.bar, self.model.quirks);
-        Ok(())
-    }
-
-    /// §14.4, and RCTL once only: each write of it makes QEMU's model wait a second before it
-    /// receives.
-    fn start_receive(&mut self) {
-        let (low, high) = filter::halves(self.mac);
-        self.bar.set(RAL.index(0), low);
-        self.bar
-            .set(RAH.index(0), Rah::new().with_rah(high).with_av(true));
-        for index in 1..RAL.count() {
-            self.bar.set(RAH.index(index), Rah::new());
-            self.bar.set(RAL.index(index), 0);
-        }
-        filter::write(&self.bar, &MTA, [0; 128]);
-        self.bar
-            .set(RXCSUM, Rxcsum::new().with_ipofld(true).with_tuofld(true));
-        self.bar.set(RDTR, Rdtr::new());
-        if self.model.features.timers {
-            self.bar.set(RADV, 0);
-        }
-        let rctl = Rctl::new()
-            .with_en(true)
-            .with_bam(true)
-            .with_secrc(true)
-            .with_upe(self.config.promiscuous)
-            .with_mpe(self.config.promiscuous)
-            .with_lpe(self.config.max_frame > 1518);
-        self.bar.set(
-            RCTL,
-            rctl.with_buffer(BUFFER).expect("a size that BSIZE has"),
-        );
-        self.pair.rx.lend();
-    }
-
-    /// §14.5
-    fn start_transmit(&mut self) {
-        let gap = Tipg::new().with_ipgt(self.model.features.ipgt);
-        self.bar.set(TIPG, gap.with_ipgr1(8).with_ipgr2(6));
-        self.bar.set(TIDV, 1);
-        let cold = self.model.quirks.cold_for(true);
-        let tctl = Tctl::new().with_psp(true).with_ct(0x0f).with_cold(cold);
-        self.bar.set(TCTL, tctl.with_en(true));
-        flush(&self.bar);
-    }
-
-    /// §13.4.18: ITR counts 256 ns.
-    fn throttle_interrupts(&self) {
-        if self.model.features.timers {
-            let ticks = intel::throttle_ticks(self.config.interrupt_interval);
-            self.bar.set(ITR, ticks);
-        }
+            bar,
+            (model, chip),
+            config,
+            |_, backend, bar, state| Ok(vec![pair(backend, bar, state, config, quirks)?]),
+        )
     }
 
     /// The transmit ring, for programs that want no batch between themselves and it.
     pub fn tx(&mut self) -> TxRing<'_, B::Bar> {
-        TxRing::new(&mut self.pair.tx)
+        TxRing::new(&mut self.pairs[0].tx)
     }
 
     /// The receive ring, likewise.
-    pub fn rx(&mut self) -> RxRing<'_, B::Bar> {
-        RxRing::new(&mut self.pair.rx)
+    pub fn rx(&mut self) -> RxRing<'_> {
+        RxRing::new(&mut *self.pairs[0].rx)
     }
+}
 
-    /// Stops the rings, then resets the device.
-    fn halt(&mut self) -> Result<()> {
-        self.running = false;
-        self.state.stop();
-        // A reset clears them.
-        self.counters.read(&self.bar, &STATISTICS);
-        let quieted = reset(
-            &self.bar,
-            self.ports.as_ref(),
-            self.backend.name(),
-            self.model.quirks,
-            &self.config,
-        );
-        let off = self.backend.command(Command::empty(), Command::BUS_MASTER);
-        let stopped = quieted.and(off);
-        self.is_reset = stopped.is_ok();
-        // A device that is gone reads as one that never ends its reset.
-        self.backend.check_present()?;
-        stopped
-    }
+/// The card's only queue pair.
+fn pair<B: Backend>(
+    backend: &B,
+    bar: &B::Bar,
+    state: &RingState,
+    config: &NicConfig,
+    quirks: &'static Quirks,
+) -> Result<Pair<B::Bar>> {
+    let irq = match config.waiting {
+        Waiting::Poll => Irq::never()?,
+        _ => backend.interrupts(IrqKind::Intx, 1)?.remove(0),
+    };
+    let (name, dma, within) = (backend.name(), backend.dma(), quirks.writes_within);
+    let rx_setup = RxSetup {
+        regs: RX,
+        pair: 0,
+        len: config.rx_ring,
+        writes_within: within,
+    };
+    let tx_setup = TxSetup {
+        regs: TX,
+        pair: 0,
+        len: config.tx_ring,
+        min_frame: MIN_FRAME,
+        max_frame: MAX_FRAME,
+        max_payload: MAX_PAYLEN,
+        within_page: false,
+        keeps_context: true,
+        vlan: config.vlan_offload,
+        // It counts the IPv6 header into each piece's payload length, §3.5.9.
+        cuts_ipv6: false,
+        space: dma.id(),
+        quirks: quirks.transmit(bar.get(STATUS).pcix_mode()),
+    };
+    let buffers = OneBuffer::new(dma, config, within)?;
+    let none = Interrupts::new();
+    let receive = none
+        .with_rxt0(true)
+        .with_rxdmt0(true)
+        .with_rxo(true)
+        .with_lsc(true);
+    let interrupted = bar.clone();
+    Ok(Pair {
+        rx: Box::new(Rx::<_, RxDesc>::new(bar, state, dma, rx_setup, buffers)?),
+        tx: Tx::new(bar, name, dma, state, tx_setup, within)?,
+        irq,
+        waiting: config.waiting,
+        causes: Causes {
+            ims: IMS.offset(),
+            receive: receive.into_bits(),
+            transmit: none.with_txdw(true).into_bits(),
+        },
+        acknowledge: Box::new(move || acknowledge(&interrupted, quirks)),
+        bar: bar.clone(),
+        state: state.clone(),
+    })
+}
 
-    /// The mapped BAR 0.
-    pub fn bar(&self) -> &B::Bar {
-        &self.bar
+/// Asks for no more interrupts, and forgets those that came.
+fn acknowledge<M: Mmio>(bar: &M, quirks: &Quirks) {
+    bar.set(IMC, Interrupts::from(u32::MAX));
+    // Reading ICR clears the causes, which lowers the line; only then may it be unmasked.
+    if bar.get(ICR).lsc() {
+        follow_link(bar, quirks);
     }
 }
 
@@ -458,39 +368,87 @@ fn read_mac<M: Mmio>(bar: &M, quirks: &Quirks) -> Option<Mac> {
     })
 }
 
-impl<B: Backend> Inspect for E1000<B> {
-    fn register_table(&self) -> &'static [RegInfo] {
-        TABLE
+impl<M: Mmio + 'static> Chip<M> for I8254x<M> {
+    #[allow(private_interfaces)]
+    const REGISTERS: Registers = Registers {
+        table: TABLE,
+        statistics: STATISTICS,
+        tdlen: TDLEN,
+        mta: MTA,
+        vfta: VFTA,
+    };
+    const FRAMES: (usize, usize) = (MIN_FRAME, MAX_FRAME);
+
+    fn reset(&self, bar: &M, device: &str, config: &NicConfig) -> Result<()> {
+        reset(bar, self.ports.as_ref(), device, self.quirks, config)
     }
 
-    fn register_at(&self, place: Place) -> Option<(&'static RegInfo, usize)> {
-        RegInfo::find(TABLE, place.offset).filter(|_| place.bar == 0)
+    fn read_mac(&self, bar: &M) -> Option<Mac> {
+        read_mac(bar, self.quirks)
     }
 
-    fn registers(&self) -> Vec<RegisterView> {
-        read_registers(&self.bar, TABLE)
+    fn configure(&self, bar: &M, device: &str, config: &NicConfig) {
+        configure(bar, device, config);
     }
 
-    fn rings(&self) -> Vec<RingView> {
-        vec![self.pair.tx.view(), self.pair.rx.view()]
-    }
-}
+    /// All are on one line.
+    fn route_interrupts(&self, _: &M, _: &NicConfig) {}
 
-impl<B: Backend> Nic for E1000<B> {
-    fn name(&self) -> &str {
-        self.backend.name()
+    /// §14.4, and RCTL once only: each write of it makes QEMU's model wait a second before it
+    /// receives.
+    fn start_receive(&self, bar: &M, mac: Mac, config: &NicConfig) {
+        let (low, high) = filter::halves(mac);
+        bar.set(RAL.index(0), low);
+        bar.set(RAH.index(0), Rah::new().with_rah(high).with_av(true));
+        for index in 1..RAL.count() {
+            bar.set(RAH.index(index), Rah::new());
+            bar.set(RAL.index(index), 0);
+        }
+        filter::write(bar, &MTA, [0; 128]);
+        bar.set(RXCSUM, Rxcsum::new().with_ipofld(true).with_tuofld(true));
+        bar.set(RDTR, Rdtr::new());
+        if self.features.timers {
+            bar.set(RADV, 0);
+        }
+        let rctl = Rctl::new()
+            .with_en(true)
+            .with_bam(true)
+            .with_secrc(true)
+            .with_upe(config.promiscuous)
+            .with_mpe(config.promiscuous)
+            .with_lpe(config.max_frame > 1518);
+        bar.set(
+            RCTL,
+            rctl.with_buffer(BUFFER).expect("a size that BSIZE has"),
+        );
     }
 
-    fn model(&self) -> &'static str {
-        self.name
+    /// §14.5
+    fn start_transmit(&self, bar: &M, config: &NicConfig) {
+        let gap = Tipg::new().with_ipgt(self.features.ipgt);
+        bar.set(TIPG, gap.with_ipgr1(8).with_ipgr2(6));
+        bar.set(TIDV, 1);
+        let cold = self.quirks.cold_for(true);
+        let tctl = Tctl::new().with_psp(true).with_ct(0x0f).with_cold(cold);
+        bar.set(TCTL, tctl.with_en(true));
+        flush(bar);
+        // §13.4.18: ITR counts 256 ns.
+        if self.features.timers {
+            bar.set(ITR, intel::throttle_ticks(config.interrupt_interval));
+        }
     }
 
-    fn mac(&self) -> Mac {
-        self.mac
+    fn follow_link(&self, bar: &M) {
+        follow_link(bar, self.quirks);
     }
 
-    fn link(&self) -> Link {
-        let status = self.bar.get(STATUS);
+    /// What is under way ends within [`SETTLE`].
+    fn quiet(bar: &M) {
+        quiet(bar);
+    }
+
+    fn link(bar: &M) -> Link {
+        let status = bar.get(STATUS);
         Link {
             // All ones is a device that is gone, not one that is up.
             up: status.lu() && status.into_bits() != u32::MAX,
@@ -499,142 +457,11 @@ impl<B: Backend> Nic for E1000<B> {
         }
     }
 
-    fn min_tx_frame(&self) -> usize {
-        MIN_FRAME
+    fn set_promiscuous(bar: &M, on: bool) {
+        bar.update(RCTL, |rctl| rctl.with_upe(on).with_mpe(on));
     }
 
-    fn max_tx_frame(&self) -> usize {
-        MAX_FRAME
-    }
-
-    fn offloads(&self) -> OffloadFlags {
-        let all = OffloadFlags::all().difference(OffloadFlags::USO);
-        match self.config.vlan_offload {
-            true => all,
-            false => all.difference(OffloadFlags::VLAN),
-        }
-    }
-
-    fn dma(&self) -> &Arc<dyn DmaSpace> {
-        self.backend.dma()
-    }
-
-    fn queues(&self) -> usize {
-        1
-    }
-
-    fn pair(&self, index: usize) -> &dyn QueuePair {
-        assert_eq!(index, 0, "the card has one queue pair");
-        &self.pair
-    }
-
-    fn pair_mut(&mut self, index: usize) -> &mut dyn QueuePair {
-        assert_eq!(index, 0, "the card has one queue pair");
-        &mut self.pair
-    }
-
-    fn split(&mut self) -> Vec<&mut dyn QueuePair> {
-        vec![&mut self.pair]
-    }
-
-    /// TDLEN is 0 after a reset, and never where the card is running.
-    fn check(&self) -> Result<()> {
-        self.backend.check_present()?;
-        if self.running && self.bar.get(TDLEN) == 0 {
-            return Err(Error::WasReset {
-                device: self.name().to_owned(),
-            });
-        }
-        Ok(())
-    }
-
-    fn check_leaving(&self) -> Result<()> {
-        self.backend.check_leaving()
-    }
-
-    fn stats(&mut self) -> Stats {
-        self.counters.read(&self.bar, &STATISTICS)
-    }
-
-    fn set_promiscuous(&mut self, on: bool) -> Result<()> {
-        self.state.check()?;
-        self.bar.update(RCTL, |rctl| rctl.with_upe(on).with_mpe(on));
-        flush(&self.bar);
-        Ok(())
-    }
-
-    /// §13.5.1
-    fn set_multicast(&mut self, groups: &[Mac]) -> Result<()> {
-        self.state.check()?;
-        filter::write(&self.bar, &MTA, filter::multicast(groups));
-        flush(&self.bar);
-        Ok(())
-    }
-
-    /// §13.5.4
-    fn set_vlans(&mut self, vlans: Option<&[u16]>) -> Result<()> {
-        let table = filter::vlans(vlans.unwrap_or_default())?;
-        self.state.check()?;
-        filter::write(&self.bar, &VFTA, table);
-        self.bar.update(RCTL, |rctl| rctl.with_vfe(vlans.is_some()));
-        flush(&self.bar);
-        Ok(())
-    }
-
-    fn limit(&mut self, len: usize, batch: usize, frames: u64) -> Result<Duration> {
-        let what = (len, batch, frames);
-        let measured = intel::limit(&mut self.pair.tx, self.backend.dma(), self.mac, what);
-        let (frame, error) = match measured {
-            Ok(took) => return Ok(took),
-            Err(failed) => failed,
-        };
-        if !matches!(error, Error::Timeout { .. }) {
-            return Err(error);
-        }
-        // The device must not be reading the buffer when it is freed; where it does not stop, it
-        // never is.
-        if let Err(error) = self.stop() {
-            frame.into_iter().for_each(Frame::quarantine);
-            return Err(error);
-        }
-        Err(error)
-    }
-
-    fn stop(&mut self) -> Result<()> {
-        match self.is_reset {
-            true => self.backend.check_leaving(),
-            false => self.halt(),
-        }
-    }
-
-    fn restart(&mut self) -> Result<Vec<Frame>> {
-        self.halt()?;
-        self.is_reset = false;
-        configure(&self.bar, self.backend.name(), &self.config);
-        let in_flight = self.pair.tx.restart();
-        self.pair.rx.restart();
-        if let Err(error) = self.run() {
-            self.stop()?;
-            return Err(error);
-        }
-        Ok(in_flight)
-    }
-}
-
-impl<B: Backend> Drop for E1000<B> {
-    fn drop(&mut self) {
-        if let Err(error) = self.stop() {
-            tracing::error!("{error}");
-        }
-        // One that was only wanted back has stopped like any other. One that is not there only says so, by
-        // ones in config space: its own memory, all that it could write, is nobody else's again. What others
-        // lent it to read comes home.
-        if !self.is_reset {
-            if self.backend.is_absent() {
-                self.pair.tx.release();
-            }
-            self.pair.tx.quarantine();
-            self.pair.rx.quarantine();
-        }
+    fn filter_vlans(bar: &M, on: bool) {
+        bar.update(RCTL, |rctl| rctl.with_vfe(on));
     }
 }

@@ -15,7 +15,12 @@ pub use crate::nic::intel::desc::{
 };
 
 use crate::barrier::dma_rmb;
+use crate::dma::DmaBuf;
+use crate::nic::intel::assemble::Completion;
 use crate::nic::intel::desc::{load, push_fields, store};
+use crate::nic::intel::rx::{OneBuffer, RxDescriptor};
+use crate::nic::intel::rx_split::{HeaderAndRest, MOST, SplitBuffers};
+use crate::nic::received::RxForm;
 
 crate::descriptor! {
     /// An extended receive descriptor in memory, §7.1.4. To the device: a buffer's IOVA, and 0. Back from
@@ -45,7 +50,7 @@ impl ExtendedRx {
     /// What the device says of the buffer it filled; `None` while it has not.
     #[inline]
     pub fn take(&self) -> Option<RxStatus> {
-        done(&self.0[1])
+        Some(status(&self.0[1])).filter(|status| status.dd())
     }
 
     /// Both words, to be shown.
@@ -67,9 +72,13 @@ impl SplitRx {
     /// What the device says of the buffers it filled; `None` while it has not.
     #[inline]
     pub fn take(&self) -> Option<(RxStatus, SplitLengths)> {
-        let status = done(&self.0[1])?;
-        let lengths = u64::from_le(self.0[2].load(Ordering::Relaxed));
-        Some((status, SplitLengths::from(lengths)))
+        let status = status(&self.0[1]);
+        status.dd().then(|| (status, self.lengths()))
+    }
+
+    #[inline]
+    fn lengths(&self) -> SplitLengths {
+        SplitLengths::from(u64::from_le(self.0[2].load(Ordering::Relaxed)))
     }
 
     /// All words, to be shown.
@@ -79,14 +88,11 @@ impl SplitRx {
 }
 
 #[inline]
-fn done(word1: &AtomicU64) -> Option<RxStatus> {
-    let status = RxStatus::from(u64::from_le(word1.load(Ordering::Acquire)));
-    if !status.dd() {
-        return None;
-    }
+fn status(word1: &AtomicU64) -> RxStatus {
+    let status = u64::from_le(word1.load(Ordering::Acquire));
     // DD before the other words and the frame's bytes: the device wrote them first.
     dma_rmb();
-    Some(status)
+    RxStatus::from(status)
 }
 
 /// Word 0 that comes back, §7.1.4: with RXCSUM.PCSD, which queue and why
@@ -176,6 +182,80 @@ pub struct SplitLengths {
     pub length2: u16,
     /// Bytes in buffer 3
     pub length3: u16,
+}
+
+impl Completion for RxStatus {
+    const END: u64 = Self::new()
+        .with_dd(true)
+        .with_eop(true)
+        .with_ce(true)
+        .with_se(true)
+        .with_seq(true)
+        .with_cxe(true)
+        .with_rxe(true)
+        .into_bits();
+    const GOOD_END: u64 = Self::new().with_dd(true).with_eop(true).into_bits();
+    const FORM: RxForm = RxForm::Extended;
+
+    #[inline]
+    fn word(self) -> u64 {
+        self.into_bits()
+    }
+
+    #[inline]
+    fn length(self) -> u16 {
+        RxStatus::length(&self)
+    }
+
+    #[inline]
+    fn is_done(self) -> bool {
+        self.dd()
+    }
+
+    #[inline]
+    fn is_end(self) -> bool {
+        self.eop()
+    }
+}
+
+impl RxDescriptor for ExtendedRx {
+    type Source = OneBuffer<RxStatus>;
+
+    #[inline]
+    fn post(&self, buffer: &DmaBuf) {
+        self.post(buffer.iova().0);
+    }
+
+    #[inline]
+    fn completion(&self) -> RxStatus {
+        status(&self.0[1])
+    }
+
+    fn show(&self) -> ([u64; 2], String) {
+        let words = self.words();
+        (words, describe_extended(words))
+    }
+}
+
+impl RxDescriptor for SplitRx {
+    type Source = HeaderAndRest<RxStatus>;
+
+    #[inline]
+    fn post(&self, buffers: &SplitBuffers) {
+        self.post(buffers.iovas());
+    }
+
+    #[inline]
+    fn completion(&self) -> (RxStatus, [u16; MOST]) {
+        let (status, lengths) = (status(&self.0[1]), self.lengths());
+        let rest = [lengths.length1(), lengths.length2(), lengths.length3()];
+        (status, rest)
+    }
+
+    fn show(&self) -> ([u64; 2], String) {
+        let words = self.words();
+        ([words[0], words[1]], describe_split(words))
+    }
 }
 
 /// An extended receive descriptor for people: what the device sees, or what it said.
@@ -298,5 +378,29 @@ mod tests {
             describe_split([0, 0x2a_0000_0003, lengths.into(), 0]),
             "split dd eop length=42 hlen=42 sph length1=1000"
         );
+    }
+
+    #[test]
+    fn every_bit_of_the_word_that_is_passed_on_is_told() {
+        use crate::nic::{Checksum, RxInfo};
+        for flags in 0..=u16::MAX {
+            let word = RxStatus::from_bits(u64::from(flags & 0xff) | u64::from(flags >> 8) << 24)
+                .with_length(u16::MAX)
+                .with_pkttype(0xf)
+                .with_vlan(0x602a);
+            let expected = |checked, wrong| match (checked && !word.ixsm(), wrong) {
+                (false, _) => Checksum::Unchecked,
+                (true, false) => Checksum::Good,
+                (true, true) => Checksum::Bad,
+            };
+            for tags_out in [false, true] {
+                let mask = RxInfo::mask(RxStatus::FORM, tags_out);
+                let info = RxInfo::from_masked(word.into_bits() & mask);
+                let tag = (tags_out && word.vp()).then_some(0x602a);
+                assert_eq!(info.vlan(), tag);
+                assert_eq!(info.ip_checksum(), expected(word.ipcs(), word.ipe()));
+                assert_eq!(info.l4_checksum(), expected(word.l4cs(), word.tcpe()));
+            }
+        }
     }
 }

@@ -10,39 +10,29 @@
 pub mod desc;
 mod eeprom;
 mod owner;
-mod pair;
 pub mod regs;
-mod rx;
-mod split;
 
-use std::sync::Arc;
 use std::time::Duration;
 
+pub use crate::nic::intel::rx::BUFFER;
+pub use crate::nic::intel::rx_split::HEADER;
 pub use crate::nic::intel::tx::{MIN_FRAME, PushError, TxRing};
-pub use rx::BUFFER;
-pub use split::HEADER;
 
-use self::desc::RxStatus;
-use self::pair::{Causes, Pair, Ring};
+use self::desc::{ExtendedRx, SplitRx};
 use self::regs::*;
-use self::rx::Rx;
-use self::split::SplitRing;
 use crate::backend::Backend;
-use crate::dma::{DmaSpace, Iova};
 use crate::error::{Error, Result};
-use crate::inspect::{RegisterView, RingView, read_registers};
 use crate::irq::{Irq, IrqKind};
-use crate::mmio::{Mmio, Place, ReadWrite, Reg, RegInfo};
-use crate::nic::intel::join::{Join, checksum};
+use crate::mmio::{Mmio, RegInfo};
+use crate::nic::intel::card::{Card, Chip, Registers};
+use crate::nic::intel::pair::{Causes, Pair};
 use crate::nic::intel::quirks::{I82574L, Quirks, Reload};
-use crate::nic::intel::stats::{Counters, OctetRegs, StatRegs};
+use crate::nic::intel::rx::{OneBuffer, Rx, RxQueue, RxRegs, RxSetup};
+use crate::nic::intel::rx_split::{HeaderAndRest, shape};
+use crate::nic::intel::stats::{OctetRegs, StatRegs};
 use crate::nic::intel::tx::{Tx, TxRegs, TxSetup};
 use crate::nic::intel::{self, VENDOR, filter, flush, phy};
-use crate::nic::longest::Longest;
-use crate::nic::{
-    DeviceId, Frame, Inspect, Link, Mac, Nic, NicConfig, OffloadFlags, QueuePair, RSS_KEY,
-    Received, Stats, Waiting, await_link,
-};
+use crate::nic::{DeviceId, Link, Mac, NicConfig, RSS_KEY, Waiting};
 use crate::pci::config::Command;
 use crate::ring_state::RingState;
 use crate::wait::poll_until;
@@ -98,52 +88,14 @@ fn tx_regs(pair: usize) -> TxRegs {
     }
 }
 
-/// What differs from one receive queue to another.
-#[derive(Debug, Clone, Copy)]
-struct RxSetup {
-    pair: usize,
-    /// Descriptors: a power of two, 8 to 4096.
-    len: usize,
-    /// Are tags taken out?
-    vlan: bool,
-    rdh: Reg<u32, ReadWrite>,
-    rdt: Reg<u32, ReadWrite>,
-}
-
-impl RxSetup {
-    fn new(pair: usize, config: &NicConfig) -> Self {
-        Self {
-            pair,
-            len: config.rx_ring,
-            vlan: config.vlan_offload,
-            rdh: RDH.index(pair),
-            rdt: RDT.index(pair),
-        }
-    }
-
-    /// Tells the device where the ring is; the receiver must be off.
-    fn tell<M: Mmio>(&self, bar: &M, base: Iova, bytes: usize) {
-        bar.set(RDBAL.index(self.pair), base.0 as u32);
-        bar.set(RDBAH.index(self.pair), (base.0 >> 32) as u32);
-        bar.set(RDLEN.index(self.pair), bytes as u32);
-        bar.set(self.rdh, 0);
-        bar.set(self.rdt, 0);
-    }
-
-    /// What `status` makes of the buffers that came before: a frame, where it is whole and good.
-    #[inline]
-    fn end(&self, join: &mut Join, status: RxStatus) -> Option<Received> {
-        if !status.eop() {
-            return None;
-        }
-        let bad = status.ce() || status.se() || status.seq() || status.cxe() || status.rxe();
-        let looked = !status.ixsm();
-        Some(Received {
-            frame: join.end(!bad)?,
-            vlan: (self.vlan && status.vp()).then_some(status.vlan()),
-            ip_checksum: checksum(looked && status.ipcs(), status.ipe()),
-            l4_checksum: checksum(looked && status.l4cs(), status.tcpe()),
-        })
+/// The registers of receive queue `pair`, §10.2.5.
+fn rx_regs(pair: usize) -> RxRegs {
+    RxRegs {
+        rdbal: RDBAL.index(pair),
+        rdbah: RDBAH.index(pair),
+        rdlen: RDLEN.index(pair),
+        rdh: RDH.index(pair),
+        rdt: RDT.index(pair),
     }
 }
 
@@ -158,25 +110,14 @@ enum Signal {
     PerQueue,
 }
 
-/// A started card. Dropping it stops the device, then frees the memory that the device could reach.
-pub struct E1000e<B: Backend> {
-    // Dropped in this order, after `Drop::drop` has stopped the device.
-    pairs: Vec<Pair<B::Bar>>,
-    bar: B::Bar,
-    backend: B,
-    config: NicConfig,
-    model: &'static str,
+/// An 82574, and how it interrupts.
+pub struct I82574 {
     quirks: &'static Quirks,
     signal: Signal,
-    mac: Mac,
-    counters: Counters,
-    /// That of all its rings.
-    state: RingState,
-    /// Was it started, and not stopped since?
-    running: bool,
-    /// Was it reset, and not touched since?
-    is_reset: bool,
 }
+
+/// A started card. Dropping it stops the device, then frees the memory that the device could reach.
+pub type E1000e<B> = Card<B, I82574>;
 
 impl<B: Backend> E1000e<B> {
     /// Resets the card and starts it.
@@ -200,213 +141,21 @@ impl<B: Backend> E1000e<B> {
         if quirks.no_aspm {
             forbid_aspm(&backend)?;
         }
-        reset(&bar, backend.name(), quirks, config)?;
-        let mac =
-            owner::with_mdio(&bar, quirks, || read_mac(&bar)).ok_or_else(|| Error::NotOffered {
-                device: backend.name().to_owned(),
-                what: "no Ethernet address: neither its EEPROM nor its receive address 0 holds one"
-                    .to_owned(),
-            })?;
-        configure(&bar, backend.name(), quirks, config);
-
-        let (signal, irqs) = interrupts(&backend, config)?;
-        // The receiver and the transmitter are everybody's: both pairs stop together.
-        let halted = bar.clone();
-        let state = RingState::new(backend.name(), move || quiet(&halted));
-        let mut pairs = Vec::with_capacity(config.queues);
-        for (index, (irq, causes)) in irqs.into_iter().enumerate() {
-            pairs.push(Pair {
-                tx: transmit_ring(&backend, &bar, &state, config, quirks, index)?,
-                rx: receive_ring(&backend, &bar, &state, config, index)?,
-                irq,
-                causes,
-                waiting: config.waiting,
-                longest: Longest::new(config),
-                bar: bar.clone(),
-                state: state.clone(),
-            });
-        }
-        // From here on dropping the card stops it, whatever fails.
-        let mut card = Self {
-            pairs,
-            bar,
+        let signal = Signal::Never;
+        let chip = I82574 { quirks, signal };
+        Self::bring_up(
             backend,
-            config: config.clone(),
-            model,
-            quirks,
-            signal,
-            mac,
-            counters: Counters::default(),
-            state,
-            running: false,
-            is_reset: false,
-        };
-        card.run()?;
-        card.counters.read(&card.bar, &STATISTICS);
-        card.counters = Counters::default();
-        Ok(card)
-    }
-
-    /// The rings are set up: lets the device work on them.
-    fn run(&mut self) -> Result<()> {
-        self.backend
-            .command(Command::BUS_MASTER, Command::empty())?;
-        self.route_interrupts();
-        self.state.start();
-        self.start_receive();
-        self.start_transmit();
-        self.running = true;
-        await_link(self, self.config.link_wait)
-    }
-
-    /// §7.4: with MSI-X, vector n for what happens to pair n, and vector 0 for the rest, too.
-    fn route_interrupts(&self) {
-        let per_queue = self.signal == Signal::PerQueue;
-        let queues = Interrupts::new()
-            .with_rxq0(true)
-            .with_rxq1(true)
-            .with_txq0(true)
-            .with_txq1(true)
-            .with_other(true);
-        // An interrupt masks and clears its own causes, so that the next comes only once it was asked
-        // for. IAM would do so on access to ICR: not wanted, because two pairs share that register.
-        self.bar.set(IAM, Interrupts::new());
-        self.bar.set(
-            EIAC,
-            match per_queue {
-                true => queues,
-                false => Interrupts::new(),
+            bar,
+            (model, chip),
+            config,
+            |chip, backend, bar, state| {
+                let (signal, irqs) = interrupts(backend, config)?;
+                chip.signal = signal;
+                let irqs = irqs.into_iter().enumerate();
+                irqs.map(|(index, irq)| pair(backend, bar, state, config, quirks, (index, irq)))
+                    .collect()
             },
-        );
-        self.bar.update(CTRL_EXT, |ext| {
-            ext.with_pba_support(per_queue)
-                .with_eiame(false)
-                .with_iame(false)
-        });
-        let second = Ivar::to((self.pairs.len() as u8).saturating_sub(1));
-        let routes = Ivar::new()
-            .with_rxq0(Ivar::to(0))
-            .with_txq0(Ivar::to(0))
-            .with_other(Ivar::to(0))
-            .with_rxq1(second)
-            .with_txq1(second);
-        self.bar
-            .set(IVAR, if per_queue { routes } else { Ivar::new() });
-        let ticks = intel::throttle_ticks(self.config.interrupt_interval);
-        self.bar.set(ITR, ticks);
-        for vector in 0..EITR.count() {
-            self.bar.set(EITR.index(vector), ticks);
-        }
-    }
-
-    /// §4.6.5
-    fn start_receive(&mut self) {
-        let (low, high) = filter::halves(self.mac);
-        self.bar.set(RAL.index(0), low);
-        self.bar
-            .set(RAH.index(0), Rah::new().with_rah(high).with_av(true));
-        for index in 1..RAL.count() {
-            self.bar.set(RAH.index(index), Rah::new());
-            self.bar.set(RAL.index(index), 0);
-        }
-        filter::write(&self.bar, &MTA, [0; 128]);
-        self.bar.set(
-            RFCTL,
-            Rfctl::new()
-                .with_exsten(true)
-                .with_ackdis(true)
-                .with_iscsi_dis(true)
-                .with_nfsw_dis(true)
-                .with_nfsr_dis(true),
-        );
-        self.spread();
-        self.bar.set(RDTR, Rdtr::new());
-        self.bar.set(RADV, 0);
-        self.bar.set(RSRPD, 0);
-        for queue in 0..QUEUES {
-            self.bar.set(
-                RXDCTL.index(queue),
-                Rxdctl::new().with_gran(true).with_wthresh(1),
-            );
-        }
-        let split = self.config.split_headers;
-        if split {
-            self.bar.set(PSRCTL, split::sizes(self.config.max_frame));
-        }
-        let rctl = Rctl::new()
-            .with_en(true)
-            .with_bam(true)
-            .with_secrc(true)
-            .with_dtyp(u8::from(split))
-            .with_upe(self.config.promiscuous)
-            .with_mpe(self.config.promiscuous)
-            .with_lpe(self.config.max_frame > 1518);
-        // BSIZE 0 is BUFFER; packet split has its own sizes.
-        const _: () = assert!(BUFFER == 2048);
-        self.bar.set(RCTL, rctl);
-        for pair in &mut self.pairs {
-            pair.rx.lend();
-        }
-    }
-
-    /// §7.1.9 (receive side scaling): with two queues, the hash of a packet's addresses picks one of 128
-    /// entries, and every other entry says queue 1. What is no IP packet goes to queue 0.
-    fn spread(&self) {
-        let two = self.pairs.len() == QUEUES;
-        let checks = Rxcsum::new().with_ipofld(true).with_tuofld(true);
-        self.bar.set(RXCSUM, checks.with_pcsd(two));
-        if !two {
-            self.bar.set(MRQC, Mrqc::new());
-            return;
-        }
-        for (index, bytes) in RSS_KEY.as_chunks().0.iter().enumerate() {
-            self.bar.set(RSSRK.index(index), u32::from_le_bytes(*bytes));
-        }
-        let entries = Reta::new().with_entry1(1 << 7).with_entry3(1 << 7);
-        for index in 0..RETA.count() {
-            self.bar.set(RETA.index(index), entries);
-        }
-        let mrqc = Mrqc::new()
-            .with_mrqe(1)
-            .with_tcp_ipv4(true)
-            .with_ipv4(true)
-            .with_tcp_ipv6(true)
-            .with_ipv6(true);
-        self.bar.set(MRQC, mrqc);
-    }
-
-    /// §4.6.6
-    fn start_transmit(&self) {
-        for queue in 0..QUEUES {
-            self.bar.set(
-                TXDCTL.index(queue),
-                Txdctl::new()
-                    .with_gran(true)
-                    .with_wthresh(1)
-                    .with_count_desc(true),
-            );
-        }
-        // With a threshold for write-back the timers must not be 0, §10.2.6.
-        self.bar.set(TIDV, 8);
-        self.bar.set(TADV, 32);
-        self.bar.update(TARC.index(0), |tarc| {
-            tarc.with_count(3)
-                .with_enable(true)
-                .with_bit26(true)
-                .with_bits30_27(0)
-        });
-        let two = self.pairs.len() == QUEUES;
-        self.bar
-            .update(TARC.index(1), |tarc| tarc.with_count(3).with_enable(two));
-        self.bar
-            .set(TIPG, Tipg::new().with_ipgt(8).with_ipgr1(8).with_ipgr2(6));
-        let tctl = Tctl::new()
-            .with_psp(true)
-            .with_ct(0x0f)
-            .with_cold(self.quirks.cold_for(true))
-            .with_mulr(true);
-        self.bar.set(TCTL, tctl.with_en(true));
-        flush(&self.bar);
+        )
     }
 
     /// Transmit ring `pair`, for programs that want no batch between themselves and it.
@@ -416,40 +165,160 @@ impl<B: Backend> E1000e<B> {
     pub fn tx(&mut self, pair: usize) -> TxRing<'_, B::Bar> {
         TxRing::new(&mut self.pairs[pair].tx)
     }
+}
 
-    /// Stops the rings, then resets the device.
-    fn halt(&mut self) -> Result<()> {
-        self.running = false;
-        self.state.stop();
-        // A reset clears them.
-        self.counters.read(&self.bar, &STATISTICS);
-        let name = self.backend.name();
-        let quieted = reset(&self.bar, name, self.quirks, &self.config);
-        let off = self.backend.command(Command::empty(), Command::BUS_MASTER);
-        let stopped = quieted.and(off);
-        self.is_reset = stopped.is_ok();
-        // A device that is gone reads as one that never ends its reset.
-        self.backend.check_present()?;
-        stopped
+/// Queue pair `index`, which has this interrupt.
+fn pair<B: Backend>(
+    backend: &B,
+    bar: &B::Bar,
+    state: &RingState,
+    config: &NicConfig,
+    quirks: &Quirks,
+    (
+        index,
+        (
+            irq,
+            PairCauses {
+                receive,
+                transmit,
+                besides,
+            },
+        ),
+    ): (usize, (Irq, PairCauses)),
+) -> Result<Pair<B::Bar>> {
+    let causes = Causes {
+        ims: IMS.offset(),
+        receive: receive.into_bits(),
+        transmit: transmit.into_bits(),
+    };
+    let all = causes.receive | causes.transmit | besides.into_bits();
+    let interrupted = bar.clone();
+    Ok(Pair {
+        tx: transmit_ring(backend, bar, state, config, quirks, index)?,
+        rx: receive_ring(backend, bar, state, config, quirks, index)?,
+        irq,
+        waiting: config.waiting,
+        causes,
+        acknowledge: Box::new(move || acknowledge(&interrupted, Interrupts::from(all))),
+        bar: bar.clone(),
+        state: state.clone(),
+    })
+}
+
+/// Asks for no more of these interrupts, and forgets those that came.
+fn acknowledge<M: Mmio>(bar: &M, causes: Interrupts) {
+    bar.set(IMC, causes);
+    // Not by reading ICR, which would clear the other pair's causes, too.
+    bar.set(ICR_CLEAR, causes);
+    // It has arrived before the next look at the ring: else it may clear the cause of a frame
+    // that came after the look, and nobody is woken. And a line is down only then, to be
+    // unmasked.
+    flush(bar);
+}
+
+/// The causes of a pair's interrupt. With MSI-X each pair has a vector and causes of its own, and an interrupt
+/// masks its causes by itself (EIAC). Otherwise the one pair has the causes that all of Intel's cards have,
+/// and the line must be unmasked.
+#[derive(Debug, Clone, Copy)]
+struct PairCauses {
+    /// A frame came in, or what else may happen.
+    receive: Interrupts,
+    /// A frame left.
+    transmit: Interrupts,
+    /// Those that come with others: cleared, but not asked for.
+    besides: Interrupts,
+}
+
+impl PairCauses {
+    /// With MSI-X, pair `index`; the first looks after the link, too.
+    fn of_queue(index: usize) -> Self {
+        let none = Interrupts::new();
+        let besides = none
+            .with_rxo(true)
+            .with_mdac(true)
+            .with_srpd(true)
+            .with_ack(true)
+            .with_mng(true);
+        let (receive, transmit) = match index {
+            0 => (
+                none.with_rxq0(true).with_other(true).with_lsc(true),
+                none.with_txq0(true),
+            ),
+            _ => (none.with_rxq1(true), none.with_txq1(true)),
+        };
+        Self {
+            receive,
+            transmit,
+            besides: if index == 0 { besides } else { none },
+        }
     }
 
-    /// The mapped BAR 0.
-    pub fn bar(&self) -> &B::Bar {
-        &self.bar
+    /// The one pair's, with a message or a line.
+    fn of_all() -> Self {
+        let none = Interrupts::new();
+        Self {
+            receive: none
+                .with_rxt0(true)
+                .with_rxdmt0(true)
+                .with_rxo(true)
+                .with_lsc(true),
+            transmit: none.with_txdw(true),
+            besides: Interrupts::from(u32::MAX),
+        }
     }
 }
 
+/// §7.1.9 (receive side scaling): with two queues, the hash of a packet's addresses picks one of 128
+/// entries, and every other entry says queue 1. What is no IP packet goes to queue 0.
+fn configure_rss<M: Mmio>(bar: &M, config: &NicConfig) {
+    let two = config.queues == QUEUES;
+    let checks = Rxcsum::new().with_ipofld(true).with_tuofld(true);
+    bar.set(RXCSUM, checks.with_pcsd(two));
+    if !two {
+        bar.set(MRQC, Mrqc::new());
+        return;
+    }
+    for (index, bytes) in RSS_KEY.as_chunks().0.iter().enumerate() {
+        bar.set(RSSRK.index(index), u32::from_le_bytes(*bytes));
+    }
+    let entries = Reta::new().with_entry1(1 << 7).with_entry3(1 << 7);
+    for index in 0..RETA.count() {
+        bar.set(RETA.index(index), entries);
+    }
+    let mrqc = Mrqc::new()
+        .with_mrqe(1)
+        .with_tcp_ipv4(true)
+        .with_ipv4(true)
+        .with_tcp_ipv6(true)
+        .with_ipv6(true);
+    bar.set(MRQC, mrqc);
+}
+
+/// What the device must know of the buffers for packet split, before its receiver is on.
+fn split_sizes(max_frame: usize) -> Psrctl {
+    let (count, bytes) = shape(max_frame);
+    let size = |nth: usize| if nth <= count { bytes / 1024 } else { 0 } as u8;
+    Psrctl::new()
+        .with_bsize0((HEADER / 128) as u8)
+        .with_bsize1(size(1))
+        .with_bsize2(size(2))
+        .with_bsize3(size(3))
+}
+
 /// A vector for each pair; where there is no MSI-X, a message or a line for the one that there is then.
-fn interrupts(backend: &impl Backend, config: &NicConfig) -> Result<(Signal, Vec<(Irq, Causes)>)> {
+fn interrupts(
+    backend: &impl Backend,
+    config: &NicConfig,
+) -> Result<(Signal, Vec<(Irq, PairCauses)>)> {
     if config.waiting == Waiting::Poll {
-        let never = |index| Ok((Irq::never()?, Causes::of_queue(index)));
+        let never = |index| Ok((Irq::never()?, PairCauses::of_queue(index)));
         let all = (0..config.queues).map(never).collect::<Result<_>>()?;
         return Ok((Signal::Never, all));
     }
     let refused = match backend.interrupts(IrqKind::MsiX, config.queues) {
         Ok(irqs) => {
             let irqs = irqs.into_iter().enumerate();
-            let all = irqs.map(|(index, irq)| (irq, Causes::of_queue(index)));
+            let all = irqs.map(|(index, irq)| (irq, PairCauses::of_queue(index)));
             return Ok((Signal::PerQueue, all.collect()));
         }
         Err(refused) => refused,
@@ -469,7 +338,7 @@ fn interrupts(backend: &impl Backend, config: &NicConfig) -> Result<(Signal, Vec
         .interrupts(IrqKind::Msi, 1)
         .or_else(|_| backend.interrupts(IrqKind::Intx, 1))?
         .remove(0);
-    Ok((Signal::One, vec![(irq, Causes::of_all())]))
+    Ok((Signal::One, vec![(irq, PairCauses::of_all())]))
 }
 
 fn transmit_ring<B: Backend>(
@@ -507,13 +376,25 @@ fn receive_ring<B: Backend>(
     bar: &B::Bar,
     state: &RingState,
     config: &NicConfig,
+    quirks: &Quirks,
     pair: usize,
-) -> Result<Ring<B::Bar>> {
-    let dma = backend.dma();
-    let setup = RxSetup::new(pair, config);
+) -> Result<Box<dyn RxQueue>> {
+    let (dma, within) = (backend.dma(), quirks.writes_within);
+    let setup = RxSetup {
+        regs: rx_regs(pair),
+        pair,
+        len: config.rx_ring,
+        writes_within: within,
+    };
     Ok(match config.split_headers {
-        true => Ring::Split(SplitRing::new(bar, state, dma, setup, config.max_frame)?),
-        false => Ring::Extended(Rx::new(bar, state, dma, setup)?),
+        true => {
+            let buffers = HeaderAndRest::new(dma, config)?;
+            Box::new(Rx::<_, SplitRx>::new(bar, state, dma, setup, buffers)?)
+        }
+        false => {
+            let buffers = OneBuffer::new(dma, config, within)?;
+            Box::new(Rx::<_, ExtendedRx>::new(bar, state, dma, setup, buffers)?)
+        }
     })
 }
 
@@ -623,41 +504,156 @@ fn read_mac<M: Mmio>(bar: &M) -> Option<Mac> {
     })
 }
 
-impl<B: Backend> Inspect for E1000e<B> {
-    fn register_table(&self) -> &'static [RegInfo] {
-        TABLE
+impl<M: Mmio> Chip<M> for I82574 {
+    #[allow(private_interfaces)]
+    const REGISTERS: Registers = Registers {
+        table: TABLE,
+        statistics: STATISTICS,
+        tdlen: TDLEN.index(0),
+        mta: MTA,
+        vfta: VFTA,
+    };
+    const FRAMES: (usize, usize) = (MIN_FRAME, MAX_FRAME);
+
+    fn reset(&self, bar: &M, device: &str, config: &NicConfig) -> Result<()> {
+        reset(bar, device, self.quirks, config)
     }
 
-    fn register_at(&self, place: Place) -> Option<(&'static RegInfo, usize)> {
-        RegInfo::find(TABLE, place.offset).filter(|_| place.bar == 0)
+    fn read_mac(&self, bar: &M) -> Option<Mac> {
+        owner::with_mdio(bar, self.quirks, || read_mac(bar))
     }
 
-    fn registers(&self) -> Vec<RegisterView> {
-        read_registers(&self.bar, TABLE)
+    fn configure(&self, bar: &M, device: &str, config: &NicConfig) {
+        configure(bar, device, self.quirks, config);
     }
 
-    fn rings(&self) -> Vec<RingView> {
-        let each = self.pairs.iter();
-        each.flat_map(|pair| [pair.tx.view(), pair.rx.view()])
-            .collect()
+    /// §7.4: with MSI-X, vector n for what happens to pair n, and vector 0 for the rest, too.
+    fn route_interrupts(&self, bar: &M, config: &NicConfig) {
+        let per_queue = self.signal == Signal::PerQueue;
+        let queues = Interrupts::new()
+            .with_rxq0(true)
+            .with_rxq1(true)
+            .with_txq0(true)
+            .with_txq1(true)
+            .with_other(true);
+        // An interrupt masks and clears its own causes, so that the next comes only once it was asked
+        // for. IAM would do so on access to ICR: not wanted, because two pairs share that register.
+        bar.set(IAM, Interrupts::new());
+        bar.set(
+            EIAC,
+            match per_queue {
+                true => queues,
+                false => Interrupts::new(),
+            },
+        );
+        bar.update(CTRL_EXT, |ext| {
+            ext.with_pba_support(per_queue)
+                .with_eiame(false)
+                .with_iame(false)
+        });
+        let second = Ivar::to((config.queues as u8).saturating_sub(1));
+        let routes = Ivar::new()
+            .with_rxq0(Ivar::to(0))
+            .with_txq0(Ivar::to(0))
+            .with_other(Ivar::to(0))
+            .with_rxq1(second)
+            .with_txq1(second);
+        bar.set(IVAR, if per_queue { routes } else { Ivar::new() });
+        let ticks = intel::throttle_ticks(config.interrupt_interval);
+        bar.set(ITR, ticks);
+        for vector in 0..EITR.count() {
+            bar.set(EITR.index(vector), ticks);
+        }
     }
-}
 
-impl<B: Backend> Nic for E1000e<B> {
-    fn name(&self) -> &str {
-        self.backend.name()
+    /// §4.6.5
+    fn start_receive(&self, bar: &M, mac: Mac, config: &NicConfig) {
+        let (low, high) = filter::halves(mac);
+        bar.set(RAL.index(0), low);
+        bar.set(RAH.index(0), Rah::new().with_rah(high).with_av(true));
+        for index in 1..RAL.count() {
+            bar.set(RAH.index(index), Rah::new());
+            bar.set(RAL.index(index), 0);
+        }
+        filter::write(bar, &MTA, [0; 128]);
+        bar.set(
+            RFCTL,
+            Rfctl::new()
+                .with_exsten(true)
+                .with_ackdis(true)
+                .with_iscsi_dis(true)
+                .with_nfsw_dis(true)
+                .with_nfsr_dis(true),
+        );
+        configure_rss(bar, config);
+        bar.set(RDTR, Rdtr::new());
+        bar.set(RADV, 0);
+        bar.set(RSRPD, 0);
+        for queue in 0..QUEUES {
+            bar.set(
+                RXDCTL.index(queue),
+                Rxdctl::new().with_gran(true).with_wthresh(1),
+            );
+        }
+        let split = config.split_headers;
+        if split {
+            bar.set(PSRCTL, split_sizes(config.max_frame));
+        }
+        let rctl = Rctl::new()
+            .with_en(true)
+            .with_bam(true)
+            .with_secrc(true)
+            .with_dtyp(u8::from(split))
+            .with_upe(config.promiscuous)
+            .with_mpe(config.promiscuous)
+            .with_lpe(config.max_frame > 1518);
+        // BSIZE 0 is BUFFER; packet split has its own sizes.
+        const _: () = assert!(BUFFER == 2048);
+        bar.set(RCTL, rctl);
     }
 
-    fn model(&self) -> &'static str {
-        self.model
+    /// §4.6.6
+    fn start_transmit(&self, bar: &M, config: &NicConfig) {
+        for queue in 0..QUEUES {
+            bar.set(
+                TXDCTL.index(queue),
+                Txdctl::new()
+                    .with_gran(true)
+                    .with_wthresh(1)
+                    .with_count_desc(true),
+            );
+        }
+        // With a threshold for write-back the timers must not be 0, §10.2.6.
+        bar.set(TIDV, 8);
+        bar.set(TADV, 32);
+        bar.update(TARC.index(0), |tarc| {
+            tarc.with_count(3)
+                .with_enable(true)
+                .with_bit26(true)
+                .with_bits30_27(0)
+        });
+        let two = config.queues == QUEUES;
+        bar.update(TARC.index(1), |tarc| tarc.with_count(3).with_enable(two));
+        bar.set(TIPG, Tipg::new().with_ipgt(8).with_ipgr1(8).with_ipgr2(6));
+        let tctl = Tctl::new()
+            .with_psp(true)
+            .with_ct(0x0f)
+            .with_cold(self.quirks.cold_for(true))
+            .with_mulr(true);
+        bar.set(TCTL, tctl.with_en(true));
+        flush(bar);
     }
 
-    fn mac(&self) -> Mac {
-        self.mac
+    /// The datasheet asks for nothing.
+    fn follow_link(&self, _: &M) {}
+
+    /// What is under way ends within [`SETTLE`].
+    fn quiet(bar: &M) {
+        quiet(bar);
     }
 
-    fn link(&self) -> Link {
-        let status = self.bar.get(STATUS);
+    fn link(bar: &M) -> Link {
+        let status = bar.get(STATUS);
         Link {
             // All ones is a device that is gone, not one that is up.
             up: status.lu() && status.into_bits() != u32::MAX,
@@ -666,146 +662,28 @@ impl<B: Backend> Nic for E1000e<B> {
         }
     }
 
-    fn min_tx_frame(&self) -> usize {
-        MIN_FRAME
+    fn set_promiscuous(bar: &M, on: bool) {
+        bar.update(RCTL, |rctl| rctl.with_upe(on).with_mpe(on));
     }
 
-    fn max_tx_frame(&self) -> usize {
-        MAX_FRAME
-    }
-
-    fn offloads(&self) -> OffloadFlags {
-        let all = OffloadFlags::all().difference(OffloadFlags::USO);
-        match self.config.vlan_offload {
-            true => all,
-            false => all.difference(OffloadFlags::VLAN),
-        }
-    }
-
-    fn dma(&self) -> &Arc<dyn DmaSpace> {
-        self.backend.dma()
-    }
-
-    fn queues(&self) -> usize {
-        self.pairs.len()
-    }
-
-    fn pair(&self, index: usize) -> &dyn QueuePair {
-        &self.pairs[index]
-    }
-
-    fn pair_mut(&mut self, index: usize) -> &mut dyn QueuePair {
-        &mut self.pairs[index]
-    }
-
-    fn split(&mut self) -> Vec<&mut dyn QueuePair> {
-        let each = self.pairs.iter_mut();
-        each.map(|pair| pair as &mut dyn QueuePair).collect()
-    }
-
-    /// TDLEN is 0 after a reset, and never where the card is running.
-    fn check(&self) -> Result<()> {
-        self.backend.check_present()?;
-        if self.running && self.bar.get(TDLEN.index(0)) == 0 {
-            return Err(Error::WasReset {
-                device: self.name().to_owned(),
-            });
-        }
-        Ok(())
-    }
-
-    fn check_leaving(&self) -> Result<()> {
-        self.backend.check_leaving()
-    }
-
-    fn stats(&mut self) -> Stats {
-        self.counters.read(&self.bar, &STATISTICS)
-    }
-
-    fn set_promiscuous(&mut self, on: bool) -> Result<()> {
-        self.state.check()?;
-        self.bar.update(RCTL, |rctl| rctl.with_upe(on).with_mpe(on));
-        flush(&self.bar);
-        Ok(())
-    }
-
-    fn set_multicast(&mut self, groups: &[Mac]) -> Result<()> {
-        self.state.check()?;
-        filter::write(&self.bar, &MTA, filter::multicast(groups));
-        flush(&self.bar);
-        Ok(())
-    }
-
-    fn set_vlans(&mut self, vlans: Option<&[u16]>) -> Result<()> {
-        let table = filter::vlans(vlans.unwrap_or_default())?;
-        self.state.check()?;
-        filter::write(&self.bar, &VFTA, table);
-        self.bar.update(RCTL, |rctl| rctl.with_vfe(vlans.is_some()));
-        flush(&self.bar);
-        Ok(())
-    }
-
-    fn limit(&mut self, len: usize, batch: usize, frames: u64) -> Result<Duration> {
-        let what = (len, batch, frames);
-        let measured = intel::limit(&mut self.pairs[0].tx, self.backend.dma(), self.mac, what);
-        let (frame, error) = match measured {
-            Ok(took) => return Ok(took),
-            Err(failed) => failed,
-        };
-        if !matches!(error, Error::Timeout { .. }) {
-            return Err(error);
-        }
-        // The device must not be reading the buffer when it is freed; where it does not stop, it
-        // never is.
-        if let Err(error) = self.stop() {
-            frame.into_iter().for_each(Frame::quarantine);
-            return Err(error);
-        }
-        Err(error)
-    }
-
-    fn stop(&mut self) -> Result<()> {
-        match self.is_reset {
-            true => self.backend.check_leaving(),
-            false => self.halt(),
-        }
-    }
-
-    fn restart(&mut self) -> Result<Vec<Frame>> {
-        self.halt()?;
-        self.is_reset = false;
-        let name = self.backend.name();
-        configure(&self.bar, name, self.quirks, &self.config);
-        let mut in_flight = Vec::new();
-        for pair in &mut self.pairs {
-            in_flight.extend(pair.tx.restart());
-            pair.rx.restart();
-        }
-        if let Err(error) = self.run() {
-            self.stop()?;
-            return Err(error);
-        }
-        Ok(in_flight)
+    fn filter_vlans(bar: &M, on: bool) {
+        bar.update(RCTL, |rctl| rctl.with_vfe(on));
     }
 }
 
-impl<B: Backend> Drop for E1000e<B> {
-    fn drop(&mut self) {
-        if let Err(error) = self.stop() {
-            tracing::error!("{error}");
-        }
-        // One that was only wanted back has stopped like any other. One that is not there only says so, by
-        // ones in config space: its own memory, all that it could write, is nobody else's again. What others
-        // lent it to read comes home.
-        if !self.is_reset {
-            let is_absent = self.backend.is_absent();
-            for pair in &mut self.pairs {
-                if is_absent {
-                    pair.tx.release();
-                }
-                pair.tx.quarantine();
-                pair.rx.quarantine();
-            }
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_device_is_told_of_the_buffers_that_a_split_descriptor_has() {
+        for (max_frame, psrctl) in [
+            (1518, 0x0000_0202),
+            (1522, 0x0000_0202),
+            (1523, 0x0404_0402),
+            (9216, 0x0404_0402),
+        ] {
+            assert_eq!(split_sizes(max_frame).into_bits(), psrctl, "{max_frame}");
         }
     }
 }
