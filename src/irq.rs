@@ -215,7 +215,7 @@ impl Irq {
     ///
     /// # Errors
     /// [`Error::DeviceGone`], [`Error::BusError`].
-    pub fn check_departure(&self) -> Result<()> {
+    fn check_departure(&self) -> Result<()> {
         match &self.departure {
             Some(departure) => departure.check(),
             None => Ok(()),

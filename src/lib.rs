@@ -36,10 +36,10 @@
 //! | ground | [`barrier`] | orders our accesses against a device's |
 //! | ground | [`mmio`] | registers: how they are declared and reached |
 //! | ground | `wait` | polling with a bound |
+//! | ground | [`irq`] | interrupts as eventfds |
 //! | ground | [`ring_state`] | whether a ring may be worked on |
 //! | ground | `user_file` | files that users name, opened without waiting for anybody |
 //! | ground | [`pci`] | functions: how they are named, found, bound, and what their config space says |
-//! | ground | [`irq`] | interrupts as eventfds |
 //! | ground | [`dma`] | memory that a device can reach, and who owns it |
 //! | ground | [`backend`] | how a function is reached: VFIO, QEMU's device models, a fake |
 //! | ground | [`device`] | which device, in words |

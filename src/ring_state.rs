@@ -5,13 +5,15 @@
 //! Taking from a ring, refilling it, pushing into it and ringing its doorbell each look at it first,
 //! once a batch. So after a device broke the protocol, or was stopped, nothing more comes out of a ring
 //! or goes in and no register of the device is touched, whoever asks and by whichever way; each time
-//! the answer is an error, until the device has been started again.
+//! the answer is an error, until the device has been started again. The same where its removal or an error
+//! of its bus was announced, for good.
 
 use std::fmt;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::error::{Error, Result};
+use crate::irq::Departure;
 
 const RUNNING: u8 = 0;
 const STOPPED: u8 = 1;
@@ -24,6 +26,7 @@ pub struct RingState(Arc<Shared>);
 struct Shared {
     now: AtomicU8,
     device: String,
+    departure: Arc<Departure>,
     /// The device's breach, once it broke the protocol.
     why: Mutex<String>,
     halt: Mutex<Box<dyn FnMut() + Send>>,
@@ -31,11 +34,17 @@ struct Shared {
 
 impl RingState {
     /// That of rings of `device` which stop together, stopped. `halt` stops the device, or its part,
-    /// once it breaks the protocol; it is called on whichever thread finds that out.
-    pub fn new(device: &str, halt: impl FnMut() + Send + 'static) -> Self {
+    /// once it breaks the protocol; it is called on whichever thread finds that out. `departure` is the
+    /// device's ([`Backend::departure`](crate::backend::Backend::departure)).
+    pub fn new(
+        device: &str,
+        departure: Arc<Departure>,
+        halt: impl FnMut() + Send + 'static,
+    ) -> Self {
         Self(Arc::new(Shared {
             now: AtomicU8::new(STOPPED),
             device: device.to_owned(),
+            departure,
             why: Mutex::default(),
             halt: Mutex::new(Box::new(halt)),
         }))
@@ -70,7 +79,8 @@ impl RingState {
         self.error()
     }
 
-    /// Returns whether the rings run. One load.
+    /// Returns whether the rings run, so that the device may be touched: one that is announced to leave may,
+    /// until it is gone. One load.
     #[inline]
     pub fn is_running(&self) -> bool {
         // Relaxed: it guards no memory. Each ring is one thread's; a ring of another thread that goes
@@ -78,13 +88,21 @@ impl RingState {
         self.0.now.load(Ordering::Relaxed) == RUNNING
     }
 
-    /// Checks that the rings run.
+    /// Returns whether the rings run and may be worked on: [`RingState::check`] without its error. Two loads.
+    #[inline]
+    pub fn is_well(&self) -> bool {
+        self.is_running() && !self.0.departure.is_announced()
+    }
+
+    /// Checks that the rings run, and that no removal of the device and no error of its bus was announced:
+    /// until its owner lets go it may work as ever, so that nothing else tells.
     ///
     /// # Errors
-    /// [`Error::Stopped`]; [`Error::DeviceLied`] with what the device did.
+    /// [`Error::DeviceGone`], [`Error::BusError`]; [`Error::Stopped`]; [`Error::DeviceLied`] with what the
+    /// device did.
     #[inline]
     pub fn check(&self) -> Result<()> {
-        match self.is_running() {
+        match self.is_well() {
             true => Ok(()),
             false => Err(self.error()),
         }
@@ -93,6 +111,9 @@ impl RingState {
     #[cold]
     #[inline(never)]
     fn error(&self) -> Error {
+        if let Err(leaving) = self.0.departure.check() {
+            return leaving;
+        }
         let device = self.0.device.clone();
         let what = locked(&self.0.why);
         match self.0.now.load(Ordering::Relaxed) {
@@ -129,6 +150,7 @@ mod tests {
     use std::sync::atomic::AtomicUsize;
 
     use super::*;
+    use crate::irq::Why;
 
     fn counted() -> (RingState, Arc<AtomicUsize>) {
         let halts = Arc::new(AtomicUsize::new(0));
@@ -136,7 +158,8 @@ mod tests {
         let halt = move || {
             counter.fetch_add(1, Ordering::Relaxed);
         };
-        (RingState::new("a card", halt), halts)
+        let departure = Departure::of("a card");
+        (RingState::new("a card", departure, halt), halts)
     }
 
     #[test]
@@ -162,6 +185,24 @@ mod tests {
             error.contains("is stopped") && error.contains("restart"),
             "{error}"
         );
+    }
+
+    #[test]
+    fn one_that_leaves_is_touched_no_more_by_its_rings_and_says_so_whatever_else_it_did() {
+        for why in [Why::Removal, Why::BusError] {
+            let departure = Departure::of("a card");
+            let state = RingState::new("a card", Arc::clone(&departure), || {});
+            state.start();
+            departure.announce(why);
+            let is_told = |error: &Error| match why {
+                Why::Removal => matches!(error, Error::DeviceGone(_)),
+                Why::BusError => matches!(error, Error::BusError(_)),
+            };
+            assert!(!state.is_well() && is_told(&state.check().unwrap_err()));
+            assert!(state.is_running(), "its line can still be let go");
+            state.stop();
+            assert!(is_told(&state.check().unwrap_err()));
+        }
     }
 
     #[test]

@@ -20,7 +20,7 @@ pub use watch::{Watch, Watched, WatchedBar};
 
 use crate::dma::DmaSpace;
 use crate::error::{Error, Result};
-use crate::irq::{Irq, IrqKind};
+use crate::irq::{Departure, Irq, IrqKind};
 use crate::mmio::Mmio;
 use crate::pci::config::{self, Config};
 use crate::pci::express::{self, Aspm};
@@ -93,13 +93,11 @@ pub trait Backend: Config + Send {
     /// addresses. When memory is freed does not depend on it: see [`DmaSpace::quarantine`].
     fn has_iommu(&self) -> bool;
 
-    /// Checks that no removal of the function and no error of its bus has been announced. Reads memory only, where
-    /// [`Backend::check_present`] asks the system.
-    ///
-    /// # Errors
-    /// [`Error::DeviceGone`], [`Error::BusError`].
-    fn check_leaving(&self) -> Result<()> {
-        Ok(())
+    /// The news that the function is being taken away, or that its bus met an error: reads memory only, where
+    /// [`Backend::check_present`] asks the system. One that is never announced, where the backend hears of
+    /// nothing.
+    fn departure(&self) -> Arc<Departure> {
+        Departure::of(self.name())
     }
 
     /// Returns whether the function seems not to be there any more: config space reads all ones, or cannot be

@@ -417,9 +417,8 @@ pub trait Nic: Inspect + Send {
     /// [`QueuePair::reap`] of the first pair. A card that lies is stopped.
     ///
     /// # Errors
-    /// As there; as [`Nic::check_leaving`].
+    /// As there.
     fn reap(&mut self, done: &mut Vec<Frame>) -> Result<usize> {
-        self.check_leaving()?;
         let reaped = self.pair_mut(0).reap(done);
         if let Err(Error::DeviceLied { .. }) = reaped {
             self.stop()?;
@@ -435,9 +434,8 @@ pub trait Nic: Inspect + Send {
     /// [`QueuePair::recv`] of the first pair. A card that lies is stopped.
     ///
     /// # Errors
-    /// As there; as [`Nic::check_leaving`].
+    /// As there.
     fn recv(&mut self, into: &mut Vec<Received>, most: usize) -> Result<usize> {
-        self.check_leaving()?;
         let received = self.pair_mut(0).recv(into, most);
         if let Err(Error::DeviceLied { .. }) = received {
             self.stop()?;
@@ -478,13 +476,6 @@ pub trait Nic: Inspect + Send {
     /// # Errors
     /// [`Error::DeviceGone`], [`Error::WasReset`], [`Error::NeedsReset`].
     fn check(&self) -> Result<()>;
-
-    /// Checks that no removal of the card and no error of its bus has been announced. Until its owner lets go it may
-    /// work as ever, so that nothing else tells. Reads memory only, where [`Nic::check`] asks the system.
-    ///
-    /// # Errors
-    /// [`Error::DeviceGone`], [`Error::BusError`].
-    fn check_leaving(&self) -> Result<()>;
 
     /// Reads its counters.
     fn stats(&mut self) -> Stats;

@@ -100,7 +100,8 @@ pub trait QueuePair: Send + AsFd {
     /// a whole if it cannot be.
     ///
     /// # Errors
-    /// [`Error::DeviceLied`] where the card broke the protocol; [`Error::Stopped`] where it was stopped.
+    /// [`Error::DeviceLied`] where the card broke the protocol; [`Error::Stopped`] where it was stopped;
+    /// [`Error::DeviceGone`] and [`Error::BusError`] as soon as either is announced.
     fn check_running(&self) -> Result<()>;
 
     /// Returns whether there is something to receive, or to reap, or an error to be told. Reads memory only.
@@ -132,10 +133,9 @@ pub trait QueuePair: Send + AsFd {
     /// it did, which may be for something already seen.
     ///
     /// # Errors
-    /// As [`QueuePair::arm`]; [`Error::DeviceGone`] as soon as the card is being taken away, but not to
-    /// who polls and has no interrupt to be told by: see [`Nic::check_leaving`](super::Nic::check_leaving).
+    /// As [`QueuePair::arm`]; [`Error::DeviceGone`] as soon as the card is being taken away; to who polls and has no
+    /// interrupt to be told by, at the next call.
     fn wait(&mut self, timeout: Duration) -> Result<bool> {
-        self.irq().map_or(Ok(()), Irq::check_departure)?;
         self.check_running()?;
         let begin = Instant::now();
         if look(begin, self.waiting().spin(timeout), || self.is_ready()) {
@@ -163,8 +163,6 @@ pub trait QueuePair: Send + AsFd {
 /// # Errors
 /// As [`QueuePair::wait`].
 pub fn wait_any(pairs: &mut [&mut dyn QueuePair], timeout: Duration) -> Result<bool> {
-    let mut irqs = pairs.iter().filter_map(|pair| pair.irq());
-    irqs.try_for_each(Irq::check_departure)?;
     pairs.iter().try_for_each(|pair| pair.check_running())?;
     let begin = Instant::now();
     let spins = pairs.iter().map(|pair| pair.waiting().spin(timeout));

@@ -450,7 +450,7 @@ fn an_error_of_pci_express_ends_the_use_of_the_card_and_is_named() {
     for error in [
         told,
         nic.check().unwrap_err(),
-        nic.check_leaving().unwrap_err(),
+        nic.pair(0).check_running().unwrap_err(),
         nic.recv(&mut Vec::new(), 1).unwrap_err(),
     ] {
         assert!(matches!(error, Error::BusError(_)), "{error}");

@@ -234,8 +234,8 @@ impl Backend for Qtest {
         false
     }
 
-    fn check_leaving(&self) -> Result<()> {
-        self.control.departure.check()
+    fn departure(&self) -> Arc<Departure> {
+        Arc::clone(&self.control.departure)
     }
 }
 

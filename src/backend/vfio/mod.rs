@@ -23,7 +23,7 @@ pub use region::VfioBar;
 use super::{Backend, Found, check_bar};
 use crate::dma::DmaSpace;
 use crate::error::{Error, Result};
-use crate::irq::{Irq, IrqKind};
+use crate::irq::{Departure, Irq, IrqKind};
 use crate::pci::config::{BAR0, Command, Config};
 use crate::pci::express::Aspm;
 use crate::pci::{Address, Sysfs};
@@ -244,13 +244,13 @@ impl Backend for Vfio {
         true
     }
 
-    fn check_leaving(&self) -> Result<()> {
-        self.news.departure().check()
+    fn departure(&self) -> Arc<Departure> {
+        Arc::clone(self.news.departure())
     }
 
     fn check_present(&self) -> Result<()> {
         // Before config space: it answers until we let go.
-        self.check_leaving()?;
+        self.news.departure().check()?;
         match super::answers(self) {
             true => Ok(()),
             false => Err(Error::DeviceGone(self.name.clone())),

@@ -182,7 +182,7 @@ pub fn transmit(
             // Where somebody else takes his time, nobody needs the processor.
             None if dry && nothing_owed => {
                 source.wait(NAP)?;
-                nic.check_leaving()?;
+                nic.pair(0).check_running()?;
             }
             None if reaped == 0 && sent == 0 => idle.round(nic)?,
             None => {}

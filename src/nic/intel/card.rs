@@ -118,7 +118,7 @@ impl<B: Backend, C: Chip<B::Bar>> Card<B, C> {
         chip.configure(&bar, name, config);
         // The receiver and the transmitter are everybody's: all pairs stop together.
         let halted = bar.clone();
-        let state = RingState::new(name, move || C::quiet(&halted));
+        let state = RingState::new(name, backend.departure(), move || C::quiet(&halted));
         let pairs = pairs(&mut chip, &backend, &bar, &state)?;
         // From here on dropping the card stops it, whatever fails.
         let mut card = Self {
@@ -261,10 +261,6 @@ impl<B: Backend, C: Chip<B::Bar>> Nic for Card<B, C> {
         Ok(())
     }
 
-    fn check_leaving(&self) -> Result<()> {
-        self.backend.check_leaving()
-    }
-
     fn stats(&mut self) -> Stats {
         self.counters.read(&self.bar, &C::REGISTERS.statistics)
     }
@@ -315,7 +311,7 @@ impl<B: Backend, C: Chip<B::Bar>> Nic for Card<B, C> {
 
     fn stop(&mut self) -> Result<()> {
         match self.is_reset {
-            true => self.backend.check_leaving(),
+            true => self.backend.departure().check(),
             false => self.halt(),
         }
     }

@@ -101,7 +101,7 @@ impl<M: Mmio> QueuePair for Pair<M> {
     }
 
     fn is_ready(&self) -> bool {
-        self.rx.is_ready() || self.tx.is_ready() || !self.state.is_running()
+        self.rx.is_ready() || self.tx.is_ready() || !self.state.is_well()
     }
 
     /// A cause that came before it was asked for is still in ICR, so the card interrupts as soon as IMS

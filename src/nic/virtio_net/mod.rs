@@ -246,7 +246,11 @@ impl<T: Transport + 'static> VirtioNet<T> {
         {
             return all.clone();
         }
-        let state = RingState::new(self.transport.name(), self.transport.halt(queues));
+        let state = RingState::new(
+            self.transport.name(),
+            self.transport.departure(),
+            self.transport.halt(queues),
+        );
         self.states.push(state.clone());
         state
     }
@@ -666,10 +670,6 @@ impl<T: Transport + 'static> Nic for VirtioNet<T> {
         }
     }
 
-    fn check_leaving(&self) -> Result<()> {
-        self.transport.check_leaving()
-    }
-
     /// The device counts nothing: these are the frames that passed through the rings, and what it dropped
     /// for want of a buffer nobody knows.
     fn stats(&mut self) -> Stats {
@@ -762,7 +762,7 @@ impl<T: Transport + 'static> Nic for VirtioNet<T> {
 
     fn stop(&mut self) -> Result<()> {
         match self.is_reset {
-            true => self.transport.check_leaving(),
+            true => self.transport.departure().check(),
             false => self.halt(),
         }
     }

@@ -15,6 +15,7 @@ use std::cell::Cell;
 
 use super::ring::{EMPTY, OnDrop, Piece, RingConfig};
 use crate::error::Error;
+use crate::irq::Departure;
 use crate::ring_state::RingState;
 
 /// The chains of one queue.
@@ -158,7 +159,7 @@ impl<T> Chains<T> {
             used: 0,
             used_len: 0,
             index: config.index,
-            state: RingState::new(&config.device, || {}),
+            state: RingState::new(&config.device, Departure::of(&*config.device), || {}),
             withheld: 0,
         };
         chains.begin();

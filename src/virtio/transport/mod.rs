@@ -8,7 +8,7 @@ use super::features::{ACCESS_PLATFORM, VERSION_1};
 use crate::dma::DmaSpace;
 use crate::error::{Error, Result};
 use crate::inspect::RegisterView;
-use crate::irq::{Irq, IrqKind};
+use crate::irq::{Departure, Irq, IrqKind};
 use crate::mmio::{Mmio, Place, RegInfo};
 use crate::virtio::queue::Areas;
 
@@ -82,11 +82,10 @@ pub trait Transport: Send {
     /// As [`Backend::interrupts`](crate::backend::Backend::interrupts).
     fn interrupts(&self, kind: IrqKind, count: usize) -> Result<Vec<Irq>>;
 
-    /// Checks that no removal of the device and no error of its bus has been announced. Reads memory only.
+    /// The news that the device is being taken away: see [`Backend::departure`].
     ///
-    /// # Errors
-    /// [`Error::DeviceGone`], [`Error::BusError`].
-    fn check_leaving(&self) -> Result<()>;
+    /// [`Backend::departure`]: crate::backend::Backend::departure
+    fn departure(&self) -> Arc<Departure>;
 
     /// Returns whether the device is not there any more: see [`Backend::is_absent`].
     ///

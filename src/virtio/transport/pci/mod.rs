@@ -19,7 +19,7 @@ use crate::backend::Backend;
 use crate::dma::DmaSpace;
 use crate::error::{Error, Result};
 use crate::inspect::{RegisterView, read_registers};
-use crate::irq::{Irq, IrqKind};
+use crate::irq::{Departure, Irq, IrqKind};
 use crate::mmio::{Mmio, Place, RegInfo, Width};
 use crate::pci::config::{Command, SUBSYSTEM, bar};
 use crate::virtio::features::{NOTIFICATION_DATA, RING_RESET};
@@ -306,8 +306,8 @@ impl<B: Backend + 'static> Transport for PciTransport<B> {
         self.backend.interrupts(kind, count)
     }
 
-    fn check_leaving(&self) -> Result<()> {
-        self.backend.check_leaving()
+    fn departure(&self) -> Arc<Departure> {
+        self.backend.departure()
     }
 
     fn is_absent(&self) -> bool {
