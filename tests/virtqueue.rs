@@ -644,6 +644,7 @@ both! {
             for step in 0..6 {
                 walk.step(&Step::PushEach(before, true));
                 walk.step(&Step::PushEachPanics(count, step % 2 == 0));
+                walk.step(&Step::PushFront(count / 2, step % 2 == 0, true));
                 walk.step(&Step::Publish);
                 walk.step(&Step::Take(9));
                 assert!(walk.published.is_empty(), "the device found all that the ring kept");
@@ -657,6 +658,28 @@ both! {
             }
             walk.walk(0, &[]);
         }
+    }
+
+    fn a_device_that_turns_from_order_to_disorder_and_back_gives_all_back<R>() {
+        let mut walk = Walk::new(bench::<R>(8, PLAIN), PLAIN);
+        for round in 0..200 {
+            // Now a batch in order, now one back to front, now one that leaves the oldest to the next.
+            walk.step(&Step::PushFront(5, true, false));
+            walk.step(&Step::PushEach(round % 4, false));
+            walk.step(&Step::Publish);
+            walk.step(&Step::Take(8));
+            let stay = usize::from(round % 3 == 2 && round < 190);
+            while walk.taken.len() > stay {
+                let at = if round % 40 < 20 { stay } else { walk.taken.len() - 1 };
+                let (token, chain) = walk.taken.remove(at).unwrap();
+                let written = chain.writable() / 2;
+                walk.b.give(&chain, written);
+                walk.given.push_back((token, written, chain.count.into()));
+            }
+            walk.step(&Step::PopEach(3));
+            walk.step(&Step::PopAll);
+        }
+        walk.walk(0, &[]);
     }
 
     fn no_descriptor_is_of_length_0<R>() {
@@ -691,6 +714,8 @@ both! {
             4 => (1..=6usize, 0..=6usize).prop_map(|(count, readable)| Step::Push(count, readable)),
             2 => (0..12usize, any::<bool>()).prop_map(|(count, write)| Step::PushEach(count, write)),
             1 => (0..12usize, any::<bool>()).prop_map(|(count, write)| Step::PushEachPanics(count, write)),
+            2 => (0..12usize, any::<bool>(), any::<bool>())
+                .prop_map(|(count, write, panics)| Step::PushFront(count, write, panics)),
             2 => (1..=6usize, 0..=6usize, any::<u8>())
                 .prop_map(|(count, readable, empty)| Step::PushEmpty(count, readable, empty)),
             2 => Just(Step::Publish),
@@ -865,6 +890,9 @@ enum Step {
     PushEach(usize, bool),
     /// The same, by an iterator that panics after them.
     PushEachPanics(usize, bool),
+    /// As [`Step::PushEach`], from the front of a list whose next one is refused or, where the last is set,
+    /// panics.
+    PushFront(usize, bool, bool),
     Publish,
     /// The device takes up to as many.
     Take(usize),
@@ -1098,6 +1126,35 @@ impl<R: Kind> Walk<R> {
                 assert_eq!(pushed.is_err(), *count < self.room);
                 self.room -= fits;
                 self.token += fits as u64;
+                let readable = usize::from(!is_writable);
+                self.pushed.extend(
+                    (first..self.token).map(|token| (token, seen(&pieces(token, 1), readable))),
+                );
+            }
+            Step::PushFront(count, is_writable, panics) => {
+                let (first, wanted) = (self.token, *count as u64);
+                let mut tokens: Vec<_> = (first..first + wanted + 2).collect();
+                let ring = &mut self.b.ring;
+                let push = || {
+                    ring.push_front(*is_writable, &mut tokens, |token| {
+                        let past = *token - first;
+                        if past == wanted && *panics {
+                            resume_unwind(Box::new("no more"));
+                        }
+                        (past < wanted).then(|| pieces(*token, 1)[0])
+                    })
+                };
+                let pushed = catch_unwind(AssertUnwindSafe(push));
+                // None is lost: what is not in the ring is in the list.
+                let went = wanted as usize + 2 - tokens.len();
+                self.token += went as u64;
+                assert_eq!(tokens, (self.token..first + wanted + 2).collect::<Vec<_>>());
+                let fits = self.room.min(*count);
+                match pushed {
+                    Ok(pushed) => assert_eq!((pushed, went), (fits, fits)),
+                    Err(_) => assert!(*panics && *count < self.room && went <= fits),
+                }
+                self.room -= went;
                 let readable = usize::from(!is_writable);
                 self.pushed.extend(
                     (first..self.token).map(|token| (token, seen(&pieces(token, 1), readable))),

@@ -164,6 +164,21 @@ impl Chain {
         last.meta_mut().next = Some(segment.into());
     }
 
+    /// Adds `head` before its first segment; the other way is [`Chain::split_first`].
+    pub(crate) fn prepend(self, head: DmaBuf) -> Self {
+        let mut head = head.0;
+        debug_assert!(head.meta().next.is_none(), "a buffer by itself");
+        head.meta_mut().next = Some(self.0);
+        Self(head)
+    }
+
+    /// Takes the first segment off; the rest is a chain with the rider's word that it had before
+    /// [`Chain::prepend`].
+    pub(crate) fn split_first(mut self) -> (Segment, Option<Self>) {
+        let rest = self.0.meta_mut().next.take();
+        (self.0, rest.map(Self))
+    }
+
     /// Its segments, in order.
     pub fn segments(&self) -> impl Iterator<Item = &Segment> {
         std::iter::successors(Some(&self.0), |segment| segment.meta().next.as_ref())
@@ -210,15 +225,14 @@ impl Chain {
     #[inline]
     #[allow(clippy::len_without_is_empty)]
     pub fn len(&self) -> usize {
-        match self.single() {
-            Some(segment) => segment.len(),
-            None => self.len_of_all(),
+        // A loop in place, and no call that would have the frame in memory.
+        let mut meta = self.0.meta();
+        let mut len = meta.len as usize;
+        while let Some(next) = &meta.next {
+            meta = next.meta();
+            len += meta.len as usize;
         }
-    }
-
-    #[inline(never)]
-    fn len_of_all(&self) -> usize {
-        self.segments().map(Segment::len).sum()
+        len
     }
 
     /// The rider's word; 0 until it was set.

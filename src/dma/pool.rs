@@ -173,7 +173,8 @@ impl DmaBuf {
     /// Where the headroom is a part of the buffer ([`DmaBuf::begin_early`]).
     #[inline]
     pub fn headroom<const N: usize>(&self) -> [u8; N] {
-        self.0.headroom().expect("headroom before the buffer")
+        // SAFETY: it is a buffer of a pool: what else could be is not asked.
+        unsafe { self.0.before() }.expect("headroom before the buffer")
     }
 
     /// Begins `bytes` earlier, in the headroom: a device that was lent the buffer with some of its
@@ -292,8 +293,18 @@ impl Segment {
     /// begins in its [`HEADROOM`].
     #[inline]
     pub fn headroom<const N: usize>(&self) -> Option<[u8; N]> {
+        // SAFETY: just asked.
+        self.is_buffer().then(|| unsafe { self.before() }).flatten()
+    }
+
+    /// As [`Segment::headroom`].
+    ///
+    /// # Safety
+    /// It is a buffer of a pool.
+    #[inline]
+    unsafe fn before<const N: usize>(&self) -> Option<[u8; N]> {
         let early = usize::from(self.meta().early);
-        (self.is_buffer() && N + early <= HEADROOM).then(|| {
+        (N + early <= HEADROOM).then(|| {
             let mut bytes = [0; N];
             // SAFETY: every buffer of a pool has `HEADROOM` bytes before it, which go with it; a raw
             // copy, as in `put`.

@@ -200,6 +200,18 @@ impl Frame {
         self.0.append(segment);
     }
 
+    /// Adds `head` before its first segment, for a driver's own header; the other way is
+    /// [`Frame::split_first`].
+    pub(in crate::nic) fn prepend(self, head: DmaBuf) -> Self {
+        Self(self.0.prepend(head))
+    }
+
+    /// Takes the first segment off; the rest is the frame as it was before [`Frame::prepend`].
+    pub(in crate::nic) fn split_first(self) -> (Segment, Option<Self>) {
+        let (first, rest) = self.0.split_first();
+        (first, rest.map(Self))
+    }
+
     /// Its segments, in order.
     pub fn segments(&self) -> impl Iterator<Item = &Segment> {
         self.0.segments()

@@ -12,7 +12,7 @@ mod queue;
 mod transport;
 
 pub use queue::{
-    Areas, DescFlags, Packed, Piece, Ring, RingConfig, Split, Used, describe_packed,
+    Areas, DescFlags, Packed, Piece, Ring, RingConfig, Sink, Split, Used, describe_packed,
     describe_split, need_event, need_event_packed,
 };
 pub use transport::{Doorbell, Halt, Isr, Status, Transport, pci};

@@ -14,7 +14,7 @@ pub const HEADER: usize = 12;
 /// flags: the checksum from csum_start on is to be put at csum_offset.
 const NEEDS_CSUM: u8 = 1;
 /// flags: the checksum was looked at and is right.
-const DATA_VALID: u8 = 2;
+pub(super) const DATA_VALID: u8 = 2;
 /// gso_type: TCP over IPv4.
 const GSO_TCPV4: u8 = 1;
 /// gso_type: TCP over IPv6.
@@ -76,6 +76,20 @@ impl Header {
             csum_offset: u16::from_le_bytes([h, i]),
             num_buffers: u16::from_le_bytes([j, k]),
         }
+    }
+
+    /// Returns whether nothing is to be done to the frame that came in with the header `bytes`, which lies in
+    /// one buffer where `merge` (MRG_RXBUF) and the checksum aside: what nearly all frames come in with.
+    #[inline]
+    pub fn asks_nothing(bytes: [u8; HEADER], merge: bool) -> bool {
+        let [flags, gso_type, .., low, high] = bytes;
+        let (asked, buffers) = (
+            u16::from_le_bytes([flags, gso_type]),
+            u16::from_le_bytes([low, high]),
+        );
+        // One comparison for both: any gso_type, or the one flag.
+        let asks = u16::from_le_bytes([NEEDS_CSUM, 0xff]);
+        asked & asks == 0 && (buffers == 1 || !merge)
     }
 
     /// For a frame that the device shall work on.

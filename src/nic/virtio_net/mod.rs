@@ -27,7 +27,7 @@ use self::control::{Control, Queue};
 use self::features as f;
 use self::pair::{NetPair, Pair};
 use self::rx::Rx;
-use self::tx::{Sent, Tx};
+use self::tx::Tx;
 use super::longest::Longest;
 use super::{
     DeviceId, Inspect, Link, Mac, Nic, NicConfig, QueuePair, RSS_KEY, Stats, VLANS, Waiting,
@@ -161,9 +161,9 @@ impl<T: Transport + 'static> VirtioNet<T> {
         };
         let irqs = card.interrupts()?;
         if taken & RING_PACKED == 0 {
-            card.make_queues::<Split<DmaBuf>, Split<Sent>, Split<usize>>(irqs)?;
+            card.make_queues::<Split<DmaBuf>, Split<Frame>, Split<usize>>(irqs)?;
         } else {
-            card.make_queues::<Packed<DmaBuf>, Packed<Sent>, Packed<usize>>(irqs)?;
+            card.make_queues::<Packed<DmaBuf>, Packed<Frame>, Packed<usize>>(irqs)?;
         }
         card.run()?;
         Ok(card)
@@ -259,7 +259,7 @@ impl<T: Transport + 'static> VirtioNet<T> {
     fn make_queues<RX, TX, C>(&mut self, irqs: Vec<Irq>) -> Result<()>
     where
         RX: Ring<DmaBuf> + 'static,
-        TX: Ring<Sent> + 'static,
+        TX: Ring<Frame> + 'static,
         C: Ring<usize> + 'static,
     {
         let dma = Arc::clone(self.transport.dma());

@@ -7,7 +7,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Duration;
 
 use super::rx::Rx;
-use super::tx::{Sent, Tx};
+use super::tx::Tx;
 use crate::dma::{DmaBuf, Pool};
 use crate::error::Result;
 use crate::inspect::RingView;
@@ -81,7 +81,7 @@ impl<RX, TX, D> AsFd for Pair<RX, TX, D> {
     }
 }
 
-impl<RX: Ring<DmaBuf>, TX: Ring<Sent>, D: Doorbell> QueuePair for Pair<RX, TX, D> {
+impl<RX: Ring<DmaBuf>, TX: Ring<Frame>, D: Doorbell> QueuePair for Pair<RX, TX, D> {
     fn post(&mut self, frames: &mut Vec<Frame>) -> Result<usize> {
         self.tx.post(frames)
     }
@@ -99,12 +99,9 @@ impl<RX: Ring<DmaBuf>, TX: Ring<Sent>, D: Doorbell> QueuePair for Pair<RX, TX, D
     }
 
     fn recv(&mut self, into: &mut Vec<Received>, most: usize) -> Result<usize> {
-        let begin = into.len();
-        let taken = self.rx.take(into, most);
-        let kept = self.longest.keep(into, begin);
-        taken?;
+        let came = self.rx.take(into, most, &mut self.longest)?;
         self.rx.lend();
-        Ok(kept)
+        Ok(came)
     }
 
     fn dropped_longer(&self) -> u64 {
@@ -155,7 +152,7 @@ impl<RX: Ring<DmaBuf>, TX: Ring<Sent>, D: Doorbell> QueuePair for Pair<RX, TX, D
     }
 }
 
-impl<RX: Ring<DmaBuf>, TX: Ring<Sent>, D: Doorbell> NetPair<D> for Pair<RX, TX, D> {
+impl<RX: Ring<DmaBuf>, TX: Ring<Frame>, D: Doorbell> NetPair<D> for Pair<RX, TX, D> {
     fn areas(&self) -> [(u16, Areas); 2] {
         let (rx, tx) = (self.rx.ring(), self.tx.ring());
         [

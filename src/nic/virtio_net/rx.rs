@@ -8,15 +8,19 @@
 use std::sync::Arc;
 
 use super::features as f;
-use super::header::{HEADER, Header};
+use super::header::{DATA_VALID, HEADER, Header};
 use crate::dma::{DmaBuf, DmaSpace, Iova, Pool};
 use crate::error::{Error, Result};
 use crate::inspect::RingView;
+use crate::nic::longest::Longest;
 use crate::nic::{Checksum, Frame, Received, RxInfo};
-use crate::virtio::{Doorbell, Piece, Ring, Used};
+use crate::virtio::{Doorbell, Piece, Ring, Sink, Used};
 
 /// Bytes of a receive buffer, where the device may use several for a frame.
 pub const BUFFER: usize = 2048;
+
+/// The device found the TCP or UDP checksum right.
+const VALID: RxInfo = RxInfo::NONE.with_l4_checksum(Checksum::Good);
 
 /// The receive queue; it owns every buffer that the device may write.
 pub(super) struct Rx<R, D> {
@@ -61,7 +65,7 @@ impl<R: Ring<DmaBuf>, D: Doorbell> Rx<R, D> {
             &self.pool,
             self.pool.capacity().saturating_add(HEADER) as u32,
         );
-        let fresh = std::iter::from_fn(|| pool.take()).map(|buf| {
+        let fresh = pool.take_each().map(|buf| {
             let iova = Iova(buf.iova().0.wrapping_sub(HEADER as u64));
             (Piece { iova, len }, buf)
         });
@@ -73,7 +77,12 @@ impl<R: Ring<DmaBuf>, D: Doorbell> Rx<R, D> {
 
     /// Appends to `into` the frames that came in, at most `most`; gives how many. Lends nothing.
     #[inline]
-    pub(super) fn take(&mut self, into: &mut Vec<Received>, most: usize) -> Result<usize> {
+    pub(super) fn take(
+        &mut self,
+        into: &mut Vec<Received>,
+        most: usize,
+        longest: &mut Longest,
+    ) -> Result<usize> {
         let before = into.len();
         let merge = self.taken & f::MRG_RXBUF != 0;
         loop {
@@ -82,23 +91,33 @@ impl<R: Ring<DmaBuf>, D: Doorbell> Rx<R, D> {
                 size: if merge { self.ring.size() } else { 1 },
                 merge,
                 taken: self.taken,
+                // The feature as the header's flag.
+                valid: if self.taken & f::GUEST_CSUM != 0 {
+                    DATA_VALID
+                } else {
+                    0
+                },
+                untagged: longest.untagged(),
+                longest,
+                into,
                 partial: None,
-                lie: None,
+                violation: None,
+                is_plain: true,
                 bytes: 0,
                 frames: 0,
                 errors: 0,
             };
-            let mut popped = self.ring.pop_each(wanted, |used| coming.add(used, into));
+            let mut popped = self.ring.pop_into(wanted, &mut coming);
             // The device makes the buffers of a frame used together (§5.1.6.4), so they are there.
             while popped.is_ok()
                 && let Some(partial) = &coming.partial
             {
                 let (came, of) = (partial.came, partial.of);
                 match self.ring.pop() {
-                    Ok(Some(used)) => coming.add(used, into),
+                    Ok(Some(used)) => coming.take(used),
                     Ok(None) => {
                         let what = format!("a frame in {of} buffers, of which {came} came");
-                        popped = Err(self.lied(what));
+                        popped = Err(self.mark_broken(what));
                     }
                     Err(error) => popped = Err(error),
                 }
@@ -110,18 +129,19 @@ impl<R: Ring<DmaBuf>, D: Doorbell> Rx<R, D> {
             ] {
                 *count = count.wrapping_add(more);
             }
-            if let Some(lie) = coming.lie {
-                return Err(self.lied(lie));
+            if let Some(violation) = coming.violation {
+                return Err(self.mark_broken(violation));
             }
             // Frames of several buffers, or that were dropped, leave room for more.
-            if popped? == 0 || into.len().saturating_sub(before) == most {
-                return Ok(into.len().saturating_sub(before));
+            let came = into.len().saturating_sub(before);
+            if popped? == 0 || came == most {
+                return Ok(came);
             }
         }
     }
 
     #[cold]
-    fn lied(&mut self, what: String) -> Error {
+    fn mark_broken(&mut self, what: String) -> Error {
         let error = self.ring.state().mark_broken(what);
         self.ring.stop();
         error
@@ -190,13 +210,21 @@ impl<R: Ring<DmaBuf>, D: Doorbell> Rx<R, D> {
 }
 
 /// Frames on their way from the ring to the caller.
-struct Coming {
+struct Coming<'a> {
     /// Buffers that a frame can have.
     size: usize,
     merge: bool,
     taken: u64,
+    /// The header's flag that says of a checksum that it is right, where the device may say so.
+    valid: u8,
+    /// Frames up to here are admitted without a question to `longest`.
+    untagged: usize,
+    longest: &'a mut Longest,
+    into: &'a mut Vec<Received>,
     partial: Option<Partial>,
-    lie: Option<String>,
+    violation: Option<String>,
+    /// Neither of the two is there.
+    is_plain: bool,
     bytes: u64,
     frames: u64,
     errors: u64,
@@ -212,21 +240,72 @@ struct Partial {
     of: u16,
 }
 
-impl Coming {
-    /// One more buffer.
-    #[inline]
-    fn add(&mut self, used: Used<DmaBuf>, into: &mut Vec<Received>) {
-        let (mut buf, written) = (used.token, used.written as usize);
+impl Sink<DmaBuf> for Coming<'_> {
+    #[inline(never)] // not the rule
+    fn take(&mut self, used: Used<DmaBuf>) {
+        self.add(used.token, used.written as usize);
+    }
+
+    /// In one buffer, with nothing to be done to it, and not longer than any is taken.
+    #[inline(always)] // the ring's loop
+    fn is_plain(&self, buf: &DmaBuf, written: u32) -> bool {
+        // One comparison for both bounds: 0, and what is less than a header, wraps round.
+        let past = (written as usize).wrapping_sub(HEADER + 1);
+        past < self.untagged && self.is_plain && Header::asks_nothing(buf.headroom(), self.merge)
+    }
+
+    #[inline(always)] // the ring's loop
+    fn take_all(&mut self, used: impl Iterator<Item = Used<DmaBuf>>) {
+        let valid = self.valid;
+        match valid {
+            0 => self.take_plain(used, |_| RxInfo::NONE),
+            _ => self.take_plain(used, |buf| {
+                let [flags, ..] = buf.headroom::<HEADER>();
+                match flags & valid {
+                    0 => RxInfo::NONE,
+                    _ => VALID,
+                }
+            }),
+        }
+    }
+}
+
+impl Coming<'_> {
+    /// Frames of which all is well but the checksum, perhaps.
+    #[inline(always)]
+    fn take_plain(
+        &mut self,
+        used: impl Iterator<Item = Used<DmaBuf>>,
+        info: impl Fn(&DmaBuf) -> RxInfo,
+    ) {
+        let (before, mut bytes) = (self.into.len(), 0u64);
+        self.into.extend(used.map(|Used { mut token, written }| {
+            let len = written.wrapping_sub(HEADER as u32);
+            // The ring checked that it is no more than the device may write.
+            token.set_len(len as usize);
+            bytes = bytes.wrapping_add(len.into());
+            Received {
+                info: info(&token),
+                frame: Frame::from(token),
+            }
+        }));
+        self.bytes = self.bytes.wrapping_add(bytes);
+        let frames = self.into.len().saturating_sub(before);
+        self.frames = self.frames.wrapping_add(frames as u64);
+    }
+
+    /// One more buffer, whatever it brings.
+    #[inline(never)] // not the rule
+    fn add(&mut self, mut buf: DmaBuf, written: usize) {
         if self.partial.is_some() {
-            return self.join(buf, written, into);
+            return self.join(buf, written);
         }
         let header = Header::from_bytes(buf.headroom());
         let Some(len @ 1..) = written.checked_sub(HEADER) else {
-            return self.lied(format!(
+            return self.refuse(format!(
                 "a frame of {written} bytes with its header of {HEADER}"
             ));
         };
-        // The ring checked that it is no more than the device may write.
         buf.set_len(len);
         let received = Received {
             frame: Frame::from(buf),
@@ -236,7 +315,7 @@ impl Coming {
             return self.begin(received, header);
         }
         self.bytes = self.bytes.wrapping_add(len as u64);
-        self.finish(received, header, into);
+        self.finish(received, header);
     }
 
     /// A frame of several buffers, of which this is the first.
@@ -245,11 +324,12 @@ impl Coming {
         let buffers = header.num_buffers;
         if buffers == 0 || usize::from(buffers) > self.size {
             let size = self.size;
-            return self.lied(format!(
+            return self.refuse(format!(
                 "a frame in {buffers} buffers, of a queue of {size}"
             ));
         }
-        if self.lie.is_none() {
+        if self.violation.is_none() {
+            self.is_plain = false;
             self.partial = Some(Partial {
                 received,
                 header,
@@ -261,13 +341,13 @@ impl Coming {
 
     /// The next buffer of a frame: it has no header, so the frame goes on in its headroom.
     #[cold]
-    fn join(&mut self, mut buf: DmaBuf, written: usize, into: &mut Vec<Received>) {
+    fn join(&mut self, mut buf: DmaBuf, written: usize) {
         let Some(mut partial) = self.partial.take() else {
             return;
         };
         if written == 0 {
             let Partial { came, of, .. } = partial;
-            return self.lied(format!("an empty buffer, {came} of {of} of a frame"));
+            return self.refuse(format!("an empty buffer, {came} of {of} of a frame"));
         }
         buf.begin_early(HEADER);
         buf.set_len(written);
@@ -280,13 +360,13 @@ impl Coming {
         let Partial {
             received, header, ..
         } = partial;
+        self.is_plain = self.violation.is_none();
         self.bytes = self.bytes.wrapping_add(received.frame.len() as u64);
-        self.finish(received, header, into);
+        self.finish(received, header);
     }
 
     /// The frame is whole: what its header says of it.
-    #[inline]
-    fn finish(&mut self, mut received: Received, header: Header, into: &mut Vec<Received>) {
+    fn finish(&mut self, mut received: Received, header: Header) {
         self.frames = self.frames.wrapping_add(1);
         if !header.is_plain() {
             let Some(offload) = header.offload(&received.frame, self.taken) else {
@@ -299,14 +379,15 @@ impl Coming {
         if header.is_valid() && self.taken & f::GUEST_CSUM != 0 {
             received.info = received.info.with_l4_checksum(Checksum::Good);
         }
-        if self.lie.is_none() {
-            into.push(received);
+        if self.violation.is_none() && self.longest.admits(received.frame.len(), None) {
+            self.into.push(received);
         }
     }
 
-    /// Nothing more is believed.
+    /// The device broke the protocol: nothing more is believed.
     #[cold]
-    fn lied(&mut self, what: String) {
-        self.lie.get_or_insert(what);
+    fn refuse(&mut self, what: String) {
+        self.is_plain = false;
+        self.violation.get_or_insert(what);
     }
 }

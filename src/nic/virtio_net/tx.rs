@@ -2,8 +2,8 @@
 //!
 //! A frame goes out with its header right before it, in the headroom of its first buffer: a plain
 //! frame is one descriptor. A frame whose first segment has no headroom left (a slice of a file, a buffer
-//! that begins early) gets a header in a buffer of the queue's own. Between push and reap a frame belongs
-//! to the ring.
+//! that begins early) gets a header in a buffer of the queue's own, as its first segment: so what the ring
+//! keeps of a frame is one word. Between push and reap a frame belongs to the ring.
 
 #![allow(
     clippy::arithmetic_side_effects,
@@ -15,13 +15,13 @@ use std::time::{Duration, Instant};
 
 use super::features as f;
 use super::header::{HEADER, Header};
-use crate::dma::{DmaBuf, DmaSpace, Iova, Pool, Segment, SpaceId};
+use crate::dma::{DmaBuf, DmaSpace, Pool, Segment, SpaceId};
 use crate::error::{Error, Result};
 use crate::inspect::RingView;
 use crate::nic::checksum::{least_headers, sum_ipv4, sum_pseudo};
 use crate::nic::front::Front;
 use crate::nic::{Frame, Mac, NO_IPV6_CHECKSUM, Offload, OffloadFlags, foreign_memory};
-use crate::virtio::{Doorbell, Piece, Ring};
+use crate::virtio::{Doorbell, Piece, Ring, Sink, Used};
 
 /// Shortest frame that is sent, in bytes: an Ethernet header.
 pub const MIN_FRAME: usize = 14;
@@ -40,20 +40,15 @@ const ASLEEP: Duration = Duration::from_millis(100);
 /// Bytes of the frame that tells the network where the card is: Ethernet and reverse ARP.
 const ANNOUNCEMENT: usize = 14 + 28;
 
-/// What the device has while it sends a frame.
-pub(super) struct Sent {
-    /// None for an announcement, which nobody else sent.
-    frame: Option<Frame>,
-    /// The header, where the frame has no room for it; or an announcement with its header.
-    header: Option<DmaBuf>,
-}
-
 /// The transmit queue; it owns every frame that was pushed and not yet reaped.
 pub(super) struct Tx<R, D> {
     ring: R,
     doorbell: D,
     device: String,
+    /// Buffers of its own: for headers, and for announcements. None of them ever leaves the queue.
     headers: Pool,
+    /// Those of them in flight. While there are none, a frame comes back as it went in.
+    headers_out: usize,
     /// The space that the device's IOVAs belong to.
     space: SpaceId,
     /// Features.
@@ -69,7 +64,7 @@ pub(super) struct Tx<R, D> {
     since: Option<Instant>,
 }
 
-impl<R: Ring<Sent>, D: Doorbell> Tx<R, D> {
+impl<R: Ring<Frame>, D: Doorbell> Tx<R, D> {
     pub(super) fn new(
         ring: R,
         doorbell: D,
@@ -80,6 +75,7 @@ impl<R: Ring<Sent>, D: Doorbell> Tx<R, D> {
     ) -> Result<Self> {
         Ok(Self {
             headers: Pool::new(dma, ring.size(), HEADER + ANNOUNCEMENT)?,
+            headers_out: 0,
             space: dma.id(),
             pieces: Vec::with_capacity(ring.size()),
             ring,
@@ -107,9 +103,15 @@ impl<R: Ring<Sent>, D: Doorbell> Tx<R, D> {
         while let Some(frame) = front.first()
             && let Some(header) = self.lay_out(frame)?
         {
-            let frame = front.take();
-            let sent = Sent { frame, header };
-            let pushed = self.ring.push(&self.pieces, self.pieces.len(), sent);
+            let Some(frame) = front.take() else { break };
+            let frame = match header {
+                Some(header) => {
+                    self.headers_out += 1;
+                    frame.prepend(header)
+                }
+                None => frame,
+            };
+            let pushed = self.ring.push(&self.pieces, self.pieces.len(), frame);
             debug_assert!(pushed.is_ok(), "there was room");
             posted += 1;
         }
@@ -119,25 +121,17 @@ impl<R: Ring<Sent>, D: Doorbell> Tx<R, D> {
     /// As [`Tx::post`] for all [`plain`] frames at the front.
     #[inline]
     fn post_plain(&mut self, frames: &mut Vec<Frame>) -> usize {
-        let most = self.ring.room().min(frames.len());
         let (space, max) = (self.space, self.max_frame);
-        // Headers first: a frame that begins in its headroom has no room for one, and is not plain.
-        let is_other = |frame: &mut Frame| {
-            !plain(frame, space, max) || frame.first_mut().put_header([0; HEADER]).is_none()
-        };
-        let count = frames[..most].iter_mut().position(is_other);
-        let count = count.unwrap_or(most);
-        let chains = frames.drain(..count).map(|frame| {
-            let first = frame.first();
+        self.ring.push_front(false, frames, |frame| {
+            if !plain(frame, space, max) {
+                return None;
+            }
+            // A frame that begins in its headroom has no room for a header, and is not plain.
+            let first = frame.first_mut();
             let len = (first.len() + HEADER) as u32;
-            let iova = Iova(first.iova().0 - HEADER as u64);
-            let header = None;
-            let frame = Some(frame);
-            (Piece { iova, len }, Sent { frame, header })
-        });
-        let pushed = self.ring.push_each(false, chains);
-        debug_assert_eq!(pushed, count, "there was room");
-        count
+            let iova = first.put_header([0; HEADER])?;
+            Some(Piece { iova, len })
+        })
     }
 
     /// Writes the header of any frame and puts its chain into `self.pieces`; gives the buffer that the
@@ -170,7 +164,7 @@ impl<R: Ring<Sent>, D: Doorbell> Tx<R, D> {
             let len = len + HEADER as u32;
             self.pieces.push(Piece { iova, len });
         } else {
-            // One for each descriptor, so there is one.
+            // One for each descriptor, so there is one at hand.
             let Some(mut buf) = self.headers.take() else {
                 return Ok(None);
             };
@@ -210,11 +204,9 @@ impl<R: Ring<Sent>, D: Doorbell> Tx<R, D> {
             iova: buf.iova(),
             len: buf.len() as u32,
         };
-        let sent = Sent {
-            frame: None,
-            header: Some(buf),
-        };
-        self.ring.push(&[piece], 1, sent).is_ok() && self.doorbell().is_ok()
+        let is_pushed = self.ring.push(&[piece], 1, Frame::from(buf)).is_ok();
+        self.headers_out += usize::from(is_pushed);
+        is_pushed && self.doorbell().is_ok()
     }
 
     /// What the device wants done to the headers of a frame that it shall work on; [`Tx::check`] saw
@@ -352,21 +344,18 @@ impl<R: Ring<Sent>, D: Doorbell> Tx<R, D> {
     /// Appends to `done` the frames that the device is through with; gives how many.
     #[inline]
     pub(super) fn reap(&mut self, done: &mut Vec<Frame>) -> Result<usize> {
-        let (before, mut bytes) = (done.len(), 0);
-        let reaped = self.ring.pop_each(usize::MAX, |used| {
-            let Sent { frame, header } = used.token;
-            drop(header);
-            let Some(frame) = frame else { return };
-            bytes += match frame.single() {
-                Some(segment) => segment.len(),
-                None => frame.len(),
-            };
-            done.push(frame);
-        });
+        let before = done.len();
+        let mut reaped = Reaped {
+            bytes: 0,
+            done,
+            headers: &self.headers,
+            headers_out: &mut self.headers_out,
+        };
+        let popped = self.ring.pop_into(usize::MAX, &mut reaped);
+        self.bytes += reaped.bytes as u64;
         let count = done.len() - before;
-        self.bytes += bytes as u64;
         self.frames += count as u64;
-        match reaped? {
+        match popped? {
             0 if self.in_flight() > 0 => self.found_nothing(),
             _ => (self.looks, self.since) = (0, None),
         }
@@ -415,8 +404,10 @@ impl<R: Ring<Sent>, D: Doorbell> Tx<R, D> {
 
     /// The device was reset, and has the queue again as `doorbell`: gives back what was in flight.
     pub(super) fn reset(&mut self) -> Vec<Frame> {
+        self.headers_out = 0;
         let sent = self.ring.reset().into_iter();
-        sent.filter_map(|sent| sent.frame).collect()
+        sent.filter_map(|frame| without_header(frame, &self.headers))
+            .collect()
     }
 
     pub(super) fn ring(&self) -> &R {
@@ -430,11 +421,7 @@ impl<R: Ring<Sent>, D: Doorbell> Tx<R, D> {
     /// The device did not stop: see [`Ring::quarantine`].
     pub(super) fn quarantine(&mut self) {
         self.headers.quarantine();
-        self.ring.quarantine(|sent| {
-            if let Some(frame) = sent.frame {
-                frame.quarantine();
-            }
-        });
+        self.ring.quarantine(Frame::quarantine);
     }
 
     /// The device's own speed, see [`Ring::limit`].
@@ -481,12 +468,8 @@ impl<R: Ring<Sent>, D: Doorbell> Tx<R, D> {
             pair,
             address: self.ring.address(),
             marks: self.ring.marks(),
-            slots: self.ring.slots(|sent, iova| {
-                if let Some(buf) = sent.header.as_ref().filter(|buf| buf.iova() == iova) {
-                    return Some((iova, buf.address(), buf.len()));
-                }
-                let mut segments = sent.frame.iter().flat_map(Frame::segments);
-                segments.find_map(|part| {
+            slots: self.ring.slots(|frame, iova| {
+                frame.segments().find_map(|part| {
                     let before = (part.iova().0).checked_sub(iova.0)? as usize;
                     // With its header before it, or without.
                     let found = before == 0 || before == HEADER;
@@ -494,6 +477,40 @@ impl<R: Ring<Sent>, D: Doorbell> Tx<R, D> {
                 })
             }),
         }
+    }
+}
+
+/// Frames on their way from the ring to the caller.
+struct Reaped<'a> {
+    bytes: usize,
+    done: &'a mut Vec<Frame>,
+    headers: &'a Pool,
+    /// [`Tx::headers_out`].
+    headers_out: &'a mut usize,
+}
+
+impl Sink<Frame> for Reaped<'_> {
+    #[inline(never)] // not the rule
+    fn take(&mut self, used: Used<Frame>) {
+        if is_of(used.token.first(), self.headers) {
+            *self.headers_out -= 1;
+        }
+        if let Some(frame) = without_header(used.token, self.headers) {
+            self.bytes += frame.len();
+            self.done.push(frame);
+        }
+    }
+
+    #[inline(always)] // the ring's loop
+    fn take_all(&mut self, used: impl Iterator<Item = Used<Frame>>) {
+        if *self.headers_out > 0 {
+            return used.for_each(|used| self.take(used));
+        }
+        let bytes = &mut self.bytes;
+        self.done.extend(used.map(|Used { token, .. }| {
+            *bytes += token.len();
+            token
+        }));
     }
 }
 
@@ -509,7 +526,26 @@ fn plain(frame: &Frame, space: SpaceId, max: usize) -> bool {
     let Some(segment) = frame.plain(space) else {
         return false;
     };
-    segment.is_buffer() && (MIN_FRAME..=max).contains(&segment.len())
+    // One comparison for both bounds: what is shorter wraps round.
+    segment.is_buffer() && segment.len().wrapping_sub(MIN_FRAME) <= max.saturating_sub(MIN_FRAME)
+}
+
+/// The frame as its sender gave it: without the header that [`Tx::post`] put before it in a buffer of
+/// `headers`. `None` for an announcement, which nobody gave.
+fn without_header(frame: Frame, headers: &Pool) -> Option<Frame> {
+    if !is_of(frame.first(), headers) {
+        return Some(frame);
+    }
+    frame.split_first().1
+}
+
+/// Returns whether a segment is a buffer of `pool`.
+fn is_of(segment: &Segment, pool: &Pool) -> bool {
+    let memory = pool.mapping();
+    segment.space() == pool.space()
+        && (segment.iova().0)
+            .checked_sub(memory.iova.0)
+            .is_some_and(|past| past < memory.len as u64)
 }
 
 /// What comes after the first segment; no descriptor is of length 0.

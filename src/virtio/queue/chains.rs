@@ -2,8 +2,10 @@
 //! nothing has to be believed.
 //!
 //! A chain goes by the id of its first slot. Slots that are free form a list; those of one chain
-//! stay linked in the same order. Where the device works in order (VIRTIO_F_IN_ORDER) they go out
-//! and come back round in a circle, and the links never change.
+//! stay linked in the same order. As long as chains come back in the order of their pushing, as most
+//! devices give them and VIRTIO_F_IN_ORDER promises, they go out and come back round in a circle: the
+//! links never change, and a batch is a stretch of slots. The first that comes out of order makes the
+//! circle a list, whose last-freed slot goes out first.
 
 #![allow(
     clippy::arithmetic_side_effects,
@@ -11,28 +13,34 @@
               the device wrote is compared, or subtracted with wrapping, before it is one of them"
 )]
 
-use std::cell::Cell;
-
-use super::ring::{EMPTY, OnDrop, Piece, RingConfig};
+use super::ring::{EMPTY, Piece, RingConfig, Sink, Used};
 use crate::error::Error;
 use crate::irq::Departure;
 use crate::ring_state::RingState;
 
 /// The chains of one queue.
 pub(super) struct Chains<T> {
-    slots: Box<[Slot<T>]>,
+    slots: Box<[Slot]>,
+    /// `Some` where a chain begins. By themselves, so that those of a batch are moved in one go.
+    tokens: Box<[Option<T>]>,
     /// The first of the list.
     first_free: u16,
     /// Descriptors that are free.
     room: usize,
+    /// Chains in flight that have more than one descriptor.
+    long: usize,
     /// Chains pushed so far, ever.
     pushed: u64,
     /// Those of them that the device may know of.
     published: u64,
     /// Chains taken back so far, ever.
     popped: u64,
-    /// With IN_ORDER: the chain that comes back next.
+    /// Chains came back in the order of their pushing so far: links go round in a circle.
+    is_circle: bool,
+    /// In a circle: the chain that was pushed first of those in flight.
     oldest: u16,
+    /// Not in a circle: [`Chains::popped`] as it was when the first came back out of order.
+    since: u64,
     /// With IN_ORDER: all before this one have been used.
     used: u64,
     /// With IN_ORDER: what the device wrote into the last of those.
@@ -44,89 +52,84 @@ pub(super) struct Chains<T> {
     withheld: usize,
 }
 
-struct Slot<T> {
-    /// `Some` while a chain begins here.
-    token: Option<T>,
+#[derive(Clone)]
+struct Slot {
     /// How many chains were pushed before this one.
     seq: u64,
     /// Bytes that the device may write.
     writable: u32,
-    /// Descriptors of the chain.
+    /// Descriptors of the chain; 1 while none begins here, so that one of a single descriptor finds it so.
     count: u16,
     /// The next slot of the chain, or of the free list.
     next: u16,
 }
 
-impl<T> Slot<T> {
-    /// How many bytes were written into the chain that begins here, if there is one; the device has
-    /// been shown the first `published` chains.
+impl Slot {
+    /// How many bytes were written into the chain that begins here; the device has been shown the first
+    /// `published` chains.
     #[inline]
-    fn written(&self, published: u64, said: Said) -> Result<u32, Lie> {
-        if self.seq >= published || said.len > self.writable {
-            return self.unlikely(published, said);
+    fn written(&self, published: u64, elem: UsedElem) -> Result<u32, UsedError> {
+        if self.seq >= published {
+            return Err(UsedError::Unpublished(elem.id));
         }
-        Ok(said.len)
-    }
-
-    #[cold]
-    fn unlikely(&self, published: u64, said: Said) -> Result<u32, Lie> {
-        match said {
-            _ if self.token.is_none() => Err(Lie::Id(said.id)),
-            _ if self.seq >= published => Err(Lie::Unpublished(said.id)),
-            _ if said.sure => Err(Lie::Length(said.id, said.len)),
+        match elem.len {
+            len if len <= self.writable => Ok(len),
+            len if elem.sure => Err(UsedError::Length(elem.id, len)),
             _ => Ok(0),
         }
     }
 }
 
-/// The chain that `said` is about leaves its slots, which go to the front of the free list, where
-/// they are warm. Gives its token, bytes written, descriptors.
-// Always: what it gives is too large for registers, and must not go through memory for each packet.
-#[inline(always)]
-fn give_back<T>(
-    slots: &mut [Slot<T>],
-    published: u64,
-    first_free: &mut u16,
-    said: Said,
-    linked: bool,
-) -> Result<(T, u32, u16), Lie> {
-    let Some(slot) = slots.get_mut(said.id as usize) else {
-        return Err(Lie::Id(said.id));
-    };
-    // One that was not published is still the driver's: the device would get it after its memory was
-    // given back.
-    let written = slot.written(published, said)?;
-    let Some(token) = slot.token.take() else {
-        return Err(Lie::Id(said.id));
-    };
-    let count = slot.count;
-    if !linked || count == 1 {
-        slot.next = *first_free;
-    } else {
-        let mut last = said.id as u16;
-        for _ in 1..count {
-            last = slots[usize::from(last)].next;
-        }
-        slots[usize::from(last)].next = *first_free;
+/// Counts the chains of a batch, in a register; `put_down` gets how many on the way out, also by a
+/// panic, so that what a ring counts is right whoever panics in between.
+struct Batch<F: FnMut(usize)> {
+    count: usize,
+    put_down: F,
+}
+
+impl<F: FnMut(usize)> Drop for Batch<F> {
+    #[inline]
+    fn drop(&mut self) {
+        (self.put_down)(self.count);
     }
-    *first_free = said.id as u16;
-    Ok((token, written, count))
+}
+
+/// As [`Batch`], with the tokens that are not moved yet.
+struct Front<'a, T, F: FnMut(&mut Vec<T>, usize)> {
+    tokens: &'a mut Vec<T>,
+    count: usize,
+    put_down: F,
+}
+
+impl<T, F: FnMut(&mut Vec<T>, usize)> Drop for Front<'_, T, F> {
+    #[inline]
+    fn drop(&mut self) {
+        (self.put_down)(self.tokens, self.count);
+    }
+}
+
+/// Puts a token where none is.
+#[inline]
+fn put_token<T>(to: &mut Option<T>, token: T) {
+    debug_assert!(to.is_none(), "a free slot");
+    // `forget` says so to the compiler.
+    std::mem::forget(to.replace(token));
 }
 
 /// What the device says of a chain that it used.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Said {
+pub(super) struct UsedElem {
     /// Which one.
     pub id: u32,
     /// Bytes that it wrote into it.
     pub len: u32,
-    /// A length that cannot be is a lie; else it counts for nothing.
+    /// A length that cannot be breaks the protocol; else it counts for nothing.
     pub sure: bool,
 }
 
-/// What the device said that cannot be.
+/// A used element that breaks the protocol.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Lie {
+pub(super) enum UsedError {
     /// It used a chain that there is not.
     Id(u32),
     /// It used a chain that it has not been shown.
@@ -141,21 +144,24 @@ pub(super) enum Lie {
 
 impl<T> Chains<T> {
     pub(super) fn new(config: &RingConfig) -> Self {
-        let slots = (0..config.size).map(|_| Slot {
-            token: None,
+        let slot = Slot {
             seq: 0,
             writable: 0,
-            count: 0,
+            count: 1,
             next: 0,
-        });
+        };
         let mut chains = Self {
-            slots: slots.collect(),
+            slots: vec![slot; config.size.into()].into(),
+            tokens: (0..config.size).map(|_| None).collect(),
             first_free: 0,
             room: 0,
+            long: 0,
             pushed: 0,
             published: 0,
             popped: 0,
+            is_circle: true,
             oldest: 0,
+            since: 0,
             used: 0,
             used_len: 0,
             index: config.index,
@@ -168,18 +174,35 @@ impl<T> Chains<T> {
 
     /// All are free, in a circle.
     fn begin(&mut self) {
+        self.link();
+        self.room = self.slots.len();
+        (self.pushed, self.published, self.popped, self.used) = (0, 0, 0, 0);
+        (self.long, self.withheld) = (0, 0);
+        self.state.start();
+    }
+
+    /// Links all slots, of which none is of a chain, in a circle.
+    fn link(&mut self) {
         let size = self.slots.len();
         for (index, slot) in self.slots.iter_mut().enumerate() {
+            slot.count = 1;
             slot.next = if index + 1 == size {
                 0
             } else {
                 index as u16 + 1
             };
         }
-        (self.first_free, self.oldest, self.room) = (0, 0, size);
-        (self.pushed, self.published, self.popped, self.used) = (0, 0, 0, 0);
-        self.withheld = 0;
-        self.state.start();
+        (self.first_free, self.oldest, self.is_circle) = (0, 0, true);
+    }
+
+    /// Makes the list a circle again where no chain is in flight: not more often than once in so many
+    /// chains that it costs each of them nothing.
+    #[cold]
+    fn link_again(&mut self) {
+        let rarely = 8 * self.slots.len() as u64;
+        if self.in_flight() == 0 && self.popped - self.since >= rarely {
+            self.link();
+        }
     }
 
     /// Descriptors that can be filled: none where the ring does not run.
@@ -259,113 +282,275 @@ impl<T> Chains<T> {
         let id = self.first_free;
         self.first_free = self.slots[usize::from(last)].next;
         let slot = &mut self.slots[usize::from(id)];
-        // Nothing was there: `forget` says so to the compiler.
-        std::mem::forget(slot.token.replace(token));
         slot.seq = self.pushed;
         slot.writable = writable;
         slot.count = count;
+        put_token(&mut self.tokens[usize::from(id)], token);
         self.room -= usize::from(count);
+        self.long += usize::from(count > 1);
         self.pushed += 1;
     }
 
     /// As [`Chains::put`] for a chain of one descriptor.
     #[inline]
     pub(super) fn put_one(&mut self, writable: u32, token: T) {
-        let slot = &mut self.slots[usize::from(self.first_free)];
-        std::mem::forget(slot.token.replace(token));
+        let id = usize::from(self.first_free);
+        let slot = &mut self.slots[id];
         slot.seq = self.pushed;
         slot.writable = writable;
-        slot.count = 1;
+        put_token(&mut self.tokens[id], token);
         self.first_free = slot.next;
         self.room -= 1;
         self.pushed += 1;
     }
 
-    /// As [`Chains::put`] for many of one piece each, from [`Chains::next_id`] on, as long as there is
-    /// room; before each, `write` gets its id, how many were pushed before it, and its piece. Gives
-    /// how many.
+    /// The free slots that lie side by side from [`Chains::next_id`] on, in a circle: where they begin,
+    /// and how many a batch may take. None while the links are a list.
+    #[inline]
+    pub(super) fn free_run(&mut self) -> (usize, usize) {
+        if !self.is_circle {
+            self.link_again();
+        }
+        let (first, size) = (usize::from(self.first_free), self.slots.len());
+        let run = if self.is_circle { size - first } else { 0 };
+        (first, run.min(self.room))
+    }
+
+    /// As [`Chains::put_one`] for many, into [`Chains::free_run`]: as many as there are of `places`, at
+    /// most the run, and of `items`. Before each, `write` gets its place, id and piece; `passed` gets how
+    /// many there were.
     ///
     /// A panic of `items` comes between two chains, of which each is either kept here or was not written:
-    /// what counts them is put down on the way out, whichever way that is.
-    #[inline]
-    pub(super) fn put_each(
+    /// what counts them is put down once, on the way out, whichever way that is.
+    ///
+    /// # Panics
+    /// At an empty piece.
+    #[inline(always)]
+    pub(super) fn put_run<P>(
         &mut self,
         is_writable: bool,
-        items: impl Iterator<Item = (Piece, T)>,
-        mut write: impl FnMut(u16, u64, Piece),
+        items: &mut impl Iterator<Item = (Piece, T)>,
+        places: impl Iterator<Item = P>,
+        mut write: impl FnMut(P, u16, Piece),
+        mut passed: impl FnMut(usize),
     ) -> usize {
-        let (before, room) = (self.pushed, self.room);
-        let slots = &mut self.slots[..];
-        // All in registers, meanwhile.
-        let at = Cell::new((self.first_free, self.pushed));
-        let (first_free, pushed, left) = (&mut self.first_free, &mut self.pushed, &mut self.room);
-        let put_down = OnDrop(|| {
-            (*first_free, *pushed) = at.get();
-            *left -= (*pushed - before) as usize;
-        });
-        for (piece, token) in items.take(room) {
-            let (id, seq) = at.get();
-            assert!(piece.len > 0, "{EMPTY}");
-            let slot = &mut slots[usize::from(id)];
-            write(id, seq, piece);
-            std::mem::forget(slot.token.replace(token));
-            slot.seq = seq;
+        let (first, before, size) = (self.first_free, self.pushed, self.slots.len());
+        let free = self.slots[usize::from(first)..].iter_mut();
+        let free = free.zip(&mut self.tokens[usize::from(first)..]);
+        let (next, pushed, room) = (&mut self.first_free, &mut self.pushed, &mut self.room);
+        let mut batch = Batch {
+            count: 0,
+            put_down: |count: usize| {
+                let past = usize::from(first) + count;
+                *next = if past == size { 0 } else { past as u16 };
+                *pushed += count as u64;
+                *room -= count;
+                passed(count);
+            },
+        };
+        let mut refused = None;
+        // Places first: with none left, no item is asked for.
+        for (((slot, to), place), (piece, token)) in free.zip(places).zip(items) {
+            // Neither panics nor drops here: in a loop that cannot unwind, all stays in registers.
+            if piece.len == 0 {
+                refused = Some(token);
+                break;
+            }
+            write(place, first + batch.count as u16, piece);
+            put_token(to, token);
+            slot.seq = before + batch.count as u64;
             slot.writable = if is_writable { piece.len } else { 0 };
-            slot.count = 1;
-            at.set((slot.next, seq + 1));
+            batch.count += 1;
         }
-        drop(put_down);
-        (at.get().1 - before) as usize
+        let count = batch.count;
+        drop(batch);
+        assert!(refused.is_none(), "{EMPTY}");
+        count
+    }
+
+    /// As [`Chains::put_run`] for the front of `tokens`, as long as `piece` knows where each is: all
+    /// descriptors first and the tokens after, each in one go.
+    #[inline(always)]
+    pub(super) fn put_front<P>(
+        &mut self,
+        is_writable: bool,
+        tokens: &mut Vec<T>,
+        places: impl Iterator<Item = P>,
+        mut piece: impl FnMut(&mut T) -> Option<Piece>,
+        mut write: impl FnMut(P, u16, Piece),
+        mut passed: impl FnMut(usize),
+    ) -> usize {
+        let (first, before, size) = (self.first_free, self.pushed, self.slots.len());
+        let free = &mut self.slots[usize::from(first)..];
+        let shadow = &mut self.tokens[usize::from(first)..];
+        let (next, pushed, room) = (&mut self.first_free, &mut self.pushed, &mut self.room);
+        let mut front = Front {
+            tokens,
+            count: 0,
+            put_down: |tokens: &mut Vec<T>, count: usize| {
+                for (to, token) in shadow.iter_mut().zip(tokens.drain(..count)) {
+                    put_token(to, token);
+                }
+                let past = usize::from(first) + count;
+                *next = if past == size { 0 } else { past as u16 };
+                *pushed += count as u64;
+                *room -= count;
+                passed(count);
+            },
+        };
+        for ((slot, place), token) in free.iter_mut().zip(places).zip(front.tokens.iter_mut()) {
+            let Some(piece) = piece(token).filter(|piece| piece.len > 0) else {
+                break;
+            };
+            write(place, first + front.count as u16, piece);
+            slot.seq = before + front.count as u64;
+            slot.writable = if is_writable { piece.len } else { 0 };
+            front.count += 1;
+        }
+        front.count
+    }
+
+    /// As [`Chains::take`] for the rule: a chain of one descriptor that comes back in order. `None`:
+    /// ask [`Chains::take`].
+    #[inline]
+    pub(super) fn take_next(&mut self, elem: UsedElem) -> Option<(T, u32)> {
+        let id = elem.id as usize;
+        let slot = self.slots.get(id)?;
+        let is_plain = self.is_circle && slot.count == 1;
+        if !is_plain
+            || elem.id != u32::from(self.oldest)
+            || slot.seq >= self.published
+            || elem.len > slot.writable
+        {
+            return None;
+        }
+        let token = self.tokens.get_mut(id)?.take()?;
+        self.oldest = if id + 1 == self.slots.len() {
+            0
+        } else {
+            id as u16 + 1
+        };
+        self.room += 1;
+        self.popped += 1;
+        Some((token, elem.len))
     }
 
     /// The device says that it used a chain. Gives the token, bytes written, and the number of
     /// descriptors; `linked`: each has a slot.
-    #[inline(always)]
-    pub(super) fn take(&mut self, said: Said, linked: bool) -> Result<(T, u32, u16), Lie> {
-        let (slots, published) = (&mut self.slots[..], self.published);
-        let taken = give_back(slots, published, &mut self.first_free, said, linked)?;
-        self.room += usize::from(taken.2);
+    #[inline(never)] // not the rule
+    pub(super) fn take(
+        &mut self,
+        elem: UsedElem,
+        linked: bool,
+    ) -> Result<(T, u32, u16), UsedError> {
+        let slot = self.slots.get_mut(elem.id as usize);
+        let slot = slot.ok_or(UsedError::Id(elem.id))?;
+        // One that was not published is still the driver's: the device would get it after its memory was
+        // given back.
+        let token = &mut self.tokens[elem.id as usize];
+        if token.is_none() {
+            return Err(UsedError::Id(elem.id));
+        }
+        let written = slot.written(self.published, elem)?;
+        let token = token.take().ok_or(UsedError::Id(elem.id))?;
+        let count = std::mem::replace(&mut slot.count, 1);
+        self.room += usize::from(count);
+        self.long -= usize::from(count > 1);
         self.popped += 1;
-        Ok(taken)
+        self.release(elem.id as u16, if linked { count } else { 1 });
+        Ok((token, written, count))
     }
 
-    /// As [`Chains::take`] for each of `said`, until there are no more, at most `most`. Gives how many,
-    /// and what was wrong. Where `take` panics, what it got is its own, and the rest is still here.
-    #[inline]
-    pub(super) fn take_each(
-        &mut self,
-        linked: bool,
-        most: usize,
-        mut said: impl FnMut() -> Option<Said>,
-        mut take: impl FnMut(T, u32, u16),
-    ) -> (usize, Result<(), Lie>) {
-        let (slots, published) = (&mut self.slots[..], self.published);
-        // All in registers, meanwhile.
-        let at = Cell::new((self.first_free, self.room, 0));
-        let (first_free, room, popped) = (&mut self.first_free, &mut self.room, &mut self.popped);
-        let put_down = OnDrop(|| {
-            let count;
-            (*first_free, *room, count) = at.get();
-            *popped += count;
-        });
-        let mut end = Ok(());
-        while at.get().2 < most as u64
-            && let Some(said) = said()
-        {
-            let (mut first_free, room, count) = at.get();
-            match give_back(slots, published, &mut first_free, said, linked) {
-                Ok((token, written, descriptors)) => {
-                    at.set((first_free, room + usize::from(descriptors), count + 1));
-                    take(token, written, descriptors);
-                }
-                Err(lie) => {
-                    end = Err(lie);
-                    break;
-                }
+    /// The `count` slots of chain `id` are free. In a circle they are so where they are; else they go
+    /// to the front of the list, where they are warm.
+    fn release(&mut self, id: u16, count: u16) {
+        if self.is_circle {
+            if id == self.oldest {
+                self.oldest = self.past(count);
+                return;
             }
+            // The free part of the circle is a list as it is: `room` says how long.
+            (self.is_circle, self.since) = (false, self.popped);
         }
-        drop(put_down);
-        (at.get().2 as usize, end)
+        let mut last = usize::from(id);
+        for _ in 1..count {
+            last = self.slots[last].next.into();
+        }
+        self.slots[last].next = self.first_free;
+        self.first_free = id;
+    }
+
+    /// The slot that is `count` after the oldest chain's, in a circle.
+    #[inline]
+    fn past(&self, count: u16) -> u16 {
+        let (next, size) = (
+            usize::from(self.oldest) + usize::from(count),
+            self.slots.len(),
+        );
+        let next = if next >= size { next - size } else { next };
+        next as u16
+    }
+
+    /// Returns whether every chain in flight has one descriptor and the device has been shown it, and
+    /// they are in a circle: what [`Chains::take_run`] asks for, once a batch, so that no chain of it
+    /// need be asked.
+    #[inline]
+    pub(super) fn is_plain(&self) -> bool {
+        self.is_circle && self.long == 0 && self.published == self.pushed
+    }
+
+    /// As [`Chains::take`] for those of `elems` that come in order and have nothing wrong with them, up to
+    /// the end of the slots, where [`Chains::is_plain`]. Gives how many, as `passed` does;
+    /// [`Chains::take`] says what is with the next one.
+    ///
+    /// All of them are looked at before the first is taken, so that `sink` gets them at once. Where it
+    /// panics, what it got is its own, and the rest is still here.
+    #[inline(always)]
+    pub(super) fn take_run(
+        &mut self,
+        elems: impl Iterator<Item = UsedElem>,
+        sink: &mut impl Sink<T>,
+        mut passed: impl FnMut(usize),
+    ) -> usize {
+        debug_assert!(self.is_plain());
+        let (first, size) = (self.oldest, self.slots.len());
+        // None but those in flight: so each has a token.
+        let most = self.in_flight().min(size - usize::from(first));
+        let slots = &mut self.slots[usize::from(first)..][..most];
+        let tokens = &mut self.tokens[usize::from(first)..][..most];
+        let mut id = u32::from(first);
+        for ((slot, token), elem) in slots.iter_mut().zip(&*tokens).zip(elems) {
+            let Some(token) = token.as_ref().filter(|_| elem.id == id) else {
+                break;
+            };
+            if elem.len > slot.writable || !sink.is_plain(token, elem.len) {
+                break;
+            }
+            // The device may write its own another time.
+            slot.writable = elem.len;
+            id += 1;
+        }
+        let good = (id - u32::from(first)) as usize;
+        let (slots, tokens) = (slots[..good].iter(), tokens[..good].iter_mut());
+        let (oldest, popped, room) = (&mut self.oldest, &mut self.popped, &mut self.room);
+        let mut batch = Batch {
+            count: 0,
+            put_down: |count: usize| {
+                let past = usize::from(first) + count;
+                *oldest = if past == size { 0 } else { past as u16 };
+                *popped += count as u64;
+                *room += count;
+                passed(count);
+            },
+        };
+        let count = &mut batch.count;
+        sink.take_all(tokens.zip(slots).map(|(token, slot)| {
+            let token = token.take().expect("a chain in flight has one");
+            *count += 1;
+            let written = slot.writable;
+            Used { token, written }
+        }));
+        batch.count
     }
 
     /// With IN_ORDER: are there chains that the device used and that were not taken back?
@@ -377,14 +562,17 @@ impl<T> Chains<T> {
     /// With IN_ORDER: the device says that it used all chains up to one; it says elsewhere that there
     /// are at most `most` of them.
     #[inline]
-    pub(super) fn used_up_to(&mut self, said: Said, most: u64) -> Result<(), Lie> {
-        let slot = self.slots.get(said.id as usize).ok_or(Lie::Id(said.id))?;
-        if slot.token.is_none() {
-            return Err(Lie::Id(said.id));
+    pub(super) fn used_up_to(&mut self, elem: UsedElem, most: u64) -> Result<(), UsedError> {
+        let slot = self
+            .slots
+            .get(elem.id as usize)
+            .ok_or(UsedError::Id(elem.id))?;
+        if self.tokens[elem.id as usize].is_none() {
+            return Err(UsedError::Id(elem.id));
         }
-        let len = slot.written(self.published, said)?;
+        let len = slot.written(self.published, elem)?;
         if slot.seq - self.popped >= most {
-            return Err(Lie::Order(said.id));
+            return Err(UsedError::Order(elem.id));
         }
         (self.used, self.used_len) = (slot.seq + 1, len);
         Ok(())
@@ -394,19 +582,18 @@ impl<T> Chains<T> {
     /// and descriptors. Those before the last count as used completely, §2.7.9 and §2.8.9.
     #[inline]
     pub(super) fn take_oldest(&mut self, linked: bool) -> Option<(T, u32, u16)> {
-        let size = self.slots.len();
         let slot = &mut self.slots[usize::from(self.oldest)];
-        let token = slot.token.take()?;
-        let count = slot.count;
+        let token = self.tokens[usize::from(self.oldest)].take()?;
+        let count = std::mem::replace(&mut slot.count, 1);
         self.popped += 1;
         let written = if self.popped == self.used {
             self.used_len
         } else {
             slot.writable
         };
-        let next = usize::from(self.oldest) + if linked { usize::from(count) } else { 1 };
-        self.oldest = if next >= size { next - size } else { next } as u16;
+        self.oldest = self.past(if linked { count } else { 1 });
         self.room += usize::from(count);
+        self.long -= usize::from(count > 1);
         Some((token, written, count))
     }
 
@@ -425,8 +612,8 @@ impl<T> Chains<T> {
 
     /// Gives back all tokens, in the order of their pushing, and begins anew.
     pub(super) fn reset(&mut self) -> Vec<T> {
-        let slots = self.slots.iter_mut();
-        let taken = slots.filter_map(|slot| Some((slot.seq, slot.token.take()?)));
+        let slots = self.slots.iter().zip(&mut self.tokens);
+        let taken = slots.filter_map(|(slot, token)| Some((slot.seq, token.take()?)));
         let mut tokens: Vec<_> = taken.collect();
         tokens.sort_by_key(|(seq, _)| *seq);
         self.begin();
@@ -435,19 +622,19 @@ impl<T> Chains<T> {
 
     /// The device lied: the ring is broken, and those that share its state.
     #[cold]
-    pub(super) fn shut(&mut self, lie: Lie) -> Error {
+    pub(super) fn mark_broken(&mut self, error: UsedError) -> Error {
         let (size, index) = (self.slots.len(), self.index);
-        let what = match lie {
-            Lie::Id(id) => format!("used id {id}, which it has not (a ring of {size})"),
-            Lie::Unpublished(id) => format!("used id {id}, which was not made available yet"),
-            Lie::Length(id, len) => format!(
+        let what = match error {
+            UsedError::Id(id) => format!("used id {id}, which it has not (a ring of {size})"),
+            UsedError::Unpublished(id) => format!("used id {id}, which was not made available yet"),
+            UsedError::Length(id, len) => format!(
                 "{len} bytes written into chain {id}, which has room for {}",
                 self.slots[id as usize].writable
             ),
-            Lie::Ahead(ahead) => {
+            UsedError::Ahead(ahead) => {
                 format!("{ahead} chains used, of {} that it has", self.with_device())
             }
-            Lie::Order(id) => format!("used id {id}, which is beyond its used index"),
+            UsedError::Order(id) => format!("used id {id}, which is beyond its used index"),
         };
         self.close();
         self.state.mark_broken(format!("queue {index}: {what}"))
@@ -456,7 +643,7 @@ impl<T> Chains<T> {
     /// The chain `id`, to be shown: its token, how many were pushed before it, and its descriptors.
     pub(super) fn chain(&self, id: usize) -> Option<(&T, u64, u16)> {
         let slot = self.slots.get(id)?;
-        Some((slot.token.as_ref()?, slot.seq, slot.count))
+        Some((self.tokens[id].as_ref()?, slot.seq, slot.count))
     }
 
     /// With IN_ORDER: how many chains the device is known to have used.

@@ -10,5 +10,5 @@ mod split;
 pub use desc::{DescFlags, describe_packed, describe_split};
 pub use event::{need_event, need_event_packed};
 pub use packed::Packed;
-pub use ring::{Areas, Piece, Ring, RingConfig, Used};
+pub use ring::{Areas, Piece, Ring, RingConfig, Sink, Used};
 pub use split::Split;

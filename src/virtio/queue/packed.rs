@@ -12,17 +12,16 @@
               the device wrote is compared, or subtracted with wrapping, before it is one of them"
 )]
 
-use std::cell::Cell;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use super::chains::{Chains, Lie, Said};
+use super::chains::{Chains, UsedElem, UsedError};
 use super::desc::{Desc, DescFlags, PackedWord, Tables, describe_packed};
 use super::event::{OFFSET, WRAP, need_event_packed};
 use super::ring::{
-    Areas, EMPTY, OnDrop, Piece, Ring, RingConfig, Used, notification, pop_one_by_one,
-    without_empty, writable,
+    Areas, EMPTY, Piece, Ring, RingConfig, Sink, Used, notification, pop_one_by_one,
+    push_front_one_by_one, push_one_by_one, without_empty, writable,
 };
 use crate::barrier::{dma_mb, dma_rmb, dma_wmb};
 use crate::dma::{DmaArray, DmaSpace, Iova};
@@ -136,6 +135,47 @@ impl<T: Send> Packed<T> {
         Ok(())
     }
 
+    /// The free descriptors up to the end of the ring or of the shadow's slots: the shadow to fill beside
+    /// them, they themselves, what writes one, and what counts those written. `None` where there is none,
+    /// or the shadow's are one here and one there.
+    #[inline(always)]
+    #[allow(
+        clippy::type_complexity,
+        reason = "two closures' names say less than what they do"
+    )]
+    pub(super) fn free_run(
+        &mut self,
+        is_writable: bool,
+    ) -> Option<(
+        &mut Chains<T>,
+        &[Desc],
+        impl FnMut(&Desc, u16, Piece) + use<T>,
+        impl FnMut(usize),
+    )> {
+        let (_, run) = self.chains.free_run();
+        if run == 0 {
+            return None;
+        }
+        let descs = &self.descs[usize::from(self.next_avail)..];
+        let descs = &descs[..run.min(descs.len())];
+        let whose = word1(0, 0, DescFlags::write_if(is_writable), self.avail_flags);
+        let write = move |desc: &Desc, id: u16, piece: Piece| {
+            desc.set_iova(piece.iova);
+            desc.hand_over(whose | word1(piece.len, id, DescFlags::empty(), 0));
+        };
+        let (next_avail, avail_flags) = (&mut self.next_avail, &mut self.avail_flags);
+        let (unpublished, size) = (&mut self.unpublished, self.size);
+        let passed = move |count: usize| {
+            *unpublished += count as u16;
+            *next_avail += count as u16;
+            if *next_avail == size {
+                *next_avail = 0;
+                *avail_flags ^= FLIP;
+            }
+        };
+        Some((&mut self.chains, descs, write, passed))
+    }
+
     /// Makes the next descriptor available.
     #[inline]
     fn place(&mut self, iova: Iova, len: u32, id: u16, flags: DescFlags) {
@@ -216,8 +256,8 @@ impl<T: Send> Packed<T> {
             };
             // As in pop.
             dma_rmb();
-            if let Err(lie) = self.chains.used_up_to(said(word), u64::MAX) {
-                return Err(self.lied(lie));
+            if let Err(error) = self.chains.used_up_to(elem(word), u64::MAX) {
+                return Err(self.mark_broken(error));
             }
         }
         let Some((token, written, count)) = self.chains.take_oldest(false) else {
@@ -233,10 +273,22 @@ impl<T: Send> Packed<T> {
         Ok(None)
     }
 
+    /// The chain that the device says it used, whichever it is.
+    #[inline(never)] // so that pop itself is small
+    fn pop_any(&mut self, elem: UsedElem) -> Result<Option<Used<T>>> {
+        match self.chains.take(elem, false) {
+            Ok((token, written, count)) => {
+                self.pass(count);
+                Ok(Some(Used { token, written }))
+            }
+            Err(error) => Err(self.mark_broken(error)),
+        }
+    }
+
     #[cold]
-    fn lied(&mut self, lie: Lie) -> Error {
+    fn mark_broken(&mut self, error: UsedError) -> Error {
         self.used_flags = NONE;
-        self.chains.shut(lie)
+        self.chains.mark_broken(error)
     }
 
     /// As at first.
@@ -292,8 +344,8 @@ impl<T: Send> Packed<T> {
 
 /// What a used descriptor says.
 #[inline]
-fn said(word: PackedWord) -> Said {
-    Said {
+fn elem(word: PackedWord) -> UsedElem {
+    UsedElem {
         id: word.id.into(),
         len: word.len,
         // Without WRITE the length counts for nothing, §2.8.4; but there are devices that never say
@@ -396,7 +448,7 @@ impl<T: Send> Ring<T> for Packed<T> {
         is_writable: bool,
         mut chains: impl Iterator<Item = (Piece, T)>,
     ) -> usize {
-        let mut first = 0;
+        let mut count = 0;
         // The one that is held back goes by itself, so that the loop need not ask.
         if self.unpublished == 0
             && self.chains.room() > 0
@@ -404,35 +456,52 @@ impl<T: Send> Ring<T> for Packed<T> {
         {
             let pushed = self.push(&[piece], usize::from(!is_writable), token);
             debug_assert!(pushed.is_ok(), "there was room");
-            first = 1;
+            count = 1;
         }
-        let descs = &self.descs[..];
-        let flags = DescFlags::write_if(is_writable);
-        // Place, word without length and id, how many; put down also where `chains` panics.
-        let whose = word1(0, 0, flags, self.avail_flags);
-        let at = Cell::new((usize::from(self.next_avail), whose, 0));
-        let (next_avail, avail_flags) = (&mut self.next_avail, &mut self.avail_flags);
-        let unpublished = &mut self.unpublished;
-        let put_down = OnDrop(|| {
-            let (next, whose, count) = at.get();
-            *next_avail = next as u16;
-            *avail_flags = PackedWord::from(whose).flags.bits() & FLIP;
-            *unpublished += count;
-        });
-        let count = self.chains.put_each(is_writable, chains, |id, _, piece| {
-            let (mut next, mut whose, count) = at.get();
-            let desc = &descs[next];
-            desc.set_iova(piece.iova);
-            desc.hand_over(whose | word1(piece.len, id, DescFlags::empty(), 0));
-            next += 1;
-            if next == descs.len() {
-                next = 0;
-                whose ^= word1(0, 0, DescFlags::empty(), FLIP);
+        loop {
+            let Some((shadow, descs, write, passed)) = self.free_run(is_writable) else {
+                return count + push_one_by_one(self, is_writable, chains);
+            };
+            let run = descs.len();
+            let put = shadow.put_run(is_writable, &mut chains, descs.iter(), write, passed);
+            count += put;
+            if put < run {
+                return count;
             }
-            at.set((next, whose, count + 1));
-        });
-        drop(put_down);
-        first + count
+        }
+    }
+
+    #[inline]
+    fn push_front(
+        &mut self,
+        is_writable: bool,
+        tokens: &mut Vec<T>,
+        mut piece: impl FnMut(&mut T) -> Option<Piece>,
+    ) -> usize {
+        let mut count = 0;
+        if self.unpublished == 0 && self.chains.room() > 0 {
+            // As in push_each.
+            let full = |token: &mut T| piece(token).filter(|piece| piece.len > 0);
+            let Some(piece) = tokens.first_mut().and_then(full) else {
+                return 0;
+            };
+            let token = tokens.remove(0);
+            let pushed = self.push(&[piece], usize::from(!is_writable), token);
+            debug_assert!(pushed.is_ok(), "there was room");
+            count = 1;
+        }
+        loop {
+            let Some((shadow, descs, write, passed)) = self.free_run(is_writable) else {
+                return count + push_front_one_by_one(self, is_writable, tokens, piece);
+            };
+            let run = descs.len();
+            let put =
+                shadow.put_front(is_writable, tokens, descs.iter(), &mut piece, write, passed);
+            count += put;
+            if put < run {
+                return count;
+            }
+        }
     }
 
     #[inline]
@@ -477,58 +546,55 @@ impl<T: Send> Ring<T> for Packed<T> {
         // The word before the bytes of the buffers it vouches for: else they may be read as they
         // were before the device wrote them.
         dma_rmb();
-        match self.chains.take(said(word), false) {
-            Ok((token, written, count)) => {
-                self.pass(count);
-                Ok(Some(Used { token, written }))
-            }
-            Err(lie) => Err(self.lied(lie)),
+        if let Some((token, written)) = self.chains.take_next(elem(word)) {
+            self.pass(1);
+            return Ok(Some(Used { token, written }));
         }
+        self.pop_any(elem(word))
     }
 
     #[inline]
-    fn pop_each(&mut self, most: usize, mut take: impl FnMut(Used<T>)) -> Result<usize> {
+    fn pop_into(&mut self, most: usize, sink: &mut impl Sink<T>) -> Result<usize> {
         self.chains.state().check()?;
-        if self.in_order {
-            return pop_one_by_one(self, most, take);
+        if self.in_order || !self.chains.is_plain() {
+            return pop_one_by_one(self, most, sink);
         }
-        let descs = &self.descs[..];
-        // One closure looks there, the other goes on from there; put down also where `take` panics.
-        let at = Cell::new((usize::from(self.next_used), self.used_flags));
-        let (next_used, used_flags) = (&mut self.next_used, &mut self.used_flags);
-        let put_down = OnDrop(|| {
-            let (next, flags) = at.get();
-            (*next_used, *used_flags) = (next as u16, flags);
-        });
-        let (count, end) = self.chains.take_each(
-            false,
-            most,
-            || {
-                let (next, used_flags) = at.get();
-                let word = PackedWord::from(descs[next].word1());
-                if word.flags.bits() & FLIP != used_flags {
-                    return None;
-                }
+        let most = most.min(self.chains.in_flight());
+        let mut count = 0;
+        // Up to the ring's end, and on from its beginning, where the flags are the others.
+        while count < most {
+            let run = &self.descs[usize::from(self.next_used)..];
+            let run = &run[..run.len().min(most - count)];
+            let (flags, size) = (self.used_flags, self.size);
+            let elems = run.iter().map_while(|desc| {
+                let word = PackedWord::from(desc.word1());
                 // As in pop.
                 dma_rmb();
-                Some(said(word))
-            },
-            |token, written, count| {
-                let (mut next, mut used_flags) = at.get();
-                next += usize::from(count);
-                if next >= descs.len() {
-                    next -= descs.len();
-                    used_flags ^= FLIP;
+                (word.flags.bits() & FLIP == flags).then(|| elem(word))
+            });
+            let (next_used, used_flags) = (&mut self.next_used, &mut self.used_flags);
+            let passed = |count: usize| {
+                *next_used += count as u16;
+                if *next_used == size {
+                    *next_used = 0;
+                    *used_flags ^= FLIP;
                 }
-                at.set((next, used_flags));
-                take(Used { token, written });
-            },
-        );
-        drop(put_down);
-        match end {
-            Ok(()) => Ok(count),
-            Err(lie) => Err(self.lied(lie)),
+            };
+            let (came, run) = (self.chains.take_run(elems, sink, passed), run.len());
+            count += came;
+            if came < run {
+                // Not used yet, or one by itself; or out of order, or broken, or at the end of the slots.
+                match self.pop()? {
+                    Some(used) => sink.take(used),
+                    None => break,
+                }
+                count += 1;
+            }
+            if !self.chains.is_plain() {
+                return Ok(count + pop_one_by_one(self, most - count, sink)?);
+            }
         }
+        Ok(count)
     }
 
     #[inline]

@@ -60,6 +60,37 @@ pub struct Used<T> {
     pub written: u32,
 }
 
+/// What takes chains that a device has used ([`Ring::pop_into`]).
+pub trait Sink<T> {
+    /// Takes one.
+    fn take(&mut self, used: Used<T>);
+
+    /// Returns whether a chain, into which the device wrote `written` bytes, may come with others, in
+    /// [`Sink::take_all`]; else it comes by itself. Asked of each before the first is taken.
+    #[inline(always)]
+    fn is_plain(&self, _token: &T, _written: u32) -> bool {
+        true
+    }
+
+    /// Takes many, which have come at once; `used` knows how many
+    /// ([`size_hint`](Iterator::size_hint)), so that a `Vec` is extended by it without a look at its
+    /// capacity for each. What is not taken from it stays in the ring.
+    #[inline(always)]
+    fn take_all(&mut self, used: impl Iterator<Item = Used<T>>) {
+        used.for_each(|used| self.take(used));
+    }
+}
+
+/// A [`Sink`] of a closure.
+struct Each<F>(F);
+
+impl<T, F: FnMut(Used<T>)> Sink<T> for Each<F> {
+    #[inline]
+    fn take(&mut self, used: Used<T>) {
+        (self.0)(used);
+    }
+}
+
 /// A virtqueue, seen from the driver.
 ///
 /// A token of type `T` stands for whatever must not be touched while the device has the chain: the
@@ -112,6 +143,16 @@ pub trait Ring<T>: Send + Sized {
     /// At an empty piece, which is dropped with its token.
     fn push_each(&mut self, is_writable: bool, chains: impl Iterator<Item = (Piece, T)>) -> usize;
 
+    /// As [`Ring::push_each`] for the tokens at the front of `tokens`, as long as `piece` says where the
+    /// memory of each is; it may be asked twice. Gives how many: the others are still in `tokens`, also
+    /// where `piece` panics.
+    fn push_front(
+        &mut self,
+        is_writable: bool,
+        tokens: &mut Vec<T>,
+        piece: impl FnMut(&mut T) -> Option<Piece>,
+    ) -> usize;
+
     /// Shows the device all that was pushed. What to write to its notification register, where it
     /// wants to be told (§2.9, §4.1.5.2); `None`: do not, or nothing was pushed, or the ring is stopped
     /// or broken.
@@ -129,12 +170,21 @@ pub trait Ring<T>: Send + Sized {
     /// [`Error::Stopped`](crate::Error::Stopped).
     fn pop(&mut self) -> Result<Option<Used<T>>>;
 
-    /// As [`Ring::pop`], up to `most` times. Gives how many went to `take`. Where `take` panics, what it
-    /// has not got yet comes back later.
+    /// As [`Ring::pop`], up to `most` times. Gives how many went to `sink`. Where it panics, what it has
+    /// not got yet comes back later.
     ///
     /// # Errors
-    /// As [`Ring::pop`]; what came before the lie went to `take`.
-    fn pop_each(&mut self, most: usize, take: impl FnMut(Used<T>)) -> Result<usize>;
+    /// As [`Ring::pop`]; what came before the device broke the protocol went to `sink`.
+    fn pop_into(&mut self, most: usize, sink: &mut impl Sink<T>) -> Result<usize>;
+
+    /// As [`Ring::pop_into`], with a closure.
+    ///
+    /// # Errors
+    /// As [`Ring::pop_into`].
+    #[inline]
+    fn pop_each(&mut self, most: usize, take: impl FnMut(Used<T>)) -> Result<usize> {
+        self.pop_into(most, &mut Each(take))
+    }
 
     /// Is there one, or an error to be told? Looks at memory only.
     fn is_ready(&self) -> bool;
@@ -196,18 +246,50 @@ pub(super) fn notification(index: u16, with_data: bool, next: u16) -> u32 {
     data | u32::from(index)
 }
 
-/// [`Ring::pop_each`] by [`Ring::pop`].
-#[inline]
+/// [`Ring::push_each`] by [`Ring::push`].
+#[inline(never)] // so that the loop that is the rule is small
+pub(super) fn push_one_by_one<T, R: Ring<T>>(
+    ring: &mut R,
+    is_writable: bool,
+    chains: impl Iterator<Item = (Piece, T)>,
+) -> usize {
+    let mut count = 0;
+    for (piece, token) in chains.take(ring.room()) {
+        let pushed = ring.push(&[piece], usize::from(!is_writable), token);
+        debug_assert!(pushed.is_ok(), "there was room");
+        count = usize::saturating_add(count, 1);
+    }
+    count
+}
+
+/// [`Ring::push_front`] by [`Ring::push`].
+#[inline(never)] // so that the loop that is the rule is small
+pub(super) fn push_front_one_by_one<T, R: Ring<T>>(
+    ring: &mut R,
+    is_writable: bool,
+    tokens: &mut Vec<T>,
+    mut piece: impl FnMut(&mut T) -> Option<Piece>,
+) -> usize {
+    let mut full = |token: &mut T| piece(token).filter(|piece| piece.len > 0);
+    let count = tokens.iter_mut().take(ring.room());
+    let count = count.map_while(&mut full).count();
+    let chains = tokens.drain(..count);
+    let chains = chains.map_while(|mut token| Some((full(&mut token)?, token)));
+    push_one_by_one(ring, is_writable, chains)
+}
+
+/// [`Ring::pop_into`] by [`Ring::pop`].
+#[inline(never)] // so that the loop that is the rule is small
 pub(super) fn pop_one_by_one<T, R: Ring<T>>(
     ring: &mut R,
     most: usize,
-    mut take: impl FnMut(Used<T>),
+    sink: &mut impl Sink<T>,
 ) -> Result<usize> {
     let mut count = 0;
     while count < most
         && let Some(used) = ring.pop()?
     {
-        take(used);
+        sink.take(used);
         count = count.saturating_add(1);
     }
     Ok(count)
@@ -228,17 +310,6 @@ pub(super) fn without_empty(pieces: &[Piece], readable: usize) -> (Vec<Piece>, u
     let full: Vec<_> = pieces.iter().filter(is_full).copied().collect();
     assert!(!full.is_empty(), "{EMPTY}");
     (full, readable)
-}
-
-/// Does something as it goes: on the way out of a block, also by a panic. So what a ring counts is
-/// right whoever panics in between.
-pub(super) struct OnDrop<F: FnMut()>(pub F);
-
-impl<F: FnMut()> Drop for OnDrop<F> {
-    #[inline]
-    fn drop(&mut self) {
-        (self.0)();
-    }
 }
 
 /// Bytes that the device may write into a chain.

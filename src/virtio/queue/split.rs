@@ -12,18 +12,17 @@
               the device wrote is compared, or subtracted with wrapping, before it is one of them"
 )]
 
-use std::cell::Cell;
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, AtomicU64, Ordering};
 use std::time::Duration;
 
-use super::chains::{Chains, Lie, Said};
+use super::chains::{Chains, UsedElem, UsedError};
 use super::desc::{Desc, DescFlags, SplitWord, Tables, describe_split};
 use super::event::need_event;
 use super::ring::{
-    Areas, EMPTY, OnDrop, Piece, Ring, RingConfig, Used, notification, pop_one_by_one,
-    without_empty, writable,
+    Areas, EMPTY, Piece, Ring, RingConfig, Sink, Used, notification, pop_one_by_one,
+    push_front_one_by_one, push_one_by_one, without_empty, writable,
 };
 use crate::barrier::{dma_mb, dma_rmb, dma_wmb};
 use crate::dma::{DmaArray, DmaSpace, Iova};
@@ -136,9 +135,9 @@ impl UsedRing {
 
     /// What an element says.
     #[inline]
-    fn said(word: u64) -> Said {
+    fn elem(word: u64) -> UsedElem {
         let word = u64::from_le(word);
-        Said {
+        UsedElem {
             id: word as u32,
             len: (word >> 32) as u32,
             sure: true,
@@ -147,8 +146,8 @@ impl UsedRing {
 
     /// Id and bytes written, to be shown.
     fn entry(&self, place: u16) -> (u32, u32) {
-        let said = Self::said(self.word(1 + usize::from(place)));
-        (said.id, said.len)
+        let elem = Self::elem(self.word(1 + usize::from(place)));
+        (elem.id, elem.len)
     }
 
     /// The elements.
@@ -216,6 +215,41 @@ impl<T: Send> Split<T> {
         Ok(())
     }
 
+    /// The free descriptors that lie side by side with free entries of the available ring, up to the end
+    /// of either: the shadow to fill beside them, they themselves, what writes one of each, and how many
+    /// there are. `None` where there is none, or where they are one here and one there.
+    #[inline(always)]
+    #[allow(
+        clippy::type_complexity,
+        reason = "three iterators' names say less than what they give"
+    )]
+    pub(super) fn free_run(
+        &mut self,
+        is_writable: bool,
+    ) -> Option<(
+        &mut Chains<T>,
+        impl Iterator<Item = (&Desc, &AtomicU16)>,
+        impl FnMut((&Desc, &AtomicU16), u16, Piece) + use<T>,
+        usize,
+    )> {
+        let (first, run) = self.chains.free_run();
+        if run == 0 {
+            return None;
+        }
+        let place = usize::from(self.chains.pushed() as u16 & self.mask);
+        let entries = &self.avail.ring()[place..];
+        let run = run.min(entries.len());
+        let places = self.descs[first..][..run].iter().zip(&entries[..run]);
+        let flags = DescFlags::write_if(is_writable);
+        let write = move |(desc, entry): (&Desc, &AtomicU16), id: u16, piece: Piece| {
+            let (len, next) = (piece.len, 0);
+            let word = SplitWord { len, flags, next };
+            desc.post(piece.iova, word.into());
+            entry.store(id.to_le(), Ordering::Relaxed);
+        };
+        Some((&mut self.chains, places, write, run))
+    }
+
     /// Moves the available idx from `old` to `new`; what to write to the doorbell, where the device
     /// wants to be told.
     #[inline]
@@ -246,7 +280,7 @@ impl<T: Send> Split<T> {
             return Ok(false);
         }
         if u64::from(ahead) > self.chains.with_device() {
-            return Err(self.lied(Lie::Ahead(ahead)));
+            return Err(self.mark_broken(UsedError::Ahead(ahead)));
         }
         self.seen = idx;
         // idx before the entries it vouches for, and before the bytes of the buffers: else they may
@@ -262,10 +296,10 @@ impl<T: Send> Split<T> {
             if self.taken == self.seen && !self.look()? {
                 return Ok(None);
             }
-            let said = UsedRing::said(self.used.word(1 + usize::from(self.taken & self.mask)));
+            let elem = UsedRing::elem(self.used.word(1 + usize::from(self.taken & self.mask)));
             let ahead = self.seen.wrapping_sub(self.taken);
-            if let Err(lie) = self.chains.used_up_to(said, ahead.into()) {
-                return Err(self.lied(lie));
+            if let Err(error) = self.chains.used_up_to(elem, ahead.into()) {
+                return Err(self.mark_broken(error));
             }
         }
         let oldest = self.chains.take_oldest(true);
@@ -273,11 +307,23 @@ impl<T: Send> Split<T> {
         Ok(oldest.map(|(token, written, _)| Used { token, written }))
     }
 
+    /// The chain that the device says it used, whichever it is.
+    #[inline(never)] // so that pop itself is small
+    fn pop_any(&mut self, elem: UsedElem) -> Result<Option<Used<T>>> {
+        match self.chains.take(elem, true) {
+            Ok((token, written, _)) => {
+                self.taken = self.taken.wrapping_add(1);
+                Ok(Some(Used { token, written }))
+            }
+            Err(error) => Err(self.mark_broken(error)),
+        }
+    }
+
     #[cold]
-    fn lied(&mut self, lie: Lie) -> Error {
+    fn mark_broken(&mut self, error: UsedError) -> Error {
         // So that the next pop looks, and finds the ring broken.
         self.seen = self.taken;
-        self.chains.shut(lie)
+        self.chains.mark_broken(error)
     }
 }
 
@@ -368,18 +414,42 @@ impl<T: Send> Ring<T> for Split<T> {
     }
 
     #[inline]
-    fn push_each(&mut self, is_writable: bool, chains: impl Iterator<Item = (Piece, T)>) -> usize {
-        let ring = self.avail.ring();
-        let descs = &self.descs[..ring.len()];
-        let flags = DescFlags::write_if(is_writable);
-        self.chains.put_each(is_writable, chains, |id, seq, piece| {
-            let (len, next) = (piece.len, 0);
-            let word = SplitWord { len, flags, next };
-            descs[usize::from(id)].post(piece.iova, word.into());
-            // As in pop_each.
-            let place = seq as usize & (ring.len() - 1);
-            ring[place].store(id.to_le(), Ordering::Relaxed);
-        })
+    fn push_each(
+        &mut self,
+        is_writable: bool,
+        mut chains: impl Iterator<Item = (Piece, T)>,
+    ) -> usize {
+        let mut count = 0;
+        loop {
+            let Some((shadow, places, write, run)) = self.free_run(is_writable) else {
+                return count + push_one_by_one(self, is_writable, chains);
+            };
+            let put = shadow.put_run(is_writable, &mut chains, places, write, |_| {});
+            count += put;
+            if put < run {
+                return count;
+            }
+        }
+    }
+
+    #[inline]
+    fn push_front(
+        &mut self,
+        is_writable: bool,
+        tokens: &mut Vec<T>,
+        mut piece: impl FnMut(&mut T) -> Option<Piece>,
+    ) -> usize {
+        let mut count = 0;
+        loop {
+            let Some((shadow, places, write, run)) = self.free_run(is_writable) else {
+                return count + push_front_one_by_one(self, is_writable, tokens, piece);
+            };
+            let put = shadow.put_front(is_writable, tokens, places, &mut piece, write, |_| {});
+            count += put;
+            if put < run {
+                return count;
+            }
+        }
     }
 
     #[inline]
@@ -405,50 +475,48 @@ impl<T: Send> Ring<T> for Split<T> {
         if self.taken == self.seen && !self.look()? {
             return Ok(None);
         }
-        let said = UsedRing::said(self.used.word(1 + usize::from(self.taken & self.mask)));
-        match self.chains.take(said, true) {
-            Ok((token, written, _)) => {
-                self.taken = self.taken.wrapping_add(1);
-                Ok(Some(Used { token, written }))
-            }
-            Err(lie) => Err(self.lied(lie)),
+        let elem = UsedRing::elem(self.used.word(1 + usize::from(self.taken & self.mask)));
+        if let Some((token, written)) = self.chains.take_next(elem) {
+            self.taken = self.taken.wrapping_add(1);
+            return Ok(Some(Used { token, written }));
         }
+        self.pop_any(elem)
     }
 
     #[inline]
-    fn pop_each(&mut self, most: usize, mut take: impl FnMut(Used<T>)) -> Result<usize> {
+    fn pop_into(&mut self, most: usize, sink: &mut impl Sink<T>) -> Result<usize> {
         self.chains.state().check()?;
-        if self.in_order {
-            return pop_one_by_one(self, most, take);
+        if self.in_order || !self.chains.is_plain() {
+            return pop_one_by_one(self, most, sink);
         }
         if self.taken == self.seen && !self.look()? {
             return Ok(0);
         }
-        let entries = self.used.entries();
-        // One closure looks there, the other goes on from there; put down also where `take` panics.
-        let at = Cell::new(self.taken);
         let most = most.min(usize::from(self.seen.wrapping_sub(self.taken)));
-        let taken = &mut self.taken;
-        let put_down = OnDrop(|| *taken = at.get());
-        let (count, end) = self.chains.take_each(
-            true,
-            most,
-            || {
-                // The size is a power of two, and this the way to say so for which the compiler needs
-                // no check.
-                let entry = &entries[usize::from(at.get()) & (entries.len() - 1)];
-                Some(UsedRing::said(entry.load(Ordering::Relaxed)))
-            },
-            |token, written, _| {
-                at.set(at.get().wrapping_add(1));
-                take(Used { token, written });
-            },
-        );
-        drop(put_down);
-        match end {
-            Ok(()) => Ok(count),
-            Err(lie) => Err(self.lied(lie)),
+        let mut count = 0;
+        // Up to the ring's end, and on from its beginning.
+        while count < most {
+            let run = &self.used.entries()[usize::from(self.taken & self.mask)..];
+            let run = &run[..run.len().min(most - count)];
+            let elems = run.iter();
+            let elems = elems.map(|entry| UsedRing::elem(entry.load(Ordering::Relaxed)));
+            let taken = &mut self.taken;
+            let passed = |count| *taken = taken.wrapping_add(count as u16);
+            let (came, run) = (self.chains.take_run(elems, sink, passed), run.len());
+            count += came;
+            if came < run {
+                // One by itself; or out of order, or broken, or at the end of the slots.
+                match self.pop()? {
+                    Some(used) => sink.take(used),
+                    None => break,
+                }
+                count += 1;
+            }
+            if !self.chains.is_plain() {
+                return Ok(count + pop_one_by_one(self, most - count, sink)?);
+            }
         }
+        Ok(count)
     }
 
     #[inline]
