@@ -91,8 +91,8 @@ pub(super) struct Home {
     metas: Box<[UnsafeCell<Meta>]>,
     /// The first of the returned buffers, [`NIL`] or [`ABANDONED`].
     returned: AtomicU32,
-    /// How many came back after the keeper has gone, and, added by it as it goes, how many were back before and
-    /// one for itself. Whoever makes it all of them and the keeper frees the home.
+    /// Number of buffers that came back after the keeper has gone, and, added by it as it goes, of those that were
+    /// back before, and one for itself. Whoever makes it all of them and the keeper frees the home.
     counted: AtomicU32,
     /// A device that did not stop had a buffer of it.
     is_quarantined: AtomicBool,

@@ -12,14 +12,14 @@ pub(in crate::nic) const LONGEST: usize = 16_384;
 /// By what a device broke the protocol, for people.
 pub type Violation = String;
 
-/// What the device says of a buffer: the word of a descriptor in which it is. All but DD and the length counts
-/// only where EOP is set.
+/// The device's report on a buffer: the word of a descriptor that holds it. All but DD and the length counts only
+/// where EOP is set.
 pub trait Completion: Copy {
     /// DD, EOP, and every error that makes a frame none.
     const END: u64;
-    /// Of these, DD and EOP.
+    /// DD and EOP.
     const GOOD_END: u64;
-    /// Where it has what an [`RxInfo`] tells.
+    /// The layout of the bits that make an [`RxInfo`].
     const FORM: RxForm;
 
     /// The word.
@@ -44,10 +44,10 @@ pub trait Completion: Copy {
 /// Makes frames of buffers, and holds the one whose end has not come.
 pub struct FrameAssembler {
     partial: Option<Frame>,
-    /// How many buffers it has, and how many the longest has.
+    /// Buffers of the frame so far, and the most that a frame has.
     pieces: usize,
     most: usize,
-    /// What is passed on of a [`Completion`]: not that a tag was taken out where none shall be.
+    /// Bits of a [`Completion`] that are passed on: not those of the tag, if tags stay in the frame.
     passed: u64,
     longest: Longest,
     /// Bytes of a descriptor's only buffer.

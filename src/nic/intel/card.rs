@@ -34,10 +34,10 @@ pub(in crate::nic) struct Registers {
     pub vfta: RegArray<u32, ReadWrite>,
 }
 
-/// What one family of chips does otherwise than another. Its methods are called in their order here, and
-/// again from [`Chip::reset`] on where the card is started anew.
+/// Differences between families of chips. The methods are called in this order, and again from [`Chip::reset`] on
+/// when the card is restarted.
 pub trait Chip<M: Mmio>: Send + 'static {
-    /// Where its registers are.
+    /// Registers that the code for all chips uses.
     #[allow(private_interfaces)]
     const REGISTERS: Registers;
     /// Shortest and longest frame that it sends, in bytes.
@@ -55,7 +55,7 @@ pub trait Chip<M: Mmio>: Send + 'static {
     /// General configuration.
     fn configure(&self, bar: &M, device: &str, config: &NicConfig);
 
-    /// Has causes interrupt where they shall, before the rings run.
+    /// Routes interrupt causes to their vectors, before the rings run.
     fn route_interrupts(&self, bar: &M, config: &NicConfig);
 
     /// Sets the receiver up and starts it: no ring has a buffer yet.
@@ -93,9 +93,9 @@ pub struct Card<B: Backend, C: Chip<B::Bar>> {
     counters: Counters,
     /// That of all its rings.
     state: RingState,
-    /// Was it started, and not stopped since?
+    /// True from its start until it is stopped.
     running: bool,
-    /// Was it reset, and not touched since?
+    /// True from a reset until the card is touched again.
     is_reset: bool,
 }
 

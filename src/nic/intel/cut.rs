@@ -15,15 +15,15 @@ const DESC_BYTES: usize = 8192;
 /// Bytes of a descriptor of its own at a frame's end ([`TxQuirks::early_report`](super::quirks::TxQuirks::early_report)).
 const SENTINEL: usize = 4;
 
-/// What frames are padded with.
+/// Padding of frames.
 pub(super) type Zeros = [AtomicU8; 64];
 const _: () = assert!(size_of::<Zeros>() >= SHORTEST_ON_THE_WIRE + 4);
 
-/// Where the headers of one frame go whose own place does not do
+/// Memory for the headers of one frame, if those of the frame cannot be used in place
 /// ([`TxQuirks::ends_high`](super::quirks::TxQuirks::ends_high)): 255 bytes at most, 4 before them.
 pub(super) type HeaderSlot = [AtomicU8; 264];
 
-/// How a frame is cut.
+/// A frame cut into descriptors.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Cut {
     within_page: bool,
@@ -148,8 +148,8 @@ fn page_shift(segment: &Segment, within_page: bool) -> u32 {
     }
 }
 
-/// Where `len` bytes begin in a slot whose address is a multiple of 8, so that the last lies in the upper
-/// half of 8 aligned bytes (`Quirks::pcix_end`): 4 bytes past its start at most.
+/// Returns the offset of `len` bytes in a slot, aligned to 8, at which the last byte lies in the upper half of 8
+/// aligned bytes (`Quirks::pcix_end`): at most 4.
 pub(super) fn high_end(len: usize) -> usize {
     if len.wrapping_sub(1) & 4 == 0 { 4 } else { 0 }
 }

@@ -44,7 +44,7 @@ impl TxDesc {
         self.0[1].store(word1.to_le(), Ordering::Relaxed);
     }
 
-    /// Whether the device has written it back (it does so only where RS was set).
+    /// Returns whether the device has written it back (it does so only if RS was set).
     #[inline]
     pub fn done(&self) -> bool {
         let done = u64::from_le(self.0[1].load(Ordering::Acquire)) & DD != 0;

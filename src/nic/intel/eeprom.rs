@@ -1,9 +1,9 @@
-//! What the EEPROM holds: words 0 to 2 are the Ethernet address, and the first 64 words add up to
-//! 0xbaba. How a word is read differs from card to card.
+//! The EEPROM's content: words 0 to 2 are the Ethernet address, and the first 64 words add up to 0xbaba. The way to
+//! read a word differs from card to card.
 
 use crate::nic::{Mac, intel::filter};
 
-/// What the words 0x00 to 0x3f add up to: 8254x manual, §5.6.35.
+/// Sum of the words 0x00 to 0x3f: 8254x manual, §5.6.35.
 const CHECKSUM: u16 = 0xbaba;
 
 /// The Ethernet address, the words coming from `read`; `None` where the EEPROM does not answer or its

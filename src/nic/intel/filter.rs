@@ -1,4 +1,4 @@
-//! Which frames come in: the tables of the receive filter, as the device wants them.
+//! The tables of the receive filter, as the device wants them.
 
 use crate::error::Result;
 use crate::mmio::{Mmio, ReadWrite, RegArray};

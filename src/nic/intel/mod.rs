@@ -1,4 +1,4 @@
-//! What Intel's gigabit cards have in common, from the 8254x to the 82574.
+//! Intel's gigabit cards, from the 8254x to the 82574: all that they have in common.
 //!
 //! Both rings and the transmit descriptors are the same on all of them, and so are the pair, what a card does
 //! once it is started ([`card`]), the statistics, the EEPROM's content, the filter tables, and how received
@@ -37,7 +37,7 @@ use crate::nic::Frame;
 /// Intel's PCI vendor id.
 pub const VENDOR: u16 = 0x8086;
 
-/// Which of `models` is behind `backend`.
+/// Returns the one of `models` that is behind `backend`.
 pub(in crate::nic) fn model_of<T: Copy>(
     backend: &impl Backend,
     models: &[(DeviceId, T)],
@@ -52,7 +52,7 @@ pub(in crate::nic) fn model_of<T: Copy>(
         })
 }
 
-/// What the rings need of a configuration: the length registers count 128 bytes.
+/// Checks the ring lengths of a configuration: the length registers count 128 bytes.
 pub(in crate::nic) fn check_config(config: &NicConfig, max_frame: usize) -> Result<()> {
     for (ring, len) in [("tx_ring", config.tx_ring), ("rx_ring", config.rx_ring)] {
         if !len.is_power_of_two() || !(8..=4096).contains(&len) {

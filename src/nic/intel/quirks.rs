@@ -1,4 +1,4 @@
-//! What each chip needs beyond the plain words of its manual: one table, a constant a chip.
+//! Quirks: what a chip needs beyond the plain words of its manual. One table, a constant a chip.
 //!
 //! The rule: a driver asks this table and never the model, and the line that obeys an entry names the
 //! erratum by its field here. A chip is described once, by [`I82540EM`], [`I82544GC`], [`I82545EM`] or
@@ -13,7 +13,7 @@ use std::time::Duration;
 /// A frame on the wire has at least so many bytes before its check sequence (IEEE 802.3, §3.2.7).
 pub(in crate::nic) const SHORTEST_ON_THE_WIRE: usize = 60;
 
-/// How the EEPROM's content gets into the registers after a reset.
+/// The reload of the registers from the EEPROM after a reset.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::nic) enum Reload {
     /// Only when CTRL_EXT.EE_RST asks for it; through after this long (82544: Linux and DPDK, 2 ms).
@@ -26,7 +26,7 @@ pub(in crate::nic) enum Reload {
     Told(Duration),
 }
 
-/// How software reads the EEPROM.
+/// The way in which software reads the EEPROM.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::nic) enum Eeprom {
     /// A word on request, by EERD.
@@ -37,7 +37,7 @@ pub(in crate::nic) enum Eeprom {
     Microwire(Duration),
 }
 
-/// What one chip needs.
+/// Quirks of one chip.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::nic) struct Quirks {
     /// 82545EM, erratum 23 (the number that Linux gives, for the first 82545 and 82546): nothing that the
@@ -70,9 +70,9 @@ pub(in crate::nic) struct Quirks {
     /// Between stopping the units and resetting them, so that what is on the bus ends (Linux and DPDK,
     /// all chips: 10 ms). A master that is reset within a transaction hangs the bus.
     pub before_reset: Duration,
-    /// What becomes of the EEPROM's content after a reset.
+    /// Reload of the EEPROM's content after a reset.
     pub reload: Reload,
-    /// How to read it.
+    /// The way to read it.
     pub eeprom: Eeprom,
     /// 82574 (Linux and DPDK; datasheet, EXTCNF_CTRL): the MDIO lines, and the EEPROM, belong to the
     /// firmware until software takes them; whoever resets or reads without is in the middle of the
@@ -148,7 +148,7 @@ pub(in crate::nic) const I82574L: Quirks = Quirks {
     cold: (0x3f, 0x3f),
 };
 
-/// What of it concerns transmit descriptors, on the bus that the card is on.
+/// Quirks of transmit descriptors, on the bus that the card is on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::nic) struct TxQuirks {
     /// [`Quirks::pads_badly`]
@@ -166,7 +166,7 @@ pub(in crate::nic) struct TxQuirks {
 }
 
 impl Quirks {
-    /// What concerns transmit descriptors, on a PCI-X bus or another.
+    /// Returns the quirks of transmit descriptors, on a PCI-X bus or another.
     pub const fn transmit(&self, pcix: bool) -> TxQuirks {
         TxQuirks {
             pads_badly: self.pads_badly,

@@ -27,25 +27,25 @@ const UNIT: usize = 16;
 
 /// A form of receive descriptor.
 pub trait RxDescriptor: Shared + Sized {
-    /// Where the buffers that it takes come from.
+    /// Source of the buffers that it takes.
     type Source: BufferSource;
 
     /// Gives the device `buffers`, and clears DD, so that it is the device's word and not an old one. The
     /// device must not own the descriptor, and a barrier must come before the tail.
     fn post(&self, buffers: &<Self::Source as BufferSource>::Buffers);
 
-    /// What the device says of the buffers, read once: what counts is in the copy, DD too.
+    /// Reads the device's report on the buffers, once: all that counts is in the copy, DD too.
     fn completion(&self) -> <Self::Source as BufferSource>::Completion;
 
     /// Its first two words, and all of it in the datasheet's names, to be shown.
     fn show(&self) -> ([u64; 2], String);
 }
 
-/// Where the buffers of a descriptor come from, and what becomes of them once they are filled.
+/// Source of a descriptor's buffers, and the way from filled buffers to frames.
 pub trait BufferSource: Send {
     /// Those of one descriptor.
     type Buffers: Send;
-    /// What the device says of them.
+    /// The device's report on them.
     type Completion: Copy;
 
     /// Buffers for one descriptor after the other, until there are not that many.
@@ -191,7 +191,7 @@ impl<C: Completion + Send> BufferSource for OneBuffer<C> {
     }
 }
 
-/// Where a card has the registers of one receive queue.
+/// Registers of one receive queue.
 #[derive(Debug, Clone, Copy)]
 pub(in crate::nic) struct RxRegs {
     pub rdbal: Reg<u32, ReadWrite>,
@@ -201,11 +201,11 @@ pub(in crate::nic) struct RxRegs {
     pub rdt: Reg<u32, ReadWrite>,
 }
 
-/// What differs from card to card and from queue to queue.
+/// Differences between cards and between queues.
 #[derive(Debug, Clone, Copy)]
 pub(in crate::nic) struct RxSetup {
     pub regs: RxRegs,
-    /// Which queue pair it is a part of, from 0.
+    /// Queue pair that it is a part of, from 0.
     pub pair: usize,
     /// Descriptors: a power of two, 8 to 4096.
     pub len: usize,
@@ -247,11 +247,11 @@ impl<'a> RxRing<'a> {
     }
 }
 
-/// What belongs to a descriptor, and the device cannot reach.
+/// A descriptor's shadow, out of the device's reach.
 struct Slot<T> {
     /// Those that are posted with it.
     buffers: Option<T>,
-    /// What the device said of the frame in them, where it was accepted.
+    /// The card's findings about the frame in them, once it was accepted.
     info: RxInfo,
 }
 
@@ -379,7 +379,7 @@ impl<M: Mmio, D: RxDescriptor> Rx<M, D> {
     }
 }
 
-/// What a queue pair does with its receive ring, whatever the descriptors: a call a batch.
+/// A receive ring as its queue pair uses it, whatever the descriptors: one call a batch.
 pub trait RxQueue: Send {
     /// That of all rings which stop together with it.
     fn state(&self) -> &RingState;

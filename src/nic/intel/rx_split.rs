@@ -24,7 +24,7 @@ const LONG: usize = 4096;
 /// Buffers of a descriptor for what is not headers, at most.
 pub const MOST: usize = 3;
 
-/// How many buffers for payload, and of how many bytes, for frames of up to `max_frame`.
+/// Returns the number of buffers for payload, and the bytes of each, for frames of up to `max_frame` bytes.
 pub(in crate::nic) fn shape(max_frame: usize) -> (usize, usize) {
     match max_frame {
         ..=ONE_BUFFER => (1, SHORT),
@@ -39,7 +39,7 @@ pub struct SplitBuffers {
 }
 
 impl SplitBuffers {
-    /// Where they are: for headers, then for the rest; 0 is none.
+    /// Returns their IOVAs: for headers, then for the rest; 0 is none.
     #[inline]
     pub fn iovas(&self) -> [u64; MOST + 1] {
         let iova = |buf: &Option<DmaBuf>| buf.as_ref().map_or(0, |buf| buf.iova().0);
@@ -83,7 +83,7 @@ impl<C: Completion> HeaderAndRest<C> {
 
 impl<C: Completion + Send> BufferSource for HeaderAndRest<C> {
     type Buffers = SplitBuffers;
-    /// Of the buffer for headers, and the lengths of the others.
+    /// The report on the buffer for headers, and the lengths of the others.
     type Completion = (C, [u16; MOST]);
 
     #[inline]

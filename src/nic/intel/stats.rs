@@ -8,7 +8,7 @@ type Counter = Reg<u32, ReadClear>;
 /// Low and high word: the low one is read first, since reading the high one clears both.
 type Long = (Counter, Counter);
 
-/// Where a card has what [`Stats`] asks for.
+/// Registers of the figures in [`Stats`].
 pub(in crate::nic) struct StatRegs {
     pub rx_frames: Counter,
     pub rx_bytes: OctetRegs,
@@ -22,13 +22,13 @@ pub(in crate::nic) struct StatRegs {
 
 /// The octets of one direction, from the destination address through the CRC.
 pub(in crate::nic) struct OctetRegs {
-    /// Of good frames (GOR, GOT).
+    /// Good frames (GOR, GOT).
     pub good: Long,
-    /// Of all frames: bad ones and flow control, too (TOR, TOT).
+    /// All frames: bad ones and flow control, too (TOR, TOT).
     pub total: Long,
 }
 
-/// What was counted of them.
+/// Octets counted of either kind.
 #[derive(Default)]
 struct Octets {
     good: u64,
@@ -49,7 +49,7 @@ impl Octets {
     }
 }
 
-/// What was counted since the start.
+/// Sums since the start.
 #[derive(Default)]
 pub(in crate::nic) struct Counters {
     stats: Stats,
@@ -57,7 +57,7 @@ pub(in crate::nic) struct Counters {
     tx: Octets,
 }
 
-/// What the device has counted since the last look.
+/// Counts of the device since they were last read.
 struct Fresh {
     rx_frames: u64,
     tx_frames: u64,

@@ -32,10 +32,10 @@ pub(in crate::nic) const MAX_BUFFER: usize = 16_288;
 /// Longest payload of one segmentation that a descriptor can say: PAYLEN has 20 bits, §3.3.6.
 pub(in crate::nic) const MAX_PAYLEN: usize = (1 << 20) - 1;
 
-/// How long a descriptor may take while nothing holds the device up.
+/// Bound of a descriptor while nothing holds the device up.
 const STUCK: Duration = Duration::from_secs(2);
 
-/// Where a card has the registers of one transmit queue.
+/// Registers of one transmit queue.
 #[derive(Debug, Clone, Copy)]
 pub(in crate::nic) struct TxRegs {
     pub tdbal: Reg<u32, ReadWrite>,
@@ -45,11 +45,11 @@ pub(in crate::nic) struct TxRegs {
     pub tdt: Reg<u32, ReadWrite>,
 }
 
-/// What differs from card to card and from queue to queue.
+/// Differences between cards and between queues.
 #[derive(Debug, Clone, Copy)]
 pub(in crate::nic) struct TxSetup {
     pub regs: TxRegs,
-    /// Which queue pair it is a part of, from 0.
+    /// Queue pair that it is a part of, from 0.
     pub pair: usize,
     /// Descriptors: a power of two, 8 to 4096.
     pub len: usize,
@@ -61,15 +61,15 @@ pub(in crate::nic) struct TxSetup {
     pub max_payload: usize,
     /// A descriptor's buffer stays within one page of memory.
     pub within_page: bool,
-    /// Does the queue remember where the checksums are, from one frame to the next?
+    /// True if the queue remembers the context (the places of the checksums) from one frame to the next.
     pub keeps_context: bool,
-    /// May tags be inserted?
+    /// True if tags may be inserted.
     pub vlan: bool,
-    /// Does it cut TCP over IPv6, too?
+    /// True if it cuts TCP over IPv6, too.
     pub cuts_ipv6: bool,
     /// The space that the device's IOVAs belong to.
     pub space: SpaceId,
-    /// What the chip needs of its descriptors.
+    /// Quirks of the chip's descriptors.
     pub quirks: TxQuirks,
 }
 
@@ -85,7 +85,7 @@ impl TxSetup {
     }
 }
 
-/// Why a frame was not taken; it is given back.
+/// A frame that was not taken, with the reason; it is given back.
 #[derive(Debug)]
 pub enum PushError {
     /// The ring has no room: ring the doorbell, reap, try again.
@@ -174,7 +174,7 @@ pub(in crate::nic) struct Tx<M> {
     plain_max: usize,
     /// The last frame was one that the card cuts.
     after_tso: bool,
-    /// What short frames are padded with ([`TxQuirks::pads_badly`]); nobody ever writes it.
+    /// Padding of short frames ([`TxQuirks::pads_badly`]); nobody ever writes it.
     zeros: Option<DmaArray<Zeros>>,
     /// For the headers that start at each descriptor ([`TxQuirks::ends_high`]).
     headers: Option<DmaArray<HeaderSlot>>,
@@ -251,7 +251,7 @@ impl<M: Mmio> Tx<M> {
         in_flight
     }
 
-    /// Is the device through with a frame that was not taken back?
+    /// Returns whether the device is through with a frame that was not reaped.
     #[inline]
     pub(in crate::nic) fn is_ready(&self) -> bool {
         let oldest = self.reports.front();
@@ -340,7 +340,7 @@ impl<M: Mmio> Tx<M> {
         count
     }
 
-    /// What [`QueuePair::post`](crate::nic::QueuePair::post) asks for.
+    /// Posts a batch: see [`QueuePair::post`](crate::nic::QueuePair::post).
     pub(in crate::nic) fn post(&mut self, frames: &mut Vec<Frame>) -> Result<usize> {
         self.state.check()?;
         let mut sent = self.push_plain(frames);
@@ -771,7 +771,7 @@ impl<M: Mmio> Tx<M> {
         index.wrapping_add(1) & self.mask
     }
 
-    /// How far `index` is past the head.
+    /// Returns the number of descriptors from the head to `index`.
     fn distance(&self, index: usize) -> usize {
         index.wrapping_sub(self.head) & self.mask
     }
@@ -783,7 +783,7 @@ impl<M: Mmio> Tx<M> {
     }
 }
 
-/// What needs a context, which says where the checksums are.
+/// Offloads that need a context descriptor, which holds the places of the checksums.
 const WORKED_ON: OffloadFlags = OffloadFlags::IP_CHECKSUM
     .union(OffloadFlags::TCP_CHECKSUM)
     .union(OffloadFlags::UDP_CHECKSUM)
@@ -791,9 +791,9 @@ const WORKED_ON: OffloadFlags = OffloadFlags::IP_CHECKSUM
 /// Bytes of an Ethernet header.
 const ETHERNET: u8 = 14;
 
-/// Where the headers and checksums of a frame are, in bytes from its start: a byte each, as a context
-/// holds them. The lengths may come from a device or from a peer, through a header that says what is
-/// still to be done to a frame; they are added here and nowhere else, and what has no place is refused.
+/// Places of a frame's headers and checksums, in bytes from its start: a byte each, as a context holds them. The
+/// lengths may come from a device or from a peer, through a header that says what is still to be done to a frame;
+/// they are added here and nowhere else, and what has no place is refused.
 struct Places {
     ip: u8,
     ip_sum: u8,
@@ -802,7 +802,7 @@ struct Places {
     l4: u8,
     /// The TCP or UDP checksum, for which a place is named also where none is asked for.
     l4_sum: u8,
-    /// What must be in the frame: up to the last header that is worked on.
+    /// Bytes that must be in the frame: up to the last header that is worked on.
     end: u16,
     /// With TSO: the end of all headers.
     payload: u8,
@@ -886,7 +886,7 @@ fn plain(frame: &Frame, setup: &TxSetup, longest: usize) -> Option<(u64, u64)> {
     (fits && (!setup.within_page || is_within())).then_some((iova, WHOLE | len as u64))
 }
 
-/// Where the last of `len` bytes at `iova` is. A mapping ends before the addresses do.
+/// Returns the IOVA of the last of `len` bytes at `iova`. A mapping ends before the addresses do.
 #[inline]
 pub(in crate::nic) fn last_byte(iova: u64, len: usize) -> u64 {
     iova.wrapping_add(len as u64).wrapping_sub(1)

@@ -1,5 +1,5 @@
-//! What the driver knows of the chains that the device has: out of the device's reach, so that
-//! nothing has to be believed.
+//! The driver's shadow of the chains that the device has: out of the device's reach, so that nothing has to be
+//! believed.
 //!
 //! A chain goes by the id of its first slot. Slots that are free form a list; those of one chain
 //! stay linked in the same order. As long as chains come back in the order of their pushing, as most
@@ -54,7 +54,7 @@ pub(super) struct Chains<T> {
 
 #[derive(Clone)]
 struct Slot {
-    /// How many chains were pushed before this one.
+    /// Number of chains that were pushed before this one.
     seq: u64,
     /// Bytes that the device may write.
     writable: u32,
@@ -65,7 +65,7 @@ struct Slot {
 }
 
 impl Slot {
-    /// How many bytes were written into the chain that begins here; the device has been shown the first
+    /// Returns the number of bytes written into the chain that begins here; the device has been shown the first
     /// `published` chains.
     #[inline]
     fn written(&self, published: u64, elem: UsedElem) -> Result<u32, UsedError> {
@@ -116,10 +116,10 @@ fn put_token<T>(to: &mut Option<T>, token: T) {
     std::mem::forget(to.replace(token));
 }
 
-/// What the device says of a chain that it used.
+/// A used element: the device's report on a chain that it used.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct UsedElem {
-    /// Which one.
+    /// The chain's id.
     pub id: u32,
     /// Bytes that it wrote into it.
     pub len: u32,
@@ -651,7 +651,7 @@ impl<T> Chains<T> {
         self.used
     }
 
-    /// How many chains were taken back so far.
+    /// Returns the number of chains taken back so far.
     pub(super) fn popped(&self) -> u64 {
         self.popped
     }

@@ -46,7 +46,7 @@ impl DescFlags {
 pub(super) struct SplitWord {
     /// Bytes of the buffer.
     pub len: u32,
-    /// What it is.
+    /// Flags.
     pub flags: DescFlags,
     /// The chain's next descriptor, with NEXT.
     pub next: u16,
@@ -77,9 +77,9 @@ impl From<u64> for SplitWord {
 pub(super) struct PackedWord {
     /// Bytes of the buffer; in a used descriptor, bytes written.
     pub len: u32,
-    /// Which chain.
+    /// The chain's id.
     pub id: u16,
-    /// What it is, and whose.
+    /// Flags, with those that say whose it is.
     pub flags: DescFlags,
 }
 

@@ -1,4 +1,4 @@
-//! Whether the other side wants to be told: event suppression by index (VIRTIO_F_EVENT_IDX).
+//! Event suppression by index (VIRTIO_F_EVENT_IDX): whether the other side wants to be told.
 //!
 //! Each side writes the place at which it wants to hear of the other's progress, and whoever passes
 //! that place tells it. The indices wrap, and "passes" must stay right where they do.

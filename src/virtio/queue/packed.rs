@@ -33,7 +33,7 @@ use crate::wait::poll_until;
 /// The most descriptors that a ring may have, §2.8.
 const LARGEST: u16 = 0x8000;
 
-/// What flips each time round.
+/// Flags that flip each time round (the wrap counter).
 const FLIP: u16 = DescFlags::AVAIL.union(DescFlags::USED).bits();
 /// In place of a used descriptor's AVAIL and USED: no descriptor has this.
 const NONE: u16 = 1;
@@ -49,7 +49,7 @@ pub struct Packed<T> {
     next_avail: u16,
     /// AVAIL and USED of a descriptor that is made available now.
     avail_flags: u16,
-    /// Where the batch begins that is not published yet, as an event word.
+    /// Begin of the batch that is not published yet, as an event word.
     first: u16,
     /// Descriptors of that batch.
     unpublished: u16,
@@ -220,14 +220,14 @@ impl<T: Send> Packed<T> {
         self.next_used | if self.used_flags == 0 { 0 } else { WRAP }
     }
 
-    /// What the device wrote at the place that is next; `None` while it has not.
+    /// Returns the used descriptor at the next place; `None` until the device has written one.
     #[inline]
     fn look(&self) -> Option<PackedWord> {
         let word = PackedWord::from(self.descs[usize::from(self.next_used)].word1());
         (word.flags.bits() & FLIP == self.used_flags).then_some(word)
     }
 
-    /// Is the descriptor `past` places (less than the size) after the next one used, too?
+    /// Returns whether the descriptor `past` places (less than the size) after the next one is used, too.
     fn used_at(&self, past: u16) -> bool {
         let (at, flags) = match self.next_used + past {
             at if at >= self.size => (at - self.size, self.used_flags ^ FLIP),
@@ -305,7 +305,7 @@ impl<T: Send> Packed<T> {
         self.events.set_driver(Events::DISABLE, 0);
     }
 
-    /// How many descriptors those chains have of which fewer than `until`, and at least `from`, were
+    /// Returns the number of descriptors of those chains of which fewer than `until`, and at least `from`, were
     /// pushed before them.
     fn descriptors_of(&self, from: u64, until: u64) -> usize {
         let chains = (0..self.descs.len()).filter_map(|id| self.chains.chain(id));
@@ -313,7 +313,7 @@ impl<T: Send> Packed<T> {
         these.map(|(.., count)| usize::from(count)).sum()
     }
 
-    /// How many descriptors from `next_used` on are used, as the device says.
+    /// Returns the number of descriptors from `next_used` on that are used, as the device says.
     fn done(&self) -> usize {
         let with_device = self.descs.len() - self.chains.free() - usize::from(self.unpublished);
         let mut from = self.chains.used().max(self.chains.popped());
@@ -342,7 +342,7 @@ impl<T: Send> Packed<T> {
     }
 }
 
-/// What a used descriptor says.
+/// Decodes a used descriptor.
 #[inline]
 fn elem(word: PackedWord) -> UsedElem {
     UsedElem {

@@ -1,5 +1,5 @@
-//! What a split and a packed virtqueue have in common: chains of buffers go out with a token, and
-//! the token comes back once the device has used them.
+//! The face of split and packed virtqueues: chains of buffers go out with a token, and the token comes back once the
+//! device has used them.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,18 +14,18 @@ use crate::ring_state::RingState;
 /// of what others gave it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Piece {
-    /// Where the device sees it.
+    /// Address for the device.
     pub iova: Iova,
     /// Length in bytes.
     pub len: u32,
 }
 
-/// How a queue is to be made.
+/// Configuration of a queue.
 #[derive(Debug, Clone)]
 pub struct RingConfig {
     /// The device's name, for errors.
     pub device: String,
-    /// Which queue of the device.
+    /// Index of the queue in the device.
     pub index: u16,
     /// Descriptors; a split ring's is a power of two.
     pub size: u16,
@@ -39,8 +39,7 @@ pub struct RingConfig {
     pub notification_data: bool,
 }
 
-/// Where the three parts of a queue are, for the device (§4.1.4.3): descriptor, driver and device
-/// area.
+/// IOVAs of the three parts of a queue (§4.1.4.3): descriptor, driver and device area.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Areas {
     /// Descriptor table, or the packed ring.
@@ -54,13 +53,13 @@ pub struct Areas {
 /// A chain that the device has used.
 #[derive(Debug)]
 pub struct Used<T> {
-    /// What was pushed with it.
+    /// The token that was pushed with it.
     pub token: T,
     /// Bytes that the device says it wrote into it, at most as many as it may write.
     pub written: u32,
 }
 
-/// What takes chains that a device has used ([`Ring::pop_into`]).
+/// A taker of used chains ([`Ring::pop_into`]).
 pub trait Sink<T> {
     /// Takes one.
     fn take(&mut self, used: Used<T>);
@@ -103,13 +102,13 @@ pub trait Ring<T>: Send + Sized {
     /// No memory, or a size that cannot be.
     fn new(dma: &Arc<dyn DmaSpace>, config: &RingConfig) -> Result<Self>;
 
-    /// Where the device finds it.
+    /// Returns the addresses of its three areas.
     fn areas(&self) -> Areas;
 
-    /// Where this process sees the first descriptor: for showing.
+    /// Returns the first descriptor's address in this process, to be shown.
     fn address(&self) -> usize;
 
-    /// How many descriptors it has.
+    /// Returns the number of descriptors.
     fn size(&self) -> usize;
 
     /// Descriptors that are free.
@@ -158,8 +157,8 @@ pub trait Ring<T>: Send + Sized {
     /// or broken.
     fn publish(&mut self) -> Option<u32>;
 
-    /// What to write to the notification register to tell the device once more of all that was
-    /// published, whether it wants to be told or not.
+    /// Returns the value for the notification register that tells the device once more of all that was published,
+    /// whether it wants to be told or not.
     fn reminder(&self) -> u32;
 
     /// The oldest chain that the device has used and the driver has not taken back.
@@ -186,7 +185,7 @@ pub trait Ring<T>: Send + Sized {
         self.pop_into(most, &mut Each(take))
     }
 
-    /// Is there one, or an error to be told? Looks at memory only.
+    /// Returns whether there is a used chain, or an error to be told. Reads memory only.
     fn is_ready(&self) -> bool;
 
     /// Wants an interrupt for the next chain that is used. `true`: one has been already, and may have
@@ -231,15 +230,15 @@ pub trait Ring<T>: Send + Sized {
         ring: impl FnMut(u32),
     ) -> bool;
 
-    /// How far both sides are, to be shown.
+    /// Returns the indices of both sides, to be shown.
     fn marks(&self) -> Marks;
 
     /// The descriptors, to be shown; `buffer` finds the memory behind an address in a token.
     fn slots(&self, buffer: impl Fn(&T, Iova) -> Option<(Iova, usize, usize)>) -> Vec<SlotView>;
 }
 
-/// What to write to the notification register of queue `index`: with VIRTIO_F_NOTIFICATION_DATA, the
-/// place where the next chain goes, too (§2.9, §4.1.5.2).
+/// Returns the value for the notification register of queue `index`: with VIRTIO_F_NOTIFICATION_DATA, the place where
+/// the next chain goes, too (§2.9, §4.1.5.2).
 #[inline]
 pub(super) fn notification(index: u16, with_data: bool, next: u16) -> u32 {
     let data = if with_data { u32::from(next) << 16 } else { 0 };
@@ -295,8 +294,8 @@ pub(super) fn pop_one_by_one<T, R: Ring<T>>(
     Ok(count)
 }
 
-/// What no caller may ask for: a device that meets a descriptor of length 0 may do anything (§2.7.4.2:
-/// QEMU gives the device up). Empty pieces of a chain are left out; a chain of nothing else is none.
+/// Complaint about a chain that no caller may push: a device that meets a descriptor of length 0 may do anything
+/// (§2.7.4.2: QEMU gives the device up). Empty pieces of a chain are left out; a chain of nothing else is none.
 pub(super) const EMPTY: &str = "a chain has at least one piece that is not empty";
 
 /// The chain without its empty pieces, and how many of those left are readable.

@@ -133,7 +133,7 @@ impl UsedRing {
         (u64::from_le(self.word(0)) >> 48) as u16
     }
 
-    /// What an element says.
+    /// Decodes a used element.
     #[inline]
     fn elem(word: u64) -> UsedElem {
         let word = u64::from_le(word);

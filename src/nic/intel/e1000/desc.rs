@@ -37,7 +37,7 @@ impl RxDesc {
         store(&self.0, [iova, 0]);
     }
 
-    /// What the device says of the buffer it filled; `None` while it has not.
+    /// Returns the device's report on the buffer that it filled; `None` until it has.
     #[inline]
     pub fn take(&self) -> Option<RxWord> {
         Some(self.word()).filter(|word| word.dd())

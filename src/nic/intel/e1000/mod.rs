@@ -37,7 +37,7 @@ use crate::wait::poll_until;
 pub const MIN_FRAME: usize = 14;
 /// Longest packet that the device takes, in bytes, §3.3.3.
 pub const MAX_FRAME: usize = MAX_BUFFER;
-/// How long a reset may take.
+/// Bound of a reset.
 const RESET_BOUND: Duration = Duration::from_millis(200);
 /// The device must not be touched for so long after RST, §13.4.1.
 const SETTLE: Duration = Duration::from_millis(1);
@@ -47,13 +47,13 @@ const PORTS: usize = 8;
 /// The chips that this driver knows.
 #[derive(Debug, Clone, Copy)]
 struct Model {
-    /// What it has besides what all have.
+    /// Features by which it differs.
     features: Features,
-    /// What it needs besides what all need.
+    /// Quirks: what its errata ask for.
     quirks: &'static Quirks,
 }
 
-/// What differs in the manual itself.
+/// Differences between the chips that the manual itself names.
 #[derive(Debug, Clone, Copy)]
 struct Features {
     /// The 82544 came before ITR and the absolute timers.
@@ -442,7 +442,7 @@ impl<M: Mmio + 'static> Chip<M> for I8254x<M> {
         follow_link(bar, self.quirks);
     }
 
-    /// What is under way ends within [`SETTLE`].
+    /// Stops both directions. DMA under way ends within [`SETTLE`].
     fn quiet(bar: &M) {
         quiet(bar);
     }

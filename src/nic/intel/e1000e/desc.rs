@@ -47,7 +47,7 @@ impl ExtendedRx {
         store(&self.0, [iova, 0]);
     }
 
-    /// What the device says of the buffer it filled; `None` while it has not.
+    /// Returns the device's report on the buffer that it filled; `None` until it has.
     #[inline]
     pub fn take(&self) -> Option<RxStatus> {
         Some(status(&self.0[1])).filter(|status| status.dd())
@@ -69,7 +69,7 @@ impl SplitRx {
         store(&self.0, iovas);
     }
 
-    /// What the device says of the buffers it filled; `None` while it has not.
+    /// Returns the device's report on the buffers that it filled; `None` until it has.
     #[inline]
     pub fn take(&self) -> Option<(RxStatus, SplitLengths)> {
         let status = status(&self.0[1]);
@@ -98,7 +98,7 @@ fn status(word1: &AtomicU64) -> RxStatus {
 /// Word 0 that comes back, §7.1.4: with RXCSUM.PCSD, which queue and why
 #[bitfield(u64)]
 pub struct RxHash {
-    /// What was hashed: 0 nothing, 1 TCP over IPv4, 2 IPv4, 3 TCP over IPv6, 4 IPv6 with extensions, 5 IPv6
+    /// Input of the hash: 0 none, 1 TCP over IPv4, 2 IPv4, 3 TCP over IPv6, 4 IPv6 with extensions, 5 IPv6
     #[bits(4)]
     pub rss_type: u8,
     #[bits(4)]
@@ -140,7 +140,7 @@ pub struct RxStatus {
     __: u8,
     /// A TCP acknowledgement
     pub ack: bool,
-    /// What kind of packet it is
+    /// Packet type
     #[bits(4)]
     pub pkttype: u8,
     #[bits(4)]

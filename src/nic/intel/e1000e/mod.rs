@@ -43,11 +43,11 @@ pub const MAX_FRAME: usize = 9216;
 const MAX_PAYLOAD: usize = 65_535;
 /// Queue pairs of the card.
 pub const QUEUES: usize = 2;
-/// How long a reset may take.
+/// Bound of a reset.
 const RESET_BOUND: Duration = Duration::from_millis(200);
 /// The device must not be touched for so long after RST, §10.2.2.
 const SETTLE: Duration = Duration::from_millis(1);
-/// How long requests on the bus may still be under way, §10.2.2 (GIO master disable).
+/// Bound of requests on the bus that are still under way, §10.2.2 (GIO master disable).
 const BUS_BOUND: Duration = Duration::from_millis(100);
 
 /// The chips that this driver knows, and what each needs besides what the datasheet says.
@@ -99,7 +99,7 @@ fn rx_regs(pair: usize) -> RxRegs {
     }
 }
 
-/// How the card interrupts.
+/// Interrupt mode.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Signal {
     /// Not at all.
@@ -294,7 +294,7 @@ fn configure_rss<M: Mmio>(bar: &M, config: &NicConfig) {
     bar.set(MRQC, mrqc);
 }
 
-/// What the device must know of the buffers for packet split, before its receiver is on.
+/// Returns the sizes of the buffers for packet split, as PSRCTL takes them, to be set before the receiver is on.
 fn split_sizes(max_frame: usize) -> Psrctl {
     let (count, bytes) = shape(max_frame);
     let size = |nth: usize| if nth <= count { bytes / 1024 } else { 0 } as u8;
@@ -647,7 +647,7 @@ impl<M: Mmio> Chip<M> for I82574 {
     /// The datasheet asks for nothing.
     fn follow_link(&self, _: &M) {}
 
-    /// What is under way ends within [`SETTLE`].
+    /// Stops both directions. DMA under way ends within [`SETTLE`].
     fn quiet(bar: &M) {
         quiet(bar);
     }

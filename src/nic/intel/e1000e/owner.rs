@@ -1,5 +1,4 @@
-//! Whose the MDIO lines and the EEPROM are: the firmware's, until software asks for them (§10.2.2,
-//! EXTCNF_CTRL).
+//! Ownership of the MDIO lines and the EEPROM: the firmware's, until software asks for them (§10.2.2, EXTCNF_CTRL).
 
 use std::time::Duration;
 
@@ -11,8 +10,8 @@ use crate::wait::poll_until;
 /// Longest time that the firmware keeps them (Linux and DPDK: 10 times 2 ms).
 const BOUND: Duration = Duration::from_millis(20);
 
-/// Does `work` while they are software's (`Quirks::mdio_owner`), and gives them back. Where the firmware
-/// does not let go, the work is done all the same: a card is better reset than not.
+/// Runs `work` while software owns them (`Quirks::mdio_owner`), and gives them back. If the firmware does not let go,
+/// the work is done all the same: a card is better reset than not.
 pub(super) fn with_mdio<M: Mmio, T>(bar: &M, quirks: &Quirks, work: impl FnOnce() -> T) -> T {
     if !quirks.mdio_owner {
         return work();
