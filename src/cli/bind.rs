@@ -13,7 +13,7 @@ use crate::pci::{Address, Rebound, Sysfs};
 /// namespace; a card with virtual functions; a disk with anything on it.
 #[derive(clap::Args)]
 pub struct Bind {
-    /// Where they are, such as 0000:00:03.0; see `pinwire list`
+    /// Addresses, such as 0000:00:03.0; see `pinwire list`
     #[arg(required = true, value_name = "ADDRESS")]
     addresses: Vec<Address>,
 
@@ -54,7 +54,7 @@ impl Bind {
 /// the same, and the exit code is 1.
 #[derive(clap::Args)]
 pub struct Unbind {
-    /// Where they are, such as 0000:00:03.0; see `pinwire list`
+    /// Addresses, such as 0000:00:03.0; see `pinwire list`
     #[arg(required = true, value_name = "ADDRESS")]
     addresses: Vec<Address>,
 }

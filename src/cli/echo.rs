@@ -13,10 +13,10 @@ use crate::nic::{Nic, NicConfig};
 use crate::open::Drivers;
 use crate::{DeviceSpec, Error};
 
-/// How long to sleep at most, so that Ctrl-C is heard.
+/// Longest sleep, so that Ctrl-C is heard.
 const NAP: Duration = Duration::from_millis(100);
 
-/// Is a host at an address: answers ARP, ping and UDP echo, each packet out of the buffer it came in
+/// Answers ARP, ping and UDP echo at an address, each packet out of the buffer it came in
 ///
 /// Pings of any size up to 65507 bytes are answered: each of their fragments goes back by itself. UDP
 /// datagrams to --udp-port go back as they are. It ends at --count, after --seconds, or with Ctrl-C.
@@ -52,7 +52,7 @@ pub struct Args {
     #[arg(short, long, value_name = "S", value_parser = args::seconds)]
     seconds: Option<Duration>,
 
-    /// How to wait for frames
+    /// Way to wait for frames
     #[arg(long, value_enum, default_value_t, value_name = "HOW")]
     wait: Wait,
 

@@ -43,11 +43,11 @@ pub struct Args {
     #[arg(long)]
     rewrite_mac: bool,
 
-    /// Where frames that leave by A go, but for those to a group
+    /// Destination of the frames that leave by A, but for those to a group
     #[arg(long, value_name = "MAC")]
     next_hop_a: Option<Mac>,
 
-    /// Where frames that leave by B go, but for those to a group
+    /// Destination of the frames that leave by B, but for those to a group
     #[arg(long, value_name = "MAC")]
     next_hop_b: Option<Mac>,
 
@@ -78,7 +78,7 @@ pub struct Args {
     #[arg(long, value_name = "BYTES", default_value_t = 1518)]
     max_frame: usize,
 
-    /// How to wait for frames
+    /// Way to wait for frames
     #[arg(long, value_enum, default_value_t, value_name = "HOW")]
     wait: Wait,
 
@@ -200,7 +200,7 @@ impl Args {
     }
 }
 
-/// What came in by one card, for the summary.
+/// The frames that came in by one card, for the summary.
 struct Way<'a> {
     name: &'a str,
     model: &'a str,

@@ -49,17 +49,17 @@ struct Row {
     class: String,
     vendor: String,
     device: String,
-    /// As the PCI ID Repository has them.
+    /// Names, as the PCI ID Repository has them.
     class_name: Option<&'static str>,
     vendor_name: Option<&'static str>,
     device_name: Option<&'static str>,
     driver: Option<String>,
     iommu_group: Option<u32>,
     interfaces: Vec<String>,
-    /// Does pinwire have a driver for it?
+    /// True if pinwire has a driver for it.
     known: bool,
     usable: bool,
-    /// What keeps it from being used, and what to do.
+    /// The obstacle to its use, and what to do.
     why_not: Option<String>,
     #[serde(skip)]
     remedy: String,
@@ -109,7 +109,7 @@ impl Row {
     }
 }
 
-/// What keeps the function from being opened.
+/// Returns the error that keeps the function from being opened.
 fn obstacle(sysfs: &Sysfs, function: &Function) -> Option<Error> {
     let group = match sysfs.check_usable(function) {
         Ok(group) => group,
@@ -123,7 +123,7 @@ fn obstacle(sysfs: &Sysfs, function: &Function) -> Option<Error> {
     })
 }
 
-/// What to do, short enough for a table.
+/// Returns the remedy, short enough for a table.
 fn remedy(error: &Error) -> String {
     match error {
         Error::NotBound { address, .. } => format!("pinwire bind {address}"),

@@ -1,5 +1,4 @@
-//! What people see: standard output that may be closed on us, errors, tables, progress, colour only
-//! on a terminal.
+//! Output for people: standard output that may be closed on us, errors, tables, progress, colour only on a terminal.
 
 use std::fmt;
 use std::fmt::Display;
@@ -53,7 +52,7 @@ pub fn aside(text: impl Display) {
     let _ = writeln!(io::stderr().lock(), "{text}");
 }
 
-/// What a failed write to standard output means.
+/// Maps a failed write to standard output to the command's failure.
 pub fn stdout_failed(source: io::Error) -> Failure {
     match source.kind() {
         io::ErrorKind::BrokenPipe => Failure::ReaderGone,

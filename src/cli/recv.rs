@@ -21,7 +21,7 @@ use crate::{DeviceSpec, Error, user_file};
 
 /// Frames taken from the card at once.
 const BATCH: usize = 64;
-/// How long to sleep at most, so that Ctrl-C is heard.
+/// Longest sleep, so that Ctrl-C is heard.
 const NAP: Duration = Duration::from_millis(100);
 
 /// Receives packets into pinned memory, past the kernel: prints them, or writes a capture
@@ -80,7 +80,7 @@ pub struct Args {
     #[arg(long, value_name = "IP")]
     address: Option<Ipv4Addr>,
 
-    /// How to wait for frames
+    /// Way to wait for frames
     #[arg(long, value_enum, default_value_t, value_name = "HOW")]
     wait: Wait,
 
@@ -102,7 +102,7 @@ fn ethertype(text: &str) -> Result<u16, String> {
     parsed.map_err(|_| "write an EtherType as 0x0800 or 2048".to_owned())
 }
 
-/// Where frames go.
+/// Destination of the frames.
 enum Sink {
     Lines,
     Json,
@@ -133,7 +133,7 @@ impl Sink {
         }
     }
 
-    /// Is standard output taken, so that people must be told elsewhere?
+    /// Returns whether standard output is taken, so that people must be told elsewhere.
     fn takes_stdout(&self) -> bool {
         matches!(self, Self::Json | Self::Stdout(_))
     }
@@ -226,7 +226,7 @@ fn checksum_name(checksum: Checksum) -> &'static str {
     }
 }
 
-/// How many frames had which checksum status.
+/// Counts of frames by checksum status.
 #[derive(Debug, Clone, Copy, Default, Serialize)]
 struct Tally {
     good: u64,
@@ -461,7 +461,7 @@ impl Run<'_> {
     }
 }
 
-/// What `--json` prints last.
+/// The object that `--json` prints last.
 #[derive(Serialize)]
 struct Summary<'a> {
     device: &'a str,
@@ -470,7 +470,7 @@ struct Summary<'a> {
     bytes: u64,
     seconds: f64,
     filtered_out: u64,
-    /// Than `--max-frame`.
+    /// Frames longer than `--max-frame`.
     longer: u64,
     ip_checksums: Tally,
     l4_checksums: Tally,

@@ -82,12 +82,12 @@ pub struct Args {
     #[arg(long, value_name = "PPS|max")]
     rate: Option<Rate>,
 
-    /// Where the file goes
+    /// Destination of the file's datagrams
     #[arg(long, value_name = "IP:PORT", conflicts_with_all = ["pcap", "synthetic"])]
     to: Option<SocketAddrV4>,
 
-    /// Where it says it comes from [default: the address after the receiver's, same port; to a group or
-    /// to all, the card's link-local address, 169.254.x.y]
+    /// Their source [default: the address after the receiver's, same port; to a group or to all, the card's
+    /// link-local address, 169.254.x.y]
     #[arg(long, value_name = "IP:PORT", conflicts_with_all = ["pcap", "synthetic"])]
     from: Option<SocketAddrV4>,
 
@@ -140,10 +140,10 @@ impl FromStr for Rate {
     }
 }
 
-/// What is to be sent, opened before the card is touched.
+/// The frames' source, opened before the card is touched.
 enum What {
     Capture(Box<CaptureReader>),
-    /// With its length.
+    /// A file and its length.
     File(PathBuf, File, u64),
     Synthetic(usize),
 }
@@ -328,7 +328,7 @@ fn check_flow(from: Option<SocketAddrV4>, to: SocketAddrV4) -> Result<(), Error>
     }
 }
 
-/// Where a datagram to `to` comes from, if nobody says: a host next to the receiver. A group and a broadcast
+/// Returns the source of a datagram to `to`, if nobody says: a host next to the receiver. A group and a broadcast
 /// have none, and no subnet that is known, so then it is this card's link-local address (RFC 3927).
 fn likely_source(to: SocketAddrV4, mac: Mac) -> SocketAddrV4 {
     if to.ip().is_multicast() || to.ip().is_broadcast() {
@@ -358,7 +358,7 @@ struct Run<'a, S> {
     args: &'a Args,
     pace: Pace,
     source: Limit<S>,
-    /// How many frames there will be, where that is known.
+    /// Number of frames, where that is known.
     frames: Option<u64>,
     progress: Arc<Progress>,
     took: Duration,
@@ -457,7 +457,7 @@ impl<'a, S: Source> Run<'a, S> {
     }
 }
 
-/// What `--json` prints.
+/// The object that `--json` prints.
 #[derive(Serialize)]
 struct Summary<'a> {
     device: &'a str,

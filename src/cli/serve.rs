@@ -35,7 +35,7 @@ pub struct Args {
     #[arg(value_name = "DIR")]
     root: PathBuf,
 
-    /// How the bytes of a file get into the socket
+    /// Method that moves the bytes of a file into the socket
     #[arg(short, long, value_enum, default_value_t, value_name = "HOW")]
     method: Method,
 
@@ -56,11 +56,11 @@ pub struct Args {
     #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     connections: Option<u32>,
 
-    /// How long a connection may be idle between requests
+    /// Longest time for which a connection may be idle between requests
     #[arg(long, value_name = "S", default_value = "60", value_parser = args::seconds)]
     idle: Duration,
 
-    /// How long a request may take to come in, from its first byte
+    /// Longest time for a request to come in, from its first byte
     #[arg(long, value_name = "S", default_value = "10", value_parser = args::seconds)]
     head: Duration,
 

@@ -15,10 +15,10 @@ use crate::{DeviceSpec, Error};
 
 /// Frames taken from the card at once.
 const BATCH: usize = 64;
-/// How long to sleep at most, so that Ctrl-C is heard and a link that changes is seen.
+/// Longest sleep, so that Ctrl-C is heard and a link that changes is seen.
 const NAP: Duration = Duration::from_millis(100);
 
-/// What a card counts, and how fast: frames, bytes, errors, misses, and the link's changes
+/// Shows a card's counts and their rates: frames, bytes, errors, misses, and the link's changes
 ///
 /// A card without counters (virtio-net) is counted for by the driver; who counted is said. Bytes are those
 /// on the wire, with the 4 of the frame check sequence.
@@ -66,7 +66,7 @@ struct Tick {
     at: Instant,
     stats: Stats,
     link: Link,
-    /// How often the link went up or down since the start.
+    /// Times that the link went up or down since the start.
     link_changes: u64,
 }
 
@@ -151,7 +151,7 @@ fn tick(nic: &mut dyn Nic, last: Tick, every: Duration) -> Result<Tick, Error> {
 /// Lines of [`Tick::table`].
 const ROWS: usize = 11;
 
-/// Who that is, in words.
+/// Returns who counted, in words.
 fn counted_by(counter: Counter) -> &'static str {
     match counter {
         Counter::Card => "the card, in its registers",

@@ -21,7 +21,7 @@ pub(crate) struct Report {
     /// Their first and last number.
     pub first: u32,
     pub last: u32,
-    /// Did the kernel copy after all?
+    /// True if the kernel copied after all.
     pub copied: bool,
 }
 

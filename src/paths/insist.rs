@@ -1,9 +1,9 @@
-//! What the kernel refuses for now is asked for again, but not for ever.
+//! Retries a call that the kernel refuses for now, within a bound.
 
 use std::io;
 use std::time::{Duration, Instant};
 
-/// How long it is asked again.
+/// Longest time for which a refused call is retried.
 pub(crate) const BOUND: Duration = Duration::from_secs(1);
 
 /// Makes a call of io_uring's until the kernel does it: it refuses where it has no memory for an entry, or

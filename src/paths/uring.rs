@@ -2,8 +2,8 @@
 //! bytes. What is asked for here is handed over by one call, [`Uring::go`] or [`Uring::finish`], however much
 //! it is.
 //!
-//! The kernel may read and write a block until what was asked with it is done. The blocks are a mapping of their own. It
-//! is unmapped once nothing is under way, and never where the kernel does not say so: a send names a block by its
+//! The kernel may read and write a block until what was asked with it is done. The blocks are a mapping of their own.
+//! It is unmapped once nothing is under way, and never where the kernel does not say so: a send names a block by its
 //! address, at which there would be somebody else's memory.
 
 use std::collections::HashSet;
@@ -22,7 +22,7 @@ use super::insist::{BOUND, insist};
 /// Longest wait of [`Uring::go`].
 const NAP: Duration = Duration::from_millis(100);
 
-/// What may be asked for before it is handed over, and under way at once.
+/// Entries of the submission queue: requests that may wait to be handed over, and be under way at once.
 const ENTRIES: u32 = 64;
 
 /// SEND_ZC's wish to be told in the notice whether the kernel copied, and the notice's bit that says so.
@@ -41,7 +41,7 @@ pub(crate) struct Uring {
     /// Goes after the ring, and stays where the kernel may go on using it.
     memory: Option<MmapRaw>,
     block: usize,
-    /// Of what is told apart by it: bytes done, or what went wrong.
+    /// Completions not given to the caller yet, told apart by their tokens: bytes done, or what went wrong.
     done: Vec<Done>,
     /// Requests so far, so that a late notice of one is not taken for the next one's with its token; and
     /// how many of them are done.
@@ -54,19 +54,19 @@ pub(crate) struct Uring {
 /// Something that was asked for is done.
 #[derive(Debug)]
 pub(crate) struct Done {
-    /// What it was asked for with.
+    /// The token of the request.
     pub token: u64,
     /// Bytes.
     pub result: io::Result<usize>,
     /// A notice follows, when the kernel needs the block no more.
     pub more: bool,
-    /// This is that notice; did the kernel copy after all, as far as it says?
+    /// Set on that notice: true if the kernel copied after all, as far as it says.
     pub notice: Option<bool>,
 }
 
 #[cfg(feature = "ladder")]
 impl Done {
-    /// Has something come to pass, other than that it is to be asked for again?
+    /// Returns whether something has come to pass, other than that it is to be asked for again.
     pub fn is_progress(&self) -> bool {
         self.notice.is_some() || matches!(self.result, Ok(1..))
     }
@@ -287,7 +287,8 @@ impl Uring {
 }
 
 impl Drop for Uring {
-    /// What is still under way has no one to be told, and must not outlive the files that it names.
+    /// Takes back what is still under way: it has no one to be told, and must not outlive the files that it names.
+    /// Where it does not end, the blocks stay mapped.
     fn drop(&mut self) {
         self.take_back();
         if self.ended < self.asked {
@@ -317,8 +318,8 @@ fn understand(entry: &cqueue::Entry) -> Done {
     }
 }
 
-/// Is it to be asked for again? Canceled is what nobody did: the kernel starts a thread for what may wait, and
-/// gives up where signals come all the while.
+/// Returns whether to ask again after `error`. Canceled is what nobody did: the kernel starts a thread for what may
+/// wait, and gives up where signals come all the while.
 #[cfg(feature = "ladder")]
 pub(crate) fn is_transient(error: &io::Error) -> bool {
     matches!(

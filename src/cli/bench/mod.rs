@@ -59,7 +59,7 @@ pub struct Args {
     /// The card: a PCI address, or qtest:MODEL
     device: DeviceSpec,
 
-    /// What to measure
+    /// Measurement to run
     what: What,
 
     /// Bytes of the frames
@@ -120,19 +120,19 @@ pub struct Args {
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum What {
-    /// What the driver sends
+    /// Rate at which the driver sends
     Tx,
-    /// What the driver receives
+    /// Rate at which the driver receives
     Rx,
-    /// What the device can send
+    /// Rate at which the device can send
     Limit,
-    /// How long a frame takes there and back
+    /// Round trip time of a frame
     Rtt,
-    /// What two cards forward
+    /// Rate at which two cards forward
     Forward,
 }
 
-/// Who sends what `rx` receives.
+/// The sender of the frames that `rx` receives.
 #[derive(Clone)]
 enum From {
     Card(DeviceSpec),
@@ -226,7 +226,8 @@ impl Args {
         Ok(stopped?)
     }
 
-    /// What is shown of what was measured: whatever ended it, no finished round is thrown away.
+    /// Returns the text of a measurement, as a table or as JSON: whatever ended it, no finished round is thrown away.
+    /// `None` where it failed before anything was measured.
     fn text(&self, nic: &dyn Nic, measured: &Measured) -> Option<String> {
         let interrupted = matches!(measured.ended, Err(Error::Interrupted));
         if measured.ended.is_err() && !interrupted && measured.is_empty {
@@ -413,7 +414,7 @@ impl Audience for Bar {
     }
 }
 
-/// How a measurement ended, and what there is of it.
+/// A measurement's outcome, and the results there are of it.
 struct Measured {
     ended: Result<()>,
     /// Rounds.

@@ -1,4 +1,4 @@
-//! What was measured, for people and for programs.
+//! Rates that were measured, for people and for programs.
 //!
 //! A share is the quotient of two medians that stand in the same column, as they are shown there.
 
@@ -18,15 +18,15 @@ pub const LINES: TableStyle = TableStyle::new()
 #[derive(Debug, Default)]
 pub struct Report {
     pub lines: Vec<Line>,
-    /// What kernel rows are compared with.
+    /// Name of our own rows, which kernel rows are compared with.
     pub ours: &'static str,
     /// Rounds that were finished, of all sizes.
     pub finished: u64,
-    /// It ended early: lines may be of different numbers of rounds.
+    /// True if it ended early: lines may be of different numbers of rounds.
     pub cut_short: bool,
 }
 
-/// What a figure is divided by.
+/// The form in which figures are divided by one another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Shown {
     /// As it is shown to people.
@@ -51,7 +51,7 @@ impl Report {
         self.lines.iter().filter(|line| !line.runs.is_empty())
     }
 
-    /// Was anything measured?
+    /// Returns whether nothing was measured.
     pub fn is_empty(&self) -> bool {
         self.measured().next().is_none()
     }
@@ -66,7 +66,7 @@ impl Report {
         line.what.starts_with("AF_PACKET")
     }
 
-    /// Of our own rows: the share of the limit.
+    /// Returns a row's share of the limit; `None` for the kernel's rows.
     fn share(&self, line: &Line, shown: Shown) -> Option<f64> {
         if self.is_kernel(line) {
             return None;
@@ -74,7 +74,7 @@ impl Report {
         shown.quotient(line, self.line(LIMIT, line.size)?)
     }
 
-    /// Of the kernel's rows: how many times as fast ours is.
+    /// Returns how many times as fast as a kernel's row ours is; `None` for our own rows.
     fn times(&self, line: &Line, shown: Shown) -> Option<f64> {
         if !self.is_kernel(line) {
             return None;

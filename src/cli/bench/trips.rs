@@ -1,4 +1,4 @@
-//! What round trips took, for people and for programs.
+//! Round trip times, for people and for programs.
 
 use comfy_table::{Cell, CellAlignment, Row, Table};
 use serde_json::{Value, json};
@@ -30,12 +30,12 @@ impl TripReport {
         self.rows.iter().filter(tried)
     }
 
-    /// Was anything measured?
+    /// Returns whether nothing was measured.
     pub fn is_empty(&self) -> bool {
         self.measured().next().is_none()
     }
 
-    /// How many times as long as ours it took: the quotient of the two medians as they are shown.
+    /// Returns how many times as long as ours it took: the quotient of the two medians as they are shown.
     fn times(&self, trips: &Trips, shown: fn(f64) -> String) -> Option<f64> {
         let ours = self.measured().find(|ours| ours.size == trips.size)?;
         if std::ptr::eq(ours, trips) {

@@ -1,4 +1,4 @@
-//! What was measured, for programs.
+//! A ladder's measurements, for programs.
 
 use serde_json::{Value, json};
 
@@ -100,7 +100,7 @@ impl Report {
     }
 }
 
-/// Of what is measured.
+/// Converts a spread that was measured, to six significant digits.
 fn spread(spread: Option<Spread>) -> Value {
     let six = |spread: Spread| Spread {
         median: six(spread.median),
@@ -110,7 +110,7 @@ fn spread(spread: Option<Spread>) -> Value {
     exact(spread.map(six))
 }
 
-/// Of what is counted: to the last digit.
+/// Converts a spread that was counted, to the last digit.
 fn exact(spread: Option<Spread>) -> Value {
     match spread {
         Some(Spread { median, min, max }) => json!({ "median": median, "min": min, "max": max }),

@@ -7,7 +7,7 @@ use super::way::Way;
 use crate::cli::bench::LINES;
 use crate::paths::ladder::{Carrier, Kind, Place, Protocol, RUNGS, Rung};
 
-/// What a place is called.
+/// Returns the name of a place.
 pub fn place(place: Place) -> &'static str {
     match place {
         Place::PageCache => "page cache",
@@ -40,7 +40,7 @@ pub fn protocol(protocol: Protocol) -> &'static str {
     }
 }
 
-/// For people.
+/// Returns the rungs as a table, for people.
 pub fn table() -> String {
     let mut table = Table::new();
     table
@@ -68,7 +68,7 @@ pub fn table() -> String {
     )
 }
 
-/// For programs.
+/// Returns the rungs as JSON, for programs.
 pub fn json() -> Value {
     let rung = |rung: &Rung| {
         let (why, way) = ((rung.missing)(), Way::promised(rung));

@@ -70,7 +70,7 @@ Examples:
 #[command(after_help = NOTES)]
 #[command(group = ArgGroup::new("where").required(true).args(["loopback", "card", "list"]))]
 pub struct Args {
-    /// What is moved
+    /// The file to move
     #[arg(required_unless_present = "list")]
     file: Option<PathBuf>,
 
@@ -94,7 +94,7 @@ pub struct Args {
     #[arg(long, value_name = "IP", requires = "card")]
     to: Option<Ipv4Addr>,
 
-    /// Where the far end (qemu/far-end) is told of transfers: reached by another card
+    /// The far end's control address (qemu/far-end), where it is told of transfers: reached by another card
     #[arg(long, value_name = "IP:PORT", requires = "card")]
     control: Option<SocketAddr>,
 
@@ -102,7 +102,7 @@ pub struct Args {
     #[arg(long, value_name = "NAME,...", value_delimiter = ',')]
     only: Vec<String>,
 
-    /// What they send by
+    /// Protocols to send by
     #[arg(
         long,
         value_name = "PROTOCOL,...",
@@ -111,7 +111,7 @@ pub struct Args {
     )]
     over: Vec<Over>,
 
-    /// What of the file is in memory before each run
+    /// Part of the file that is in memory before each run
     #[arg(long, default_value = "warm")]
     cache: Caches,
 
@@ -133,7 +133,7 @@ pub struct Args {
     #[arg(long, requires = "card")]
     prove: bool,
 
-    /// Where the other files of logs and copies are made [default: beside FILE]
+    /// Folder for the other files of logs and copies [default: beside FILE]
     #[arg(long, value_name = "DIRECTORY")]
     scratch: Option<PathBuf>,
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-/// Between two looks: seldom, since each is a context switch of this process.
+/// Time between two looks: seldom, since each is a context switch of this process.
 const NAP: Duration = Duration::from_millis(250);
 
 /// The bar.
@@ -26,7 +26,7 @@ struct Drawn {
 }
 
 impl Bar {
-    /// Over `runs` runs of `len` bytes, of which `now` counts those of the one under way.
+    /// Makes a bar over `runs` runs of `len` bytes, of which `now` counts those of the one under way.
     pub fn new(runs: u64, len: u64, now: &Arc<AtomicU64>) -> Self {
         if !stderr().is_terminal() {
             return Self(None);

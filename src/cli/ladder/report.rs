@@ -1,4 +1,4 @@
-//! What was measured, for people: a table for each group.
+//! A ladder's measurements, for people: a table for each group.
 
 use std::collections::BTreeSet;
 
@@ -22,30 +22,30 @@ pub const MIB: f64 = (1u64 << 20) as f64;
 
 /// All rows, and what they have in common.
 pub struct Report {
-    /// Where the file is.
+    /// Its path.
     pub path: String,
     /// Its bytes.
     pub len: u64,
     /// SHA-256 of them.
     pub sha256: String,
-    /// By what it went.
+    /// The card or the loopback that it went by, in words.
     pub by: String,
-    /// Is all that the machine does done for us?
+    /// True if all that the machine does is done for us.
     pub whole_machine: bool,
     /// The kernel's release.
     pub kernel: String,
     /// Rounds that were asked for, and that were finished.
     pub rounds: u16,
     pub finished: u16,
-    /// Was it ended before all were?
+    /// True if it was ended before all were.
     pub interrupted: bool,
     /// Bytes of a block, and of a datagram.
     pub sizes: (usize, usize),
-    /// What was measured.
+    /// The rows: a rung over a protocol from a cache each.
     pub rows: Vec<Row>,
 }
 
-/// Whose processor time counts.
+/// The processor time that counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Basis {
     /// This process's.
@@ -55,7 +55,7 @@ pub enum Basis {
 }
 
 impl Report {
-    /// With no rows yet.
+    /// Makes a report with no rows yet.
     ///
     /// # Errors
     /// Where the card is gone.
@@ -78,7 +78,7 @@ impl Report {
         })
     }
 
-    /// Whose processor time is compared in `group`: all of the machine's, unless others work there, too,
+    /// Returns the processor time that is compared in `group`: all of the machine's, unless others work there, too,
     /// or it was not counted.
     pub fn basis(&self, group: Group) -> Basis {
         match (self.is_alone(group), self.uncounted_machine()) {
@@ -87,12 +87,13 @@ impl Report {
         }
     }
 
-    /// Is all that the machine does done for a rung of `group`? Not where a feeder of ours works there.
+    /// Returns whether all that the machine does is done for a rung of `group`. Not where a feeder of ours works
+    /// there.
     fn is_alone(&self, group: Group) -> bool {
         self.whole_machine && matches!(group.kind, Kind::Send | Kind::Copy)
     }
 
-    /// Why the machine's time is not known, where that is so.
+    /// Returns why the machine's time is not known, where that is so.
     fn uncounted_machine(&self) -> Option<&String> {
         let mut runs = self.rows.iter().flat_map(|row| &row.runs);
         runs.find_map(|run| run.cost.machine.as_ref().err())
@@ -122,7 +123,7 @@ impl Report {
         Spread::of(row.runs.iter().map(rate))
     }
 
-    /// What others are compared with: the first rung of `row`'s group, where it was run.
+    /// Returns the row that others are compared with: the first rung of `row`'s group, where it was run.
     fn first(&self, row: &Row) -> Option<&Row> {
         let first = |of: &&crate::paths::ladder::Rung| of.kind == row.rung.kind;
         let first = crate::paths::ladder::RUNGS.iter().find(first)?;
@@ -150,7 +151,7 @@ impl Report {
         self.of_first(row, |cpu| six(cpu).to_string()).map(six)
     }
 
-    /// How often each byte was copied, where the rung was run.
+    /// Returns how often each byte was copied, where the rung was run.
     pub fn copies(&self, row: &Row) -> Option<Copies> {
         let times = |bytes: f64| bytes / self.len as f64;
         let account = Spread::of(row.runs.iter().map(|run| run.copied as f64))?;
@@ -193,7 +194,7 @@ impl Report {
         }
     }
 
-    /// Whose medians they are: `3 rounds`, or of how many that were to be.
+    /// Returns the rounds that the medians are of: `3 rounds`, or how many of those that were to be.
     pub fn of_rounds(&self) -> String {
         match self.is_cut_short() {
             true => format!(
@@ -205,7 +206,7 @@ impl Report {
         }
     }
 
-    /// Are there fewer rounds than were asked for?
+    /// Returns whether there are fewer rounds than were asked for.
     fn is_cut_short(&self) -> bool {
         self.finished < self.rounds
     }
@@ -331,7 +332,7 @@ impl Report {
         cells
     }
 
-    /// What the tables do not say by themselves.
+    /// Returns notes on what the tables do not say by themselves.
     fn notes(&self) -> Vec<String> {
         let ran = || self.rows.iter().filter(|row| !row.runs.is_empty());
         let mut notes = BTreeSet::new();

@@ -9,7 +9,7 @@ use std::fmt;
 use super::list;
 use crate::paths::ladder::{Carrier, Kind, Place, Rung};
 
-/// Where a byte is.
+/// The place of a byte.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stop {
     /// On the disk.
@@ -27,22 +27,22 @@ pub enum Stop {
 pub struct Stretch {
     /// All who do, one after the other.
     pub by: Vec<Carrier>,
-    /// Where it is afterwards.
+    /// The byte's place afterwards.
     pub to: Stop,
 }
 
-/// How often each byte was copied.
+/// Copies of each byte.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Copies {
-    /// By the rung's own account: what it copied itself, and what the kernel told it.
+    /// Copies by the rung's own account: what it copied itself, and what the kernel told it.
     pub account: f64,
-    /// By what the kernel's routines were seen to do, where somebody looked; they do not see what a program
+    /// Copies by what the kernel's routines were seen to do, where somebody looked; they do not see what a program
     /// copies.
     pub seen: Option<f64>,
 }
 
 impl Copies {
-    /// How often it was, in whole numbers: neither of the two counts sees all.
+    /// Returns the copies in whole numbers, the greater of the two counts: neither sees all.
     pub fn counted(self) -> usize {
         self.by_account()
             .max(self.seen.map_or(0, |seen| seen.round() as usize))
@@ -53,28 +53,28 @@ impl Copies {
     }
 }
 
-/// What a run was like, for its way.
+/// The facts of a run that its way depends on.
 #[derive(Debug, Clone, Copy)]
 pub struct Run {
-    /// How often each byte was copied.
+    /// Copies of each byte.
     pub copies: Copies,
-    /// Did it leave by a card?
+    /// True if it left by a card.
     pub by_card: bool,
-    /// Was the file read from its disk?
+    /// True if the file was read from its disk.
     pub cold: bool,
 }
 
-/// From where to where.
+/// The way of a byte, from where to where.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Way {
-    /// Where it begins.
+    /// The place where it begins.
     pub begin: Stop,
-    /// Where it goes from there.
+    /// The stretches from there on.
     pub stretches: Vec<Stretch>,
 }
 
 impl Way {
-    /// What `rung` promises.
+    /// Returns the way that `rung` promises.
     pub fn promised(rung: &Rung) -> Self {
         let stretch = |hop: &crate::paths::ladder::Hop| Stretch {
             by: vec![hop.by],
@@ -89,7 +89,7 @@ impl Way {
         }
     }
 
-    /// What was seen of it.
+    /// Returns the way that was seen in `run`.
     pub fn of_run(rung: &Rung, run: Run) -> Self {
         let mut way = Self::promised(rung);
         if !run.by_card {
@@ -183,7 +183,7 @@ impl Way {
 }
 
 impl Stop {
-    /// What it is called.
+    /// Returns its name.
     pub fn name(self) -> &'static str {
         match self {
             Self::Disk => "disk",

@@ -13,7 +13,7 @@ use crate::paths::pagecache::{
     Backing, Counts, How, Touched, evict, look, read_ahead, residency, sync, touch,
 };
 
-/// What one can do.
+/// Acts on a file's pages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Act {
     Sync,
@@ -29,16 +29,16 @@ pub struct Deed {
     before: Counts,
     after: Counts,
     touched: Option<Touched>,
-    /// Did the file become shorter meanwhile?
+    /// True if the file became shorter meanwhile.
     shrank: bool,
-    /// What is behind the file's pages.
+    /// The backing of the file's pages.
     backing: Backing,
 }
 
-/// How long pages that are being read may stay away before we give up on them.
+/// Longest time for which pages that are being read may stay away before we give up on them.
 const PATIENCE: Duration = Duration::from_millis(200);
 
-/// Does them, in this order.
+/// Runs `acts` in this order; returns what each did.
 pub fn run(acts: &[Act], target: &Target) -> Result<Vec<Deed>, Error> {
     acts.iter().map(|act| act.run(target)).collect()
 }
@@ -194,7 +194,7 @@ impl Deed {
         Some(unclean(self.before)?.saturating_sub(unclean(self.after)?))
     }
 
-    /// What an eviction left, and why.
+    /// Returns in words what an eviction left, and why.
     fn stayed(&self) -> String {
         let after = self.after;
         let unclean = after.dirty.unwrap_or(0) + after.writeback.unwrap_or(0);
@@ -221,7 +221,7 @@ impl Deed {
         format!(", {} stayed: {why}", grouped(after.resident))
     }
 
-    /// For programs.
+    /// Returns it as JSON, for programs.
     pub fn json(&self) -> Value {
         let counts = |counts: Counts| json!({ "resident": counts.resident, "dirty": counts.dirty, "writeback": counts.writeback });
         let mut deed = json!({

@@ -20,11 +20,11 @@ const GROUP: usize = 8;
 /// Columns of a line's label and the blank after it.
 const MARGIN: usize = 7;
 
-/// What a cell looks like.
+/// The state of a cell, as it is drawn.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Cell {
     Absent,
-    /// In quarters of its pages, 1 to 4.
+    /// Clean pages, in quarters of the cell's, 1 to 4.
     Clean(u8),
     Dirty {
         all: bool,
@@ -100,7 +100,7 @@ pub fn draw(target: &Target, lines: usize, paint: Paint) -> Result<(String, Look
     Ok((text, look))
 }
 
-/// Which file, in a line.
+/// Returns the line that names the file.
 fn head(target: &Target, look: &Look, paint: Paint) -> String {
     let total = look.total();
     let mut text = paint.ink(Ink::Title, &target.path.display().to_string());
@@ -167,7 +167,7 @@ fn place(bytes: u64) -> String {
     }
 }
 
-/// What the cells mean, how many pages there are of each kind, and who says so.
+/// Returns the legend: what the cells mean, how many pages there are of each kind, and who says so.
 fn legend(target: &Target, look: &Look, paint: Paint) -> String {
     let total = look.total();
     let mut text = String::new();
@@ -242,7 +242,7 @@ fn legend(target: &Target, look: &Look, paint: Paint) -> String {
     text
 }
 
-/// When the kernel writes dirty pages back by itself.
+/// Returns in words when the kernel writes dirty pages back by itself.
 fn by_time() -> String {
     let seconds = |name: &str| -> Option<f64> {
         let text = std::fs::read_to_string(format!("/proc/sys/vm/{name}")).ok()?;

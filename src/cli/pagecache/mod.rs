@@ -46,11 +46,11 @@ pub struct Args {
     #[arg(long)]
     sync: bool,
 
-    /// Have the kernel drop the pages (posix_fadvise DONTNEED); what is dirty stays until it is written
+    /// Ask the kernel to drop the pages (posix_fadvise DONTNEED); what is dirty stays until it is written
     #[arg(long)]
     evict: bool,
 
-    /// Have the kernel read the pages before anybody asks (posix_fadvise WILLNEED)
+    /// Ask the kernel to read the pages before anybody does (posix_fadvise WILLNEED)
     #[arg(long)]
     read_ahead: bool,
 
@@ -128,7 +128,7 @@ impl Args {
     }
 }
 
-/// What `--json` prints of one look.
+/// Returns the object that `--json` prints of one look.
 fn json(target: &Target, look: &Look, deeds: &[Deed]) -> Value {
     let total = look.total();
     let cells = look.cells.iter().map(|cell| {

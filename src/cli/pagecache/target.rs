@@ -13,8 +13,8 @@ use crate::{Error, user_file};
 pub struct Target {
     pub path: PathBuf,
     pub file: File,
-    /// As it is mounted: `ext4`; nothing where the system does not say. To be shown, and for nothing else: what
-    /// it means for the pages is [`Backing`].
+    /// Type of its filesystem, as it is mounted: `ext4`; nothing where the system does not say. To be shown, and for
+    /// nothing else: what it means for the pages is [`Backing`].
     pub filesystem: Option<String>,
     backing: Backing,
     offset: Option<u64>,
@@ -41,7 +41,7 @@ impl Target {
         })
     }
 
-    /// Only a part of the file?
+    /// Returns whether it is only a part of the file.
     pub fn is_part(&self) -> bool {
         self.offset.is_some() || self.length.is_some()
     }
@@ -56,7 +56,7 @@ impl Target {
         self.file.metadata().map_or(0, |metadata| metadata.len())
     }
 
-    /// What is behind its pages, of which these have been counted.
+    /// Returns the backing of its pages, of which these have been counted.
     pub fn backing(&self, total: Counts) -> Backing {
         self.backing.seen(total)
     }

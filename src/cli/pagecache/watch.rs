@@ -16,20 +16,20 @@ use crate::cli::signals::interrupted;
 use crate::paths::pagecache::{Change, Look};
 use crate::scope::text::paint::{Ink, Paint};
 
-/// How long to sleep at most, so that Ctrl-C is heard.
+/// Longest sleep, so that Ctrl-C is heard.
 const NAP: Duration = Duration::from_millis(50);
 
 /// Lines on the screen beside the map's.
 const BESIDE: usize = 21;
 
-/// What was seen so far.
+/// The last look, and the changes so far.
 struct Seen {
     begin: Instant,
     last: Option<Look>,
-    /// Since the last look, and since the first.
+    /// The change since the last look, and since the first.
     change: Change,
     all: Option<Change>,
-    /// What was done since the last look.
+    /// The acts since the last look.
     deeds: Vec<Deed>,
 }
 
@@ -77,7 +77,7 @@ pub fn run(args: &Args, target: &Target, every: Duration) -> Outcome {
     Ok(())
 }
 
-/// Without a `when`, which is later than any clock tells, until Ctrl-C.
+/// Sleeps until `when`; without it, which is later than any clock tells, until Ctrl-C.
 fn sleep_until(when: Option<Instant>) -> Result<(), Error> {
     loop {
         if interrupted() {
@@ -130,7 +130,7 @@ impl Seen {
         self.last = Some(look);
     }
 
-    /// What changed, beneath the map.
+    /// Returns the table of changes beneath the map.
     fn table(&self, paint: Paint) -> String {
         let seconds = self.begin.elapsed().as_secs_f64();
         let all = self.all.unwrap_or(Change {

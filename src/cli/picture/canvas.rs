@@ -8,15 +8,15 @@ use plotters::style::text_anchor::{HPos, Pos, VPos};
 
 use super::{Drawn, FONT};
 
-/// Where a picture is drawn.
+/// The area that a picture is drawn on.
 pub struct Canvas<'a, B: DrawingBackend> {
     area: &'a DrawingArea<B, Shift>,
     scale: u32,
-    /// Is it pixels that we set ourselves?
+    /// True if it is of pixels that we set ourselves.
     raster: bool,
 }
 
-/// How a text is set: its size in units, and more.
+/// The style of a text: its size in units, and more.
 #[derive(Clone, Copy)]
 pub struct Type {
     size: f64,
@@ -36,7 +36,7 @@ pub const fn text(size: f64, colour: RGBColor) -> Type {
 }
 
 impl Type {
-    /// In bold.
+    /// Returns it in bold.
     pub const fn bold(self) -> Self {
         Self { bold: true, ..self }
     }
@@ -75,7 +75,7 @@ impl<'a, B: DrawingBackend<ErrorType: 'static>> Canvas<'a, B> {
         self.area
     }
 
-    /// So many of the area's pixels are a unit.
+    /// Returns the number of the area's pixels that are a unit.
     pub fn scale(&self) -> u32 {
         self.scale
     }

@@ -23,13 +23,13 @@ pub const FONT: &str = "sans-serif";
 /// Pixels of a PNG for a unit, and how many are drawn for one of them, in either direction.
 const PIXELS: u32 = 2;
 const DRAWN: u32 = 2;
-/// What a unit is divided into; an SVG is drawn to no less.
+/// Parts of a unit; an SVG is drawn to no less.
 const SCALE: u32 = PIXELS * DRAWN;
 
-/// How a drawing fails.
+/// The result of drawing.
 pub type Drawn = Result<(), Box<dyn StdError>>;
 
-/// What can be drawn.
+/// A picture that can be drawn.
 pub trait Picture {
     /// Width and height, in units.
     fn size(&self) -> (u32, u32);

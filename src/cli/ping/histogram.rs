@@ -11,14 +11,14 @@ const STEPS: f64 = 4.0;
 /// Columns of the longest bar.
 const WIDTH: f64 = 40.0;
 
-/// How many times fell into which bin.
+/// Counts of times by bin.
 pub struct Histogram {
     /// Number of the first bin.
     first: i32,
     counts: Vec<u64>,
 }
 
-/// Where bin `number` begins, in microseconds.
+/// Returns the lower edge of bin `number`, in microseconds.
 fn edge(number: i32) -> f64 {
     (f64::from(number) / STEPS).exp2()
 }
@@ -30,7 +30,7 @@ fn bin(time: Duration) -> i32 {
 }
 
 impl Histogram {
-    /// Of `times`, sorted.
+    /// Counts `times`, which are sorted.
     pub fn of(times: &[Duration]) -> Self {
         let (Some(least), Some(most)) = (times.first(), times.last()) else {
             return Self {

@@ -19,9 +19,9 @@ use crate::nic::{Mac, Nic, NicConfig};
 use crate::open::Drivers;
 use crate::{DeviceSpec, Error};
 
-/// Between two requests of a flood that is not answered.
+/// Time between two requests of a flood that is not answered.
 const FLOOD: Duration = Duration::from_millis(10);
-/// How long to sleep at most, so that Ctrl-C is heard.
+/// Longest sleep, so that Ctrl-C is heard.
 const NAP: Duration = Duration::from_millis(100);
 
 /// Pings a host from our own driver: ARP, ICMP echo, and how long each answer took
@@ -47,7 +47,7 @@ pub struct Args {
     /// The card: a PCI address (0000:00:03.0) or QEMU's model on this host (qtest:e1000)
     device: DeviceSpec,
 
-    /// Whom to ping
+    /// Address to ping
     to: Ipv4Addr,
 
     /// Our own address [default: the one after it]
@@ -58,7 +58,7 @@ pub struct Args {
     #[arg(long, value_name = "MAC")]
     via: Option<Mac>,
 
-    /// How many
+    /// Number of requests
     #[arg(short, long, value_name = "N", default_value_t = 5,
           value_parser = clap::value_parser!(u64).range(1..))]
     count: u64,
@@ -80,7 +80,7 @@ pub struct Args {
     #[arg(short = 'W', long, value_name = "S", default_value = "1", value_parser = args::seconds)]
     timeout: Duration,
 
-    /// How to wait for an answer
+    /// Way to wait for an answer
     #[arg(long, value_enum, default_value_t = Wait::Poll, value_name = "HOW")]
     wait: Wait,
 
@@ -97,11 +97,11 @@ pub struct Args {
     json: bool,
 }
 
-/// What came of the requests.
+/// Counts of requests and their answers.
 #[derive(Default)]
 struct Tally {
     sent: u64,
-    /// Of the answers that came in time.
+    /// RTTs of the answers that came in time.
     times: Vec<Duration>,
     late: u64,
     duplicate: u64,
@@ -199,7 +199,7 @@ impl Args {
         Ok(())
     }
 
-    /// What came: `None` where nothing did; else whether request `number` is answered by it.
+    /// Takes what came: `None` where nothing did; else whether request `number` is answered by it.
     fn hear(
         &self,
         nic: &mut dyn Nic,

@@ -10,9 +10,9 @@ use crate::cli::picture::{Canvas, Drawn, FONT, Picture};
 
 /// Round trips, sorted.
 pub struct RoundTrips<'a> {
-    /// By what and to whom.
+    /// The title: by what and to whom.
     pub title: &'a str,
-    /// How long they took.
+    /// The RTTs.
     pub times: &'a [Duration],
 }
 
@@ -79,7 +79,7 @@ impl Picture for RoundTrips<'_> {
     }
 }
 
-/// What stands at a tick: nothing where its neighbours would be too near, as towards the end of a decade.
+/// Returns the label of a tick: empty where its neighbours would be too near, as towards the end of a decade.
 fn tick(micros: &f64) -> String {
     let digit = (micros / 10f64.powf(micros.log10().floor())).round() as u32;
     match digit {

@@ -31,7 +31,7 @@ A ring that has just been armed, and the stages that ten frames go through:
 The device owns the descriptors from head up to the tail, the driver the others: sending moves the \
 tail, and the device follows with the head.";
 
-/// How long sending them may take.
+/// Longest time for sending them.
 const REAP: Duration = Duration::from_secs(1);
 
 /// Bytes of the frames that --after sends.
@@ -60,7 +60,7 @@ pub struct Args {
     #[arg(long, value_name = "N", default_value_t = 0)]
     after: usize,
 
-    /// How far those frames go
+    /// Stage that those frames reach
     #[arg(long, value_enum, default_value_t = Stage::Sent, requires = "after")]
     stage: Stage,
 
@@ -205,7 +205,7 @@ impl Args {
     }
 }
 
-/// Which card, in three lines.
+/// Returns the three lines that tell which card it is.
 fn head(nic: &dyn Nic, stats: Stats, paint: Paint) -> String {
     let link = nic.link();
     let mut text = paint.ink(Ink::Title, nic.name());

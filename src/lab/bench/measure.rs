@@ -1,5 +1,5 @@
-//! How a rate is taken: in chunks long enough that reading the clock costs nothing. In a round all
-//! contenders take turns chunk by chunk, so that what disturbs the machine disturbs them alike.
+//! Measurement of rates, in chunks long enough that reading the clock costs nothing. In a round all contenders take
+//! turns chunk by chunk, so that what disturbs the machine disturbs them alike.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -15,14 +15,14 @@ const WARM_UP: u64 = 8;
 /// Frames of the first chunk; doubled until one takes [`CHUNK`].
 const FIRST: u64 = 256;
 
-/// What a run did.
+/// Counts of a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Run {
     /// Frames that went all the way.
     pub frames: u64,
     /// Frames that did not.
     pub lost: u64,
-    /// How long it took.
+    /// Time that it took.
     pub took: Duration,
 }
 
@@ -31,7 +31,7 @@ pub type Runner<'a> = Box<dyn FnMut(u64) -> Result<Run> + 'a>;
 
 /// Something that is measured.
 pub struct Contender<'a> {
-    /// What the table calls it.
+    /// Its name in the table.
     pub name: &'static str,
     run: Runner<'a>,
     chunk: u64,

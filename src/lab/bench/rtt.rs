@@ -18,7 +18,7 @@ use crate::net::EXPERIMENTAL;
 use crate::nic::{Frame, Nic, QueuePair, Received};
 use crate::{Error, Result};
 
-/// What has not come back after so long is lost.
+/// Time after which a frame that has not come back is lost.
 const LOST: Duration = Duration::from_secs(2);
 /// Looks at a ring between two looks at the clock.
 const LOOKS: u32 = 1 << 12;
@@ -31,14 +31,14 @@ pub trait Caller {
     /// What the card or the kernel gives.
     fn call(&mut self) -> Result<()>;
 
-    /// Waits until it is back, [`LOST`] at most: was it?
+    /// Waits until it is back, [`LOST`] at most; returns whether it was.
     ///
     /// # Errors
     /// As [`Caller::call`].
     fn wait(&mut self) -> Result<bool>;
 }
 
-/// How our own end waits.
+/// The manner in which our own end waits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Manner {
     /// Looks at the ring.
@@ -143,7 +143,7 @@ pub struct Kernel {
 }
 
 impl Kernel {
-    /// On the interface `index`.
+    /// Opens a socket on the interface `index`.
     ///
     /// # Errors
     /// As [`Recvmmsg::new`].
@@ -184,7 +184,7 @@ impl<'a> Mirror<'a> {
         }
     }
 
-    /// Waits for a frame and sends it back: was there one?
+    /// Waits for a frame and sends it back; returns whether there was one.
     fn reflect(&mut self) -> Result<bool> {
         let begin = Instant::now();
         let pair: &mut dyn QueuePair = self.nic.pair_mut(0);
@@ -216,7 +216,7 @@ impl<'a> Mirror<'a> {
     }
 }
 
-/// Is it one of the frames that go round? What else is on the wire is not counted.
+/// Returns whether it is one of the frames that go round. What else is on the wire is not counted.
 fn is_ours(received: &Received) -> bool {
     received.frame.ethertype() == Some(EXPERIMENTAL)
 }
@@ -248,7 +248,7 @@ pub fn run(
     Ok(())
 }
 
-/// Is there any way from the caller to the mirror and back? Tries for `bound`.
+/// Checks that there is a way from the caller to the mirror and back. Tries for `bound`.
 ///
 /// # Errors
 /// [`Error::Usage`] where nothing comes back.

@@ -16,16 +16,16 @@ use crate::{Error, Result};
 /// Looks at the ring between two looks at the clock.
 const LOOKS: u32 = 4096;
 
-/// What has not come after so long is lost.
+/// Time after which a frame that has not come is lost.
 pub const LOST: Duration = Duration::from_millis(20);
 
-/// How long the first frame may take: a link that comes up, a switch that learns.
+/// Longest wait for the first frame: a link that comes up, a switch that learns.
 const FIRST: Duration = Duration::from_secs(10);
 
-/// Nothing more comes after so long.
+/// Silence after which nothing more comes.
 const QUIET: Duration = Duration::from_millis(50);
 
-/// Who sends a batch at a time.
+/// A sender of one batch at a time.
 pub trait Sender {
     /// Sends one batch; gives how many frames.
     ///
@@ -81,7 +81,7 @@ impl Sender for UdpSender {
     }
 }
 
-/// What the clock runs for.
+/// The part that the clock runs for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Timed {
     /// Sending and receiving.
@@ -140,8 +140,8 @@ impl Rx {
         Ok(count)
     }
 
-    /// Has `sender` send at least `frames` frames and receives them. What is timed is all of it, or the
-    /// sender's part.
+    /// Lets `sender` send at least `frames` frames and receives them. What is timed is all of it, or the sender's
+    /// part.
     ///
     /// # Errors
     /// What the cards give.

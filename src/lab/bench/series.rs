@@ -22,7 +22,7 @@ use crate::nic::Nic;
 /// The row of what two cards forward.
 pub const FORWARD: &str = "forward";
 
-/// At this part of the fastest rate nothing may be lost.
+/// Part of the fastest rate at which nothing may be lost.
 const PART: f64 = 0.8;
 
 /// Longest time that a link may take until the first frame is back.

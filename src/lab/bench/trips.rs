@@ -24,7 +24,7 @@ pub struct RoundTrips {
     pub finished: u64,
 }
 
-/// In microseconds.
+/// Figures of round trips, in microseconds.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Figures {
     /// The shortest.

@@ -11,7 +11,7 @@ use crate::{Error, Result};
 /// Times that we look for frames that are done before looking at the clock.
 const PATIENCE: u32 = 1 << 16;
 
-/// How long a card may take for one batch.
+/// Longest time for a card to send one batch.
 const BOUND: Duration = Duration::from_secs(5);
 
 /// Frames that go round and round.
@@ -26,8 +26,8 @@ pub struct Tx {
 }
 
 impl Tx {
-    /// As many batches of `batch` frames like `frame` as fit into a ring of `ring` descriptors at
-    /// once, so that the card has one to send while we fill the next.
+    /// Makes as many batches of `batch` frames like `frame` as fit into a ring of `ring` descriptors at once, so that
+    /// the card has one to send while we fill the next.
     ///
     /// # Errors
     /// No memory.
@@ -120,7 +120,7 @@ impl Tx {
 pub struct Threads(Vec<Tx>);
 
 impl Threads {
-    /// As [`Tx::new`], for each.
+    /// Makes one for each queue pair, as [`Tx::new`].
     ///
     /// # Errors
     /// As there.

@@ -19,13 +19,13 @@ pub struct Ticks {
 /// Seconds of processor time.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Machine {
-    /// In programs.
+    /// Seconds in programs.
     pub user: f64,
-    /// In the kernel, for programs and by itself.
+    /// Seconds in the kernel, for programs and by itself.
     pub system: f64,
-    /// In interrupts and what they left to do (softirq).
+    /// Seconds in interrupts and what they left to do (softirq).
     pub interrupts: f64,
-    /// Not idle, in all.
+    /// Seconds not idle, in all.
     pub busy: f64,
 }
 
@@ -55,7 +55,7 @@ impl Ticks {
         })
     }
 
-    /// What was used since `before`, `seconds` ago.
+    /// Returns the processor time used since `before`, `seconds` ago.
     pub fn since(&self, before: &Self, seconds: f64) -> Machine {
         let second = rustix::param::clock_ticks_per_second() as f64;
         let of = |now: u64, before: u64| now.saturating_sub(before) as f64 / second;

@@ -1,4 +1,4 @@
-//! What a rung costs, as the kernel counts it: calls, switches, faults, processor time.
+//! The cost of a rung, as the kernel counts it: calls, switches, faults, processor time.
 //!
 //! The process is counted while the rung runs, the machine until the far end has all: what the card's
 //! driver does for it may be done later, by others, and hides nowhere else.
@@ -18,7 +18,7 @@ pub use self::machine::Machine;
 pub use self::parts::Parts;
 pub use self::usage::Usage;
 
-/// What was counted.
+/// The counts of one run.
 #[derive(Debug, Clone)]
 pub struct Cost {
     /// System calls of the rung and of the threads that it began, or why they were not counted.
@@ -27,11 +27,11 @@ pub struct Cost {
     pub process: Usage,
     /// All of the machine, or why it was not counted.
     pub machine: Result<Machine, String>,
-    /// Until the far end had all.
+    /// Seconds until the far end had all.
     pub seconds: f64,
 }
 
-/// What is being counted.
+/// A count that is under way.
 pub struct Counting {
     begin: Instant,
     machine: Result<Ticks, String>,
@@ -39,7 +39,7 @@ pub struct Counting {
     calls: Result<SyscallCounter, String>,
 }
 
-/// What is still being counted when the rung is through.
+/// The part of a count that goes on when the rung is through.
 pub struct Rest {
     begin: Instant,
     machine: Result<Ticks, String>,

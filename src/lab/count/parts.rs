@@ -5,14 +5,14 @@ use super::{Machine, Usage};
 /// Seconds of processor time.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Parts {
-    /// In all.
+    /// Seconds in all.
     pub all: f64,
-    /// In the program, in the kernel, and in interrupts; what was not measured is no zero.
+    /// Seconds in the program, in the kernel, and in interrupts; what was not measured is no zero.
     pub split: [Option<f64>; 3],
 }
 
 impl Parts {
-    /// So many times as much.
+    /// Multiplies each part by `factor`.
     pub fn times(self, factor: f64) -> Self {
         Self {
             all: self.all * factor,
@@ -31,7 +31,7 @@ impl From<&Usage> for Parts {
     }
 }
 
-/// What was busy, split as the kernel sampled it.
+/// Busy time, split as the kernel sampled it.
 impl From<&Machine> for Parts {
     fn from(machine: &Machine) -> Self {
         let sampled = [machine.user, machine.system, machine.interrupts];

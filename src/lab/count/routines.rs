@@ -1,4 +1,4 @@
-//! What the kernel copied for us: its own count, beside a rung's account.
+//! Copies that the kernel made for us: its own count, beside a rung's account.
 //!
 //! The copying itself is done in routines that may not be probed (all of the kernel's `lib`). So it is
 //! counted where they are called: probes (tracefs, kprobe events) sum up for each thread (a hist
@@ -18,13 +18,13 @@ struct Probe {
     bytes: Bytes,
 }
 
-/// Where a function has a number of bytes.
+/// The place where a function has a number of bytes.
 enum Bytes {
-    /// In this argument.
+    /// This argument.
     Argument(u8),
-    /// In what it gives, an `int`.
+    /// The return value, an `int`.
     Int,
-    /// In what it gives, a `ssize_t`.
+    /// The return value, a `ssize_t`.
     Long,
 }
 
@@ -32,7 +32,7 @@ const fn given(function: &'static str, bytes: Bytes) -> Probe {
     Probe { function, bytes }
 }
 
-/// What copies, and what of it passes without a copy. A kernel has not all of them.
+/// Functions that copy, and those whose bytes of that pass without a copy. A kernel has not all of them.
 const COPIES: [(&[Probe], &[Probe]); 6] = [
     // Out of the page cache: of a file on a disk, on tmpfs. Before Linux 6.5 a splice came this way, too.
     (
@@ -73,7 +73,7 @@ const COPIES: [(&[Probe], &[Probe]); 6] = [
     ),
 ];
 
-/// What is summed up: for each thread, by number and name.
+/// The sums: one for each thread, by number and name.
 const SUM: &str = "hist:keys=common_pid.execname:vals=bytes if bytes > 0";
 
 /// Bytes that a trial copies.
@@ -174,7 +174,7 @@ impl Routines {
 }
 
 impl Probe {
-    /// As a command to tracefs.
+    /// Formats the probe as a command to tracefs.
     fn event(&self, group: &str) -> String {
         let function = self.function;
         match self.bytes {
@@ -200,7 +200,7 @@ impl Drop for Routines {
     }
 }
 
-/// Has the kernel copy something from a file.
+/// Lets the kernel copy something from a file.
 fn trial() -> io::Result<()> {
     let program = fs::File::open("/proc/self/exe")?;
     io::copy(&mut program.take(TRIAL), &mut io::sink()).map(drop)

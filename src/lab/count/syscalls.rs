@@ -1,4 +1,4 @@
-//! How many system calls are made: the kernel's own count, not our belief.
+//! A counter of system calls: the kernel's own count, not our belief.
 //!
 //! A perf counter on the tracepoint `raw_syscalls:sys_enter`; it needs tracefs and the right to read
 //! it (root has it).
@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use perf_event::events::Tracepoint;
 use perf_event::{Builder, Counter};
 
-/// Where tracefs is mounted.
+/// Returns the path at which tracefs is mounted.
 ///
 /// # Errors
 /// What to do where it is not, or is not for us.
@@ -26,7 +26,7 @@ pub fn tracefs() -> Result<PathBuf, String> {
 /// Counts between [`SyscallCounter::start`] and [`SyscallCounter::stop`].
 pub struct SyscallCounter {
     counter: Counter,
-    /// What stopping it counts, by itself.
+    /// Calls that stopping it adds, by itself.
     own: u64,
 }
 

@@ -1,4 +1,4 @@
-//! What this process used, all of its threads together (getrusage).
+//! Resources that this process used, all of its threads together (getrusage).
 
 use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::time::{TimeVal, TimeValLike};
@@ -35,7 +35,7 @@ impl Usage {
         }
     }
 
-    /// What this has more than `before`.
+    /// Returns the difference to `before`.
     pub fn since(&self, before: &Self) -> Self {
         Self {
             user: self.user - before.user,

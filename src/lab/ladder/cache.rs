@@ -6,7 +6,7 @@ use std::sync::atomic::AtomicBool;
 use crate::Result;
 use crate::paths::pagecache::{Backing, How, Span, evict, look, sync, warm};
 
-/// What is in memory before a run.
+/// The part of the file that is in memory before a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Cache {
     /// All of the file.
@@ -66,7 +66,7 @@ impl Cache {
     }
 }
 
-/// What is behind the file; where its filesystem does not say, its pages may.
+/// Returns the backing of the file; where its filesystem does not say, its pages may.
 fn backing(file: &File, all: Span, stop: &AtomicBool) -> Result<Backing> {
     let cell = all.pages.max(1);
     let seen = look(file, all, cell, How::Best, stop)?.total();

@@ -20,10 +20,10 @@ use crate::paths::ladder::Interface;
 use crate::pci::{Address, Sysfs};
 use crate::{DeviceSpec, Error, Result};
 
-/// How long an interface, its link, or an answer may take to come.
+/// Longest wait for an interface, its link, or an answer.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// How long to sleep between two looks.
+/// Length of a sleep between two looks.
 const NAP: Duration = Duration::from_millis(20);
 
 /// An address and the length of its network's prefix: `10.0.2.15/24`.
@@ -35,7 +35,7 @@ pub struct Cidr {
 }
 
 impl Cidr {
-    /// Is `other` on the same network?
+    /// Returns whether `other` is on the same network.
     pub fn reaches(self, other: Ipv4Addr) -> bool {
         let mask = u32::MAX
             .checked_shl(32 - u32::from(self.prefix))
@@ -73,7 +73,7 @@ pub struct CardSite {
     stop: &'static AtomicBool,
 }
 
-/// How it was found.
+/// The state that the card was found in.
 struct Found {
     on_vfio: bool,
     /// Its interfaces that were up.
@@ -136,7 +136,7 @@ impl CardSite {
         })
     }
 
-    /// What it is, in words.
+    /// Returns what it is, in words.
     ///
     /// # Errors
     /// Where it is gone.

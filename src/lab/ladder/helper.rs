@@ -51,7 +51,7 @@ pub fn help<E: From<Error>>(
 /// A helper that runs.
 pub struct Helper {
     child: process::Child,
-    /// Where it listens.
+    /// The address that it listens on.
     pub address: SocketAddr,
 }
 

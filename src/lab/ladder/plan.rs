@@ -1,4 +1,4 @@
-//! Which rungs are run, over what, from which cache; and what came of each.
+//! The rungs to run, over what and from which cache, with the outcome of each.
 
 use super::cache::Cache;
 use crate::lab::count::Cost;
@@ -9,11 +9,11 @@ use crate::{Error, Result};
 pub struct Row {
     /// The rung.
     pub rung: &'static Rung,
-    /// What it sends by.
+    /// The protocol that it sends by.
     pub protocol: Protocol,
-    /// What is in memory before.
+    /// The part of the file that is in memory before.
     pub cache: Cache,
-    /// How it stands.
+    /// Its state.
     pub state: State,
     /// The runs so far; empty unless it could be run.
     pub runs: Vec<Run>,
@@ -21,7 +21,7 @@ pub struct Row {
     pub seen: std::result::Result<u64, String>,
 }
 
-/// How a row stands.
+/// The state of a row.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum State {
     /// It can be run.
@@ -35,7 +35,7 @@ pub enum State {
 /// One run.
 #[derive(Debug, Clone)]
 pub struct Run {
-    /// What the kernel counted.
+    /// The kernel's counts.
     pub cost: Cost,
     /// Bytes that the processor copied, by the rung's own account.
     pub copied: u64,
@@ -43,14 +43,14 @@ pub struct Run {
     pub seen: std::result::Result<u64, String>,
 }
 
-/// What is put side by side: the same kind over the same protocol from the same cache.
+/// The key of rows that are put side by side: the same kind over the same protocol from the same cache.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Group {
-    /// What is moved from where to where.
+    /// Source and destination of the bytes.
     pub kind: Kind,
-    /// By what.
+    /// The protocol that carries them.
     pub protocol: Protocol,
-    /// What is in memory before.
+    /// The part of the file that is in memory before.
     pub cache: Cache,
 }
 
@@ -69,7 +69,7 @@ impl Row {
         }
     }
 
-    /// What it is compared with.
+    /// Returns the group of the rows that it is compared with.
     pub fn group(&self) -> Group {
         Group {
             kind: self.rung.kind,
@@ -78,13 +78,13 @@ impl Row {
         }
     }
 
-    /// Is it to be run?
+    /// Returns whether it is to be run.
     pub fn runs(&self) -> bool {
         self.state == State::Runs
     }
 
-    /// It cannot be had, and `why`. What was measured before stays, and is no figure of something missing:
-    /// then it failed.
+    /// Marks the row as not available here, for the reason `why`. What was measured before stays, and is no figure of
+    /// something missing: then it failed.
     pub fn found_missing(&mut self, why: String) {
         let was_there = !self.runs.is_empty() || self.seen.is_ok();
         self.state = match was_there {
@@ -104,7 +104,7 @@ impl Row {
 }
 
 impl Group {
-    /// For a heading.
+    /// Returns its heading.
     pub fn title(self) -> String {
         let cache = self.cache.name();
         match self.kind {
@@ -169,7 +169,7 @@ fn chosen(only: &[String]) -> Result<Vec<&'static Rung>> {
     Ok(RUNGS.iter().filter(is_wanted).collect())
 }
 
-/// In which order rows are run in a round: there and back again, so that the card changes hands once a
+/// Returns the order in which rows are run in a round: there and back again, so that the card changes hands once a
 /// round, and that what drifts meanwhile is no rung's.
 pub fn order(rows: usize, round: u16) -> Vec<usize> {
     match round % 2 {

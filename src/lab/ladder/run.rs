@@ -18,17 +18,17 @@ use crate::lab::count::routines::Routines;
 use crate::paths::ladder::{FarEnd, Job, Kind, Out, Protocol, Stopped, Terms, Why};
 use crate::{Error, Result, user_file};
 
-/// What all runs have in common.
+/// Parameters that all runs have in common.
 pub struct Common {
-    /// What is moved.
+    /// The file that is moved.
     pub file: File,
-    /// Where it is.
+    /// Its path.
     pub path: PathBuf,
     /// Its bytes.
     pub len: u64,
     /// SHA-256 of them, in hexadecimal.
     pub sha256: String,
-    /// Where other files are made.
+    /// The folder in which other files are made.
     pub scratch: PathBuf,
     /// Bytes of a block of a stream.
     pub block: usize,
@@ -36,7 +36,7 @@ pub struct Common {
     pub payload: usize,
     /// Take the processor's access to the payload away, where a rung can.
     pub prove: bool,
-    /// Who sends what is relayed.
+    /// Address of the feeder, which sends what is relayed.
     pub feeder: Option<SocketAddr>,
     /// Ends all that is under way.
     pub stop: &'static AtomicBool,
@@ -44,7 +44,7 @@ pub struct Common {
     pub progress: Arc<AtomicU64>,
 }
 
-/// Why there is no run.
+/// Reasons for which there is no run.
 #[derive(Debug)]
 pub enum Fault {
     /// The rung cannot be had here.
@@ -172,7 +172,7 @@ impl Common {
         Ok(Run { cost, copied, seen })
     }
 
-    /// Is what arrived what was sent?
+    /// Checks that what arrived is what was sent.
     fn check(&self, arrived: Option<(String, u64)>) -> std::result::Result<(), Fault> {
         match arrived {
             Some((sha256, bytes)) if sha256 != self.sha256 => Err(Fault::Rung(format!(
@@ -195,7 +195,7 @@ impl Common {
         )
     }
 
-    /// Where the bytes go; for who makes frames by itself also from whom to whom.
+    /// Makes the destination of the bytes; for who makes frames by itself also from whom to whom.
     fn out<'a>(
         &'a self,
         protocol: Protocol,

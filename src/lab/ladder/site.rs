@@ -1,4 +1,4 @@
-//! Where the bytes go: over loopback to a helper of ours, or by a card to a far end outside.
+//! The destination of the bytes: over loopback to a helper of ours, or by a card to a far end outside.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
@@ -9,7 +9,7 @@ use crate::net::UdpFlow;
 use crate::nic::{Mac, Nic};
 use crate::paths::ladder::{Card, Interface, Rung};
 
-/// Where the bytes go.
+/// The destination of the bytes.
 pub enum Site {
     /// To a helper on this machine.
     Loopback(Helper),
@@ -17,19 +17,19 @@ pub enum Site {
     Card(Box<CardSite>),
 }
 
-/// How a far end is reached for one run.
+/// The addresses of a far end for one run, and the link to it.
 pub struct Reach<'a> {
-    /// Where it is told of transfers.
+    /// The address at which it is told of transfers.
     pub control: SocketAddr,
     /// Its address for the payload, where that is another.
     pub data: Option<IpAddr>,
     /// Our own address.
     pub from: Ipv4Addr,
-    /// What is in between.
+    /// The link in between.
     pub link: Link<'a>,
 }
 
-/// What is between us and the far end.
+/// The link between us and the far end.
 pub enum Link<'a> {
     /// Nothing.
     Loopback,
@@ -56,7 +56,7 @@ impl Site {
         }
     }
 
-    /// By what it goes, in words.
+    /// Returns in words what the bytes go by.
     ///
     /// # Errors
     /// Where the card is gone.
@@ -80,12 +80,12 @@ impl Site {
 }
 
 impl Reach<'_> {
-    /// Is it the rung that drives the card?
+    /// Returns whether it is the rung that drives the card.
     pub fn drives_card(&self) -> bool {
         matches!(self.link, Link::Ours(..))
     }
 
-    /// For who makes its own frames: the interface or the card, and what they are headed with.
+    /// Returns, for who makes its own frames, the interface or the card, and what they are headed with.
     pub fn headed(
         &mut self,
         source: SocketAddr,

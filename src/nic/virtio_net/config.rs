@@ -30,8 +30,8 @@ crate::registers! {
     SUPPORTED_HASH_TYPES: HashTypes, ReadOnly, 0x14, "5.1.4";
 }
 
-/// Is there such a field of device configuration, with these features? Without its feature a field may
-/// be beyond the configuration's end, and reads anything.
+/// Returns whether there is such a field of device configuration, with these features. Without its feature a field
+/// may be beyond the configuration's end, and reads anything.
 pub(super) fn has(field: &str, taken: u64) -> bool {
     let needs = match field {
         "MAC" => f::MAC,
@@ -55,7 +55,7 @@ pub struct NetStatus {
     __: u32,
 }
 
-/// What is hashed, §5.1.6.4.3.1
+/// Types of packets that are hashed, §5.1.6.4.3.1
 #[bitfield(u32)]
 pub struct HashTypes {
     /// IPv4 addresses
@@ -79,7 +79,7 @@ impl HashTypes {
     pub const KNOWN: u32 = 0x3f;
 }
 
-/// What the driver uses of it; `None` where there is no such field, or its feature was not taken.
+/// The fields that the driver uses; `None` where there is no such field, or its feature was not taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) struct NetConfig {
     pub mac: Option<Mac>,
@@ -91,7 +91,7 @@ pub(super) struct NetConfig {
     pub rss: Option<Rss>,
 }
 
-/// What the device can do with hashes.
+/// The device's limits on hashing: bytes of the key, entries of the indirection table, hash types.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Rss {
     pub key_size: usize,
@@ -100,7 +100,7 @@ pub(super) struct Rss {
 }
 
 impl NetConfig {
-    /// Is what does not change of itself as it is in `other`?
+    /// Returns whether all that does not change of itself is as it is in `other`.
     pub(super) fn is_same_card(&self, other: &Self) -> bool {
         (self.mac, self.pairs, self.mtu, self.rss) == (other.mac, other.pairs, other.mtu, other.rss)
     }
@@ -144,13 +144,13 @@ impl NetConfig {
         }
     }
 
-    /// Does the device want the network to be told where the card is?
+    /// Returns whether the device asks for the network to be told where the card is.
     pub(super) fn announce(&self) -> bool {
         self.status
             .is_some_and(|bits| NetStatus::from(bits).announce())
     }
 
-    /// Is the link up? One that the device does not tell of always is.
+    /// Returns whether the link is up. One that the device does not tell of always is.
     pub(super) fn link_up(&self) -> bool {
         self.status
             .is_none_or(|bits| NetStatus::from(bits).link_up())

@@ -19,7 +19,7 @@ use crate::nic::Mac;
 use crate::virtio::{Areas, Doorbell, Piece, Ring};
 use crate::wait::poll_until;
 
-/// How long the answers to what was asked at once may take.
+/// Longest wait for the answers to the commands of one batch.
 const BOUND: Duration = Duration::from_secs(1);
 /// The device's yes, VIRTIO_NET_OK.
 const OK: u8 = 0;
@@ -44,9 +44,9 @@ pub(super) const VLAN_ADD: Command = Command(2, 0);
 pub(super) const VLAN_DEL: Command = Command(2, 1);
 /// The network was told where the card is, §5.1.6.5.4.
 pub(super) const ANNOUNCE_ACK: Command = Command(3, 0);
-/// So many queue pairs, §5.1.6.5.5.
+/// Number of queue pairs in use, §5.1.6.5.5.
 pub(super) const MQ_VQ_PAIRS_SET: Command = Command(4, 0);
-/// How frames are spread, §5.1.6.5.7.
+/// RSS: hash types, key and indirection table, §5.1.6.5.7.
 pub(super) const MQ_RSS_CONFIG: Command = Command(4, 1);
 
 /// The queue, whatever ring it is.
@@ -112,7 +112,7 @@ impl<R: Ring<usize>, D: Doorbell> Queue<R, D> {
         }
     }
 
-    /// As many of `all` as there is room for, at once.
+    /// Gives the commands of `all` at once, as many as there is room for, and waits for the answers.
     fn batch(&mut self, command: Command, all: &[Vec<u8>], stride: usize) -> Result<()> {
         let base = self.memory.iova().0;
         for (nth, data) in all.iter().enumerate() {

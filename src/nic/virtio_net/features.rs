@@ -117,7 +117,7 @@ const RX_OFFLOAD: u64 = GUEST_CSUM | GUEST_TSO4 | GUEST_TSO6 | GUEST_ECN | GUEST
 /// Taken for several queue pairs.
 const QUEUES: u64 = MQ | RSS;
 
-/// What each bit needs, §5.1.3.1: without all of it, it cannot be taken.
+/// Features that each bit needs, §5.1.3.1: without all of them, it cannot be taken.
 const NEEDS: &[(u64, u64)] = &[
     (GUEST_TSO4, GUEST_CSUM),
     (GUEST_TSO6, GUEST_CSUM),
@@ -133,7 +133,7 @@ const NEEDS: &[(u64, u64)] = &[
     (RSS, CTRL_VQ),
 ];
 
-/// What the driver takes of what is offered.
+/// Returns the features that the driver takes of those offered.
 pub(super) fn choose(offered: u64, config: &NicConfig) -> u64 {
     let mut wanted = ALWAYS;
     if config.rx_offload {
@@ -157,8 +157,8 @@ pub(super) fn choose(offered: u64, config: &NicConfig) -> u64 {
     taken
 }
 
-/// What the card can do to a frame as it leaves. virtio has no IPv4 header checksum: the driver makes
-/// that, in the 20 bytes of the header.
+/// Returns the offloads that the card can do to a frame as it leaves. virtio has no IPv4 header checksum: the driver
+/// makes that, in the 20 bytes of the header.
 pub(super) fn offloads(taken: u64) -> OffloadFlags {
     let mut flags = OffloadFlags::IP_CHECKSUM;
     if taken & CSUM != 0 {

@@ -1,4 +1,4 @@
-//! What goes before each frame, §5.1.6: `struct virtio_net_hdr`, 12 bytes.
+//! The header before each frame, §5.1.6: `struct virtio_net_hdr`, 12 bytes.
 //!
 //! A sender says in it what is still to be done to the frame, and so does the device. The header lies
 //! in a buffer's headroom, right before the frame, so that both are one stretch of memory.
@@ -27,24 +27,24 @@ const GSO_ECN: u8 = 0x80;
 /// The header, decoded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Header {
-    /// What is to be done, and what was.
+    /// Flags of what is to be done, and of what was.
     pub flags: u8,
-    /// How the frame is to be cut.
+    /// The segmentation that the frame needs.
     pub gso_type: u8,
     /// Bytes of all headers: a hint.
     pub hdr_len: u16,
     /// Payload bytes of a piece.
     pub gso_size: u16,
-    /// From where on to sum.
+    /// Offset of the first byte that is summed.
     pub csum_start: u16,
-    /// Where the sum goes, from there.
+    /// Offset of the checksum from `csum_start`.
     pub csum_offset: u16,
     /// Buffers that the frame lies in, with MRG_RXBUF.
     pub num_buffers: u16,
 }
 
 impl Header {
-    /// As it lies in memory.
+    /// Encodes the header as it lies in memory.
     #[inline]
     pub fn to_bytes(self) -> [u8; HEADER] {
         let mut bytes = [0; HEADER];
@@ -63,7 +63,7 @@ impl Header {
         bytes
     }
 
-    /// What lies in memory.
+    /// Decodes the header from memory.
     #[inline]
     pub fn from_bytes(bytes: [u8; HEADER]) -> Self {
         let [flags, gso_type, a, b, c, d, e, g, h, i, j, k] = bytes;
@@ -78,8 +78,8 @@ impl Header {
         }
     }
 
-    /// Returns whether nothing is to be done to the frame that came in with the header `bytes`, which lies in
-    /// one buffer where `merge` (MRG_RXBUF) and the checksum aside: what nearly all frames come in with.
+    /// Returns whether the header `bytes` asks for nothing, as that of nearly all frames: nothing is to be done to
+    /// the frame, and it lies in one buffer, which is looked at where `merge` (MRG_RXBUF) is negotiated.
     #[inline]
     pub fn asks_nothing(bytes: [u8; HEADER], merge: bool) -> bool {
         let [flags, gso_type, .., low, high] = bytes;
@@ -92,7 +92,7 @@ impl Header {
         asked & asks == 0 && (buffers == 1 || !merge)
     }
 
-    /// For a frame that the device shall work on.
+    /// Makes the header for a frame that the device shall work on.
     pub fn of(offload: Offload) -> Self {
         let flags = offload.flags;
         // Three bytes at most: nothing is cut off.
@@ -118,20 +118,20 @@ impl Header {
         header
     }
 
-    /// Was the TCP or UDP checksum found right, or is it the device's own and yet to be made?
+    /// Returns whether the TCP or UDP checksum was found right, or is the device's own and yet to be made.
     #[inline]
     pub fn is_valid(&self) -> bool {
         self.flags & (DATA_VALID | NEEDS_CSUM) != 0
     }
 
-    /// Does it ask for nothing?
+    /// Returns whether it asks for nothing.
     #[inline]
     pub fn is_plain(&self) -> bool {
         self.flags & NEEDS_CSUM == 0 && self.gso_type == 0
     }
 
-    /// What is still to be done to `frame`, which came in with this header; `None` where the header
-    /// does not go with the frame, or asks for what is not among the features `taken`.
+    /// Returns the work still to be done to `frame`, which came in with this header; `None` where the header does not
+    /// go with the frame, or asks for what is not among the features `taken`.
     pub fn offload(&self, frame: &Frame, taken: u64) -> Option<Offload> {
         let first = frame.first();
         if self.flags & NEEDS_CSUM == 0 || taken & f::GUEST_CSUM == 0 {

@@ -57,7 +57,7 @@ const MAX_PAIRS: u16 = 0x8000;
 const RSS_TABLE: usize = 128;
 /// The longest frame that can come in: 65562 bytes with the header, §5.1.6.3.1.
 const LONGEST: usize = 65_550;
-/// How long the device may stand still.
+/// Longest time for which the device may stand still.
 const STUCK: Duration = Duration::from_secs(2);
 
 /// The cards that this driver knows, §4.1.2 and §4.1.2.1.
@@ -77,19 +77,19 @@ pub struct VirtioNet<T: Transport> {
     /// Features.
     offered: u64,
     taken: u64,
-    /// As it was when it was started.
+    /// Its configuration when it was started.
     device: NetConfig,
     mac: Mac,
     max_frame: usize,
-    /// Has each pair an MSI-X vector?
+    /// True if each pair has an MSI-X vector.
     msix: bool,
     /// The VLANs that come in; `None` where the device has not said that it did what was asked.
     vlans: Box<[Option<bool>]>,
-    /// Those of its rings, each once.
+    /// The states of its rings, each once.
     states: Vec<RingState>,
-    /// Was it started, and not stopped since?
+    /// True if it was started, and not stopped since.
     running: bool,
-    /// Was it reset, and not touched since?
+    /// True if it was reset, and not touched since.
     is_reset: bool,
 }
 
@@ -351,7 +351,7 @@ impl<T: Transport + 'static> VirtioNet<T> {
         await_link(self, self.config.link_wait)
     }
 
-    /// What comes in from the first: our own frames, those to all, and all VLANs.
+    /// Sets the filters that are in force from the first: our own frames, those to all, and all VLANs come in.
     fn filter(&mut self) -> Result<()> {
         if self.taken & f::CTRL_RX != 0 {
             self.set_promiscuous(self.config.promiscuous)?;
@@ -391,8 +391,8 @@ impl<T: Transport + 'static> VirtioNet<T> {
         self.command(control::MQ_RSS_CONFIG, data)
     }
 
-    /// Where the device asks for it, §5.1.6.5.4: tells the network where the card is, and the device that
-    /// it was told.
+    /// Tells the network where the card is, and the device that it was told, where the device asks for it,
+    /// §5.1.6.5.4.
     fn announce(&mut self) -> Result<()> {
         let status = self
             .transport
@@ -435,7 +435,7 @@ impl<T: Transport + 'static> VirtioNet<T> {
         done
     }
 
-    /// Is it a device whose registers are gone?
+    /// Returns whether the device's registers are gone.
     fn reads_as_ones(&self) -> bool {
         self.transport.status() == Status::from_bits_retain(u8::MAX)
     }
@@ -450,7 +450,7 @@ impl<T: Transport + 'static> VirtioNet<T> {
         &self.transport
     }
 
-    /// Is this among the features that were taken?
+    /// Checks that `feature` is among those that were taken.
     fn require(&self, feature: u64, name: &str) -> Result<()> {
         match self.taken & feature {
             0 => Err(self.transport.refused(&format!(
@@ -647,8 +647,8 @@ impl<T: Transport + 'static> Nic for VirtioNet<T> {
         Ok(came)
     }
 
-    /// Where the device asks for it, tells the network where the card is. It is not asked whether it
-    /// does while there is work: to read its configuration takes longer than a frame.
+    /// Tells the network where the card is, where the device asks for it. It is not asked whether it does while there
+    /// is work: to read its configuration takes longer than a frame.
     fn tend(&mut self) -> Result<()> {
         self.pairs[0].check_running()?;
         if self.taken & f::GUEST_ANNOUNCE != 0 && !self.pairs[0].is_ready() {
@@ -686,7 +686,8 @@ impl<T: Transport + 'static> Nic for VirtioNet<T> {
         self.command(control::RX_ALLMULTI, vec![on.into()])
     }
 
-    /// With our own address, which the device need not know: where it has none, we made one up.
+    /// Sets the table of addresses, with our own among them, which the device need not know: where it has none, we
+    /// made one up.
     fn set_multicast(&mut self, groups: &[Mac]) -> Result<()> {
         self.require(f::CTRL_RX, "CTRL_RX")?;
         self.command(
@@ -796,7 +797,7 @@ impl<T: Transport + 'static> VirtioNet<T> {
         stopped
     }
 
-    /// What [`Nic::restart`] does to a card that is stopped.
+    /// Resets the queues of a stopped card and sets it up again with the same features, for [`Nic::restart`].
     fn begin_again(&mut self) -> Result<Vec<Frame>> {
         self.is_reset = false;
         let mut in_flight = Vec::new();

@@ -18,7 +18,7 @@ use crate::nic::{Frame, Mac, QueuePair, Received, Stats, Waiting};
 use crate::ring_state::RingState;
 use crate::virtio::{Areas, Doorbell, Isr, Ring};
 
-/// What the card does with a pair, beside what everybody does.
+/// Operations of the card on a pair, beside those of [`QueuePair`].
 pub(super) trait NetPair<D>: QueuePair {
     /// The two queues, receive first: size and where they are.
     fn areas(&self) -> [(u16, Areas); 2];
@@ -56,10 +56,10 @@ pub(super) trait NetPair<D>: QueuePair {
         stuck: Duration,
     ) -> Result<()>;
 
-    /// As what everybody has. (Upcasts of a generic trait object need a hand.)
+    /// Returns it as a [`QueuePair`]. (Upcasts of a generic trait object need a hand.)
     fn queue_pair(&self) -> &dyn QueuePair;
 
-    /// Likewise, to work with.
+    /// Returns the same, to work with.
     fn queue_pair_mut(&mut self) -> &mut dyn QueuePair;
 }
 
@@ -69,9 +69,9 @@ pub(super) struct Pair<RX, TX, D> {
     pub irq: Irq,
     pub waiting: Waiting,
     pub longest: Longest,
-    /// Without MSI-X: asks the device why it interrupts, which lowers the line.
+    /// The device's ISR status, where there is no MSI-X: asks the device why it interrupts, which lowers the line.
     pub isr: Option<Isr>,
-    /// That of both rings.
+    /// The state of both rings.
     pub state: RingState,
 }
 

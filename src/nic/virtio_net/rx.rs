@@ -35,7 +35,7 @@ pub(super) struct Rx<R, D> {
 }
 
 impl<R: Ring<DmaBuf>, D: Doorbell> Rx<R, D> {
-    /// With buffers of `capacity` bytes; none is lent yet.
+    /// Makes the queue, with buffers of `capacity` bytes; none is posted yet.
     pub(super) fn new(
         ring: R,
         doorbell: D,
@@ -152,7 +152,7 @@ impl<R: Ring<DmaBuf>, D: Doorbell> Rx<R, D> {
         self.ring.stop();
     }
 
-    /// Has something come in?
+    /// Returns whether something has come in.
     #[inline]
     pub(super) fn is_ready(&self) -> bool {
         self.ring.is_ready()
@@ -233,9 +233,9 @@ struct Coming<'a> {
 /// A frame that goes on in the next buffer.
 struct Partial {
     received: Received,
-    /// As it was when its first buffer came: the device may write it still.
+    /// The header as it was when its first buffer came: the device may write it still.
     header: Header,
-    /// How many of its buffers came, and of how many.
+    /// Number of its buffers that came, and of all of them.
     came: u16,
     of: u16,
 }
@@ -384,7 +384,7 @@ impl Coming<'_> {
         }
     }
 
-    /// The device broke the protocol: nothing more is believed.
+    /// Keeps the device's first violation of the protocol; nothing more is believed.
     #[cold]
     fn refuse(&mut self, what: String) {
         self.is_plain = false;

@@ -53,7 +53,7 @@ pub(super) struct Tx<R, D> {
     space: SpaceId,
     /// Features.
     taken: u64,
-    /// Without a VLAN tag.
+    /// Longest frame without a VLAN tag, in bytes.
     max_frame: usize,
     /// Used again for each frame of several segments.
     pieces: Vec<Piece>,
@@ -118,7 +118,7 @@ impl<R: Ring<Frame>, D: Doorbell> Tx<R, D> {
         Ok(posted)
     }
 
-    /// As [`Tx::post`] for all [`plain`] frames at the front.
+    /// Posts all [`plain`] frames at the front, as [`Tx::post`] does.
     #[inline]
     fn post_plain(&mut self, frames: &mut Vec<Frame>) -> usize {
         let (space, max) = (self.space, self.max_frame);
@@ -209,7 +209,7 @@ impl<R: Ring<Frame>, D: Doorbell> Tx<R, D> {
         is_pushed && self.doorbell().is_ok()
     }
 
-    /// What the device wants done to the headers of a frame that it shall work on; [`Tx::check`] saw
+    /// Makes the checksums that the device wants in the headers of a frame that it shall work on; [`Tx::check`] saw
     /// that it can be done.
     fn finish(&self, frame: &mut Frame) {
         let offload = frame.offload();
@@ -223,7 +223,7 @@ impl<R: Ring<Frame>, D: Doorbell> Tx<R, D> {
         }
     }
 
-    /// Can the device send this at all?
+    /// Checks that the device can send this at all.
     fn check(&self, frame: &Frame) -> Result<()> {
         if !frame.is_within(self.space) {
             return Err(foreign_memory(&self.device));
@@ -265,7 +265,8 @@ impl<R: Ring<Frame>, D: Doorbell> Tx<R, D> {
         Ok(())
     }
 
-    /// What the device does to a frame over IPv6, or else over IPv4: TCP is cut by a feature for each.
+    /// Returns the offloads that the device does to a frame over IPv6, or else over IPv4: TCP is cut by a feature for
+    /// each.
     fn offers(&self, ipv6: bool) -> OffloadFlags {
         let other = if ipv6 { f::HOST_TSO4 } else { f::HOST_TSO6 };
         f::offloads(self.taken & !other)
@@ -278,7 +279,7 @@ impl<R: Ring<Frame>, D: Doorbell> Tx<R, D> {
         self.max_frame + if is_tagged { TAG } else { 0 }
     }
 
-    /// Can the device cut this?
+    /// Checks that the device can cut this.
     fn check_cut(&self, frame: &Frame, offload: Offload, headers: usize) -> Result<()> {
         let flags = offload.flags;
         let (length, l4_len) = (frame.len(), offload.l4_len);
@@ -382,7 +383,7 @@ impl<R: Ring<Frame>, D: Doorbell> Tx<R, D> {
         self.ring.in_flight()
     }
 
-    /// Is the device through with a frame that was not taken back?
+    /// Returns whether the device is through with a frame that was not taken back.
     #[inline]
     pub(super) fn is_ready(&self) -> bool {
         self.ring.is_ready()
@@ -514,7 +515,7 @@ impl Sink<Frame> for Reaped<'_> {
     }
 }
 
-/// Is the frame to be cut by the device?
+/// Returns whether the device is to cut the frame.
 fn is_cut(offload: Offload) -> bool {
     let cut = OffloadFlags::TSO | OffloadFlags::USO;
     offload.flags.intersects(cut)
@@ -548,12 +549,12 @@ fn is_of(segment: &Segment, pool: &Pool) -> bool {
             .is_some_and(|past| past < memory.len as u64)
 }
 
-/// What comes after the first segment; no descriptor is of length 0.
+/// Returns the segments after the first; no descriptor is of length 0.
 fn rest_of(frame: &Frame) -> impl Iterator<Item = &Segment> {
     frame.segments().skip(1).filter(|segment| segment.len() > 0)
 }
 
-/// How many pieces the frame is in, with its header.
+/// Returns the number of pieces that the frame is in, with its header.
 fn pieces_of(frame: &Frame) -> usize {
     let first = frame.first();
     let apart = first.headroom::<HEADER>().is_none() && first.len() > 0;

@@ -1,5 +1,5 @@
-//! Does the kernel send a file's pages in datagrams, or copies of them? It depends on its version (Debian's
-//! 6.1 copies, 6.18 does not) and nothing tells, so it is tried: what is written into the file after it was
+//! A probe of whether the kernel sends a file's pages in datagrams, or copies of them. It depends on its version
+//! (Debian's 6.1 copies, 6.18 does not) and nothing tells, so it is tried: what is written into the file after it was
 //! sent arrives, or does not.
 
 use std::fs::File;
@@ -13,7 +13,7 @@ use rustix::fs::{MemfdFlags, memfd_create, sendfile};
 /// Once a program, over loopback. Where it cannot be tried: no.
 pub(super) static DATAGRAMS: LazyLock<bool> = LazyLock::new(|| attempt().unwrap_or(false));
 
-/// For [`Rung::missing`](super::Rung::missing), which is asked before anything is counted: tries it then.
+/// Tries it now, for [`Rung::missing`](super::Rung::missing), which is asked before anything is counted.
 pub(super) fn tried() -> Option<String> {
     LazyLock::force(&DATAGRAMS);
     None

@@ -1,4 +1,4 @@
-//! What was sent with MSG_ZEROCOPY, until the socket's error queue says that the kernel needs it no more.
+//! Sends with MSG_ZEROCOPY under way: those that the socket's error queue has not reported as done.
 
 use std::collections::VecDeque;
 use std::os::fd::BorrowedFd;
@@ -15,7 +15,7 @@ pub(super) struct Completions {
     space: Vec<u8>,
     /// The number of the first of `calls`.
     first: u32,
-    /// How many bytes each was of; `None`: told of already.
+    /// Bytes of each; `None`: reported already.
     calls: VecDeque<Option<usize>>,
     /// Bytes that the kernel copied after all.
     copied: usize,

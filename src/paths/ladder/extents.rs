@@ -1,4 +1,4 @@
-//! Where a file's blocks are (FIEMAP): does another file have them, too?
+//! A file's extents (FIEMAP), and whether another file shares them.
 
 use std::fs::File;
 
@@ -41,8 +41,8 @@ struct Request {
     extents: [Extent; 32],
 }
 
-/// Are all blocks of these bytes another file's, too? A hole has none. No, where the file system does not
-/// tell.
+/// Returns whether all blocks of the `len` bytes from `begin` on are shared with another file. A hole has no blocks.
+/// False where the file system does not tell.
 pub(super) fn are_shared(file: &File, begin: u64, len: u64) -> bool {
     let (mut at, end) = (begin, begin + len);
     while at < end {

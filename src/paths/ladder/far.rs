@@ -18,16 +18,16 @@ use super::{Protocol, Why};
 /// Bytes of a line, at most.
 const LINE: u64 = 256;
 
-/// How long a far end may take to say what it got of a transfer that was broken off: those in this house
-/// wait for more datagrams for 5 s.
+/// Longest wait for a far end's count of a transfer that was broken off: those in this house wait for more datagrams
+/// for 5 s.
 const GIVES_UP: Duration = Duration::from_secs(10);
 
-/// Who takes one transfer.
+/// The receiver of one transfer, reached by its control connection.
 pub struct FarEnd {
     control: BufReader<TcpStream>,
-    /// What has come of a line.
+    /// The line that is being received, as far as it has come.
     line: Vec<u8>,
-    /// Where the payload goes.
+    /// Destination of the payload.
     data: SocketAddr,
     /// Bytes that may be under way: any number of a stream's, which waits by itself.
     window: u64,
@@ -36,7 +36,7 @@ pub struct FarEnd {
     delivered: Option<Delivered>,
 }
 
-/// What arrived.
+/// The far end's count and hash of a transfer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Delivered {
     /// Bytes.
@@ -86,12 +86,12 @@ impl FarEnd {
         Ok(far)
     }
 
-    /// Where the payload goes.
+    /// Returns the destination of the payload.
     pub fn data(&self) -> SocketAddr {
         self.data
     }
 
-    /// Is there room for what lies before byte `past`, as far as it has said by now?
+    /// Returns whether the far end has room for the bytes before `past`, as far as it has said by now.
     pub(super) fn has_room(&mut self, past: u64) -> Result<bool, Why> {
         while self.lacks_room(past)? {
             let mut control = [PollFd::new(self.control.get_ref(), PollFlags::IN)];
@@ -129,7 +129,8 @@ impl FarEnd {
         Ok(())
     }
 
-    /// Where it lacks room, it may have given up.
+    /// Returns whether the bytes before `past` exceed the window; [`Why::Lost`] where they do and the far end has
+    /// given up.
     #[inline]
     fn lacks_room(&self, past: u64) -> Result<bool, Why> {
         let lacks = past > self.got.saturating_add(self.window);
@@ -139,7 +140,7 @@ impl FarEnd {
         }
     }
 
-    /// What arrived, once all did, or once it has waited for the rest long enough.
+    /// Waits until the far end has all, or has waited for the rest long enough; returns what arrived.
     ///
     /// # Errors
     /// [`Why::Interrupted`]; [`Why::Stuck`] where it says nothing; what the connection says.

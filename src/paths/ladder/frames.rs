@@ -15,9 +15,9 @@ use crate::net::UdpFlow;
 
 /// Frames a call: as many as AF_XDP takes.
 const BATCH: usize = 32;
-/// How long to sleep where the kernel says that there is room, but there is none.
+/// Length of a sleep where the kernel says that there is room, but there is none.
 const DOZE: Duration = Duration::from_micros(50);
-/// How long frames may take to leave when nobody waits for them any more.
+/// Longest time for frames to leave when nobody waits for them any more.
 const LEAVING: Duration = Duration::from_secs(1);
 
 /// A ring of frames that the kernel sends.
@@ -25,7 +25,7 @@ pub trait FrameRing: AsFd {
     /// Bytes of the longest frame.
     const ROOM: usize;
 
-    /// Where the next frame is to be written; `None` while the kernel has all.
+    /// Returns the slot for the next frame; `None` while the kernel has all.
     fn slot(&mut self) -> Option<&mut [u8]>;
 
     /// Hands it over, `len` bytes long.
@@ -34,13 +34,13 @@ pub trait FrameRing: AsFd {
     /// Where there is no slot, or it has less room.
     fn push(&mut self, len: usize);
 
-    /// Tells the kernel that there is something to send; did it take all of it?
+    /// Tells the kernel that there is something to send; returns whether it took all of it.
     ///
     /// # Errors
     /// What the system says; that it has no room just now is none.
     fn kick(&mut self) -> io::Result<bool>;
 
-    /// Has the kernel given all back?
+    /// Returns whether the kernel has given all slots back.
     fn is_idle(&mut self) -> bool;
 }
 
@@ -102,7 +102,7 @@ pub(super) fn interface<'a>(job: &'a Job<'_>) -> Result<&'a super::Interface, St
     job.interface.as_ref().ok_or_else(missing)
 }
 
-/// Why there are no sockets of this family.
+/// Returns why no socket of this family can be opened; `None` where one can.
 pub(super) fn missing(family: AddressFamily, called: &str) -> Option<String> {
     match socket_with(family, SocketType::RAW, SocketFlags::CLOEXEC, None) {
         Ok(_) => None,
@@ -130,7 +130,7 @@ pub(super) fn quiesce<R: FrameRing>(ring: &mut R) {
     }
 }
 
-/// Has the kernel take all that was handed over.
+/// Waits until the kernel has taken all that was handed over.
 fn flush<R: FrameRing>(out: &Out<'_>, ring: &mut R) -> Result<(), Stopped> {
     wait_until(out, ring, R::kick)
 }

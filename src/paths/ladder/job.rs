@@ -28,7 +28,7 @@ pub struct Job<'a> {
 pub struct Interface {
     /// Its number.
     pub index: u32,
-    /// From whom to whom.
+    /// Source and destination of the datagrams.
     pub flow: UdpFlow,
 }
 
@@ -36,7 +36,7 @@ pub struct Interface {
 pub struct Card<'a> {
     /// The card.
     pub nic: &'a mut dyn Nic,
-    /// From whom to whom.
+    /// Source and destination of the datagrams.
     pub flow: UdpFlow,
     /// Take the processor's access to the payload away, so that a copy would end the program.
     pub prove: bool,

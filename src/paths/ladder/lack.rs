@@ -1,5 +1,5 @@
-//! What a system may lack, and how it says so: not by a failure of ours, so it is told as [`Why::Missing`],
-//! with what to do.
+//! Features that a system may lack, and the errnos that tell of it: no failure of ours, so it is told as
+//! [`Why::Missing`], with what to do.
 
 use std::io;
 
@@ -9,7 +9,7 @@ use super::{Stopped, Why};
 
 /// Something that a system may lack.
 pub(super) struct Lack {
-    /// What it says where it has none.
+    /// Errnos by which the system says that it has none.
     errnos: &'static [Errno],
     what: &'static str,
     remedy: &'static str,

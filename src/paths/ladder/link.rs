@@ -1,5 +1,5 @@
-//! What must be known of the kernel's interface before we make frames for it: its number, its Ethernet
-//! address, and that of who is next on the way.
+//! Facts about the kernel's interface that our own frames need: its number, its Ethernet address, and that of the
+//! next hop.
 
 use std::fs;
 use std::io;
@@ -13,7 +13,7 @@ use super::Interface;
 use crate::net::UdpFlow;
 use crate::nic::Mac;
 
-/// How long the answer to who is next may take, and how often it is asked for.
+/// Longest wait for the next hop's ARP reply, and the interval at which it is asked for.
 const PATIENCE: Duration = Duration::from_secs(10);
 const AGAIN: Duration = Duration::from_secs(1);
 const NAP: Duration = Duration::from_millis(5);
@@ -112,7 +112,8 @@ fn next_hop(table: &str, name: &str, to: Ipv4Addr) -> Ipv4Addr {
     }
 }
 
-/// Who has `address` by `table` (/proc/net/arp): address, type, flags, Ethernet address, mask, interface.
+/// Returns the Ethernet address of `address` by `table` (/proc/net/arp), whose lines are: address, type, flags,
+/// Ethernet address, mask, interface.
 fn known(table: &str, name: &str, address: Ipv4Addr) -> Option<Mac> {
     let address = address.to_string();
     table

@@ -12,7 +12,7 @@ use rustix::io::Errno;
 
 use super::{Out, Stopped, Why, lack};
 
-/// What there was of a file, from its position on, when it was mapped.
+/// A mapping of a file, from its position on, as long as the file was then.
 pub(super) struct Mapping<'a> {
     file: &'a File,
     begin: u64,

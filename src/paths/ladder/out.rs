@@ -1,4 +1,4 @@
-//! Where a rung's bytes go, and how many went.
+//! The destination of a rung's bytes, and the count of those that went.
 //!
 //! A call may do a part of what it was asked, be interrupted, or find no room: [`Out::call`] goes on
 //! after each. A datagram that the far end has no room for would be lost, so [`Out::room`] waits for
@@ -16,7 +16,7 @@ use super::bounds::{NAP, STUCK};
 use super::far::FarEnd;
 use super::{Arrived, BLOCK, Stopped, Why};
 
-/// What a rung is told about its way, and what it tells.
+/// Bounds of a rung's work, and the counter by which it tells its progress.
 #[derive(Debug)]
 pub struct Terms<'a> {
     /// Bytes that are to go.
@@ -29,10 +29,10 @@ pub struct Terms<'a> {
     pub progress: &'a AtomicU64,
 }
 
-/// Where the bytes go, and how many went.
+/// The destination of a rung's bytes, and the count of those that went.
 pub struct Out<'a> {
     to: To,
-    /// Who says how much it has room for.
+    /// The far end whose window bounds what is under way.
     far: Option<&'a mut FarEnd>,
     terms: Terms<'a>,
     sent: u64,
@@ -89,7 +89,7 @@ impl<'a> Out<'a> {
         self.terms.len
     }
 
-    /// Is there nothing to go?
+    /// Returns whether there is nothing to go.
     pub fn is_empty(&self) -> bool {
         self.terms.len == 0
     }
@@ -104,7 +104,7 @@ impl<'a> Out<'a> {
         self.terms.most
     }
 
-    /// Does each call make a datagram of its own?
+    /// Returns whether each call makes a datagram of its own.
     pub fn is_datagrams(&self) -> bool {
         matches!(self.to, To::Datagrams(_))
     }
@@ -158,8 +158,8 @@ impl<'a> Out<'a> {
         Ok(Some(most))
     }
 
-    /// May `bytes` more than went be under way? Looks at what the far end has said so far, and does not
-    /// wait: for who has other work meanwhile.
+    /// Returns whether `bytes` more than went may be under way. Looks at what the far end has said so far, and does
+    /// not wait: for who has other work meanwhile.
     ///
     /// # Errors
     /// [`Why::Interrupted`]; what the control connection says.
@@ -243,7 +243,7 @@ impl<'a> Out<'a> {
         }
     }
 
-    /// May a wait that began `since` go on?
+    /// Checks that a wait that began `since` may go on.
     ///
     /// # Errors
     /// [`Why::Interrupted`], [`Why::Stuck`].
@@ -278,7 +278,7 @@ impl<'a> Out<'a> {
         Ok(())
     }
 
-    /// What to say where `call` failed.
+    /// Returns the error for a failure of `call`, with the bytes that went by then.
     pub fn failed(&self, call: &'static str, errno: impl Into<std::io::Error>) -> Stopped {
         self.stopped(Why::Call {
             call,
@@ -286,7 +286,7 @@ impl<'a> Out<'a> {
         })
     }
 
-    /// What to say where it does not go on.
+    /// Returns the error for a rung that does not go on because of `why`, with the bytes that went by then.
     pub fn stopped(&self, why: Why) -> Stopped {
         Stopped {
             sent: self.sent,

@@ -20,7 +20,7 @@ const BLOCKS: usize = 16;
 /// Bytes of one, at most: the kernel pins all of them, and not everybody may have much pinned.
 const LONGEST: usize = 256 << 10;
 
-/// How a block is sent.
+/// The way in which a block is sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Way {
     /// The kernel copies it.
@@ -32,15 +32,15 @@ pub(super) enum Way {
 /// A block, and what is in it.
 #[derive(Default)]
 struct Block {
-    /// Where in the file it begins, and how much of it is to be read.
+    /// Its offset in the file, and the bytes to be read of it.
     offset: u64,
     len: usize,
     /// Bytes that were read, and that went.
     filled: usize,
     gone: usize,
-    /// Is something being done with it?
+    /// True if an operation on it is under way.
     busy: bool,
-    /// Did the file end in it?
+    /// True if the file ended in it.
     last: bool,
     /// Bytes of each send whose notice has not come.
     unnoticed: VecDeque<usize>,
@@ -59,7 +59,7 @@ pub(super) struct Pipeline<'a> {
     way: Way,
     /// Bytes of a block.
     block: usize,
-    /// Where in the file it began, and how much of it was asked for.
+    /// Offset in the file of the first byte, and bytes asked for so far.
     begin: u64,
     asked: u64,
     blocks: [Block; BLOCKS],
@@ -68,7 +68,7 @@ pub(super) struct Pipeline<'a> {
     free: Vec<usize>,
     /// Sends of the chain that is under way.
     sending: usize,
-    /// Does the kernel know to say whether it copied?
+    /// True if sends ask for a notice of whether the kernel copied, which it cannot say before Linux 6.2.
     report: bool,
 }
 
@@ -98,7 +98,7 @@ impl<'a> Pipeline<'a> {
         })
     }
 
-    /// Is nothing under way, and nothing at hand?
+    /// Returns whether nothing is under way, and nothing at hand.
     pub fn is_empty(&self) -> bool {
         self.free.len() == BLOCKS
     }
@@ -267,7 +267,7 @@ impl<'a> Pipeline<'a> {
         self.check_end(out)
     }
 
-    /// Has all gone that there was of a file that ended too early?
+    /// Checks that not all has gone of a file that ended too early; [`Why::Shrunk`] where it has.
     fn check_end(&self, out: &Out<'_>) -> Result<(), Stopped> {
         let front = self.queue.front().map(|index| &self.blocks[*index]);
         match front.is_some_and(|block| block.last && !block.busy && block.gone == block.len) {

@@ -9,7 +9,7 @@ use std::time::Duration;
 use rustix::net::sockopt;
 use sha2::{Digest, Sha256};
 
-/// For how long nothing need come before the rest is given up.
+/// Longest silence before the rest is given up.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// Bytes under way at once, at most.
 const WINDOW: u64 = 1 << 20;

@@ -9,22 +9,22 @@ use super::{Job, Stopped};
 pub struct Rung {
     /// Its place on the ladder.
     pub number: u8,
-    /// What it is called, by its calls: `read + write`.
+    /// Its name, by its calls: `read + write`.
     pub name: &'static str,
-    /// What it moves from where to where.
+    /// Its source and destination.
     pub kind: Kind,
-    /// What it can send by.
+    /// The protocols that it can send by.
     pub over: &'static [Protocol],
     /// The way of a payload byte, for the picture.
     pub hops: &'static [Hop],
-    /// Does it, from the file's position on.
+    /// Moves the bytes, from the file's position on.
     pub run: fn(&mut Job<'_>) -> Result<(), Stopped>,
-    /// Why it cannot be had here, where that is known before it is tried.
+    /// Returns why it cannot be had here, where that is known before it is tried.
     pub missing: fn() -> Option<String>,
 }
 
 impl Rung {
-    /// Does it drive the card by itself, past the kernel? Then nothing of the kernel's is on the way.
+    /// Returns whether it drives the card by itself, past the kernel. Then nothing of the kernel's is on the way.
     pub fn drives_card(&self) -> bool {
         let of_kernel = [Place::Socket, Place::Pipe, Place::Ring];
         let reaches = |place| self.hops.iter().any(|hop| hop.to == place);
@@ -32,12 +32,12 @@ impl Rung {
     }
 }
 
-/// What a rung moves from where to where.
+/// Source and destination of a rung's bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     /// A file to the network.
     Send,
-    /// What comes in by one stream goes out by another.
+    /// A stream into another stream.
     Relay,
     /// A stream to the network, and into a file as well.
     Log,
@@ -45,7 +45,7 @@ pub enum Kind {
     Copy,
 }
 
-/// What carries the payload.
+/// The protocol that carries the payload.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Protocol {
     /// A stream, which the kernel cuts into segments and sends again where they are lost.
@@ -69,13 +69,13 @@ impl fmt::Display for Protocol {
 /// A stretch of the payload's way: who carries it, and where to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Hop {
-    /// Who reads and writes it.
+    /// The carrier, which reads and writes the payload.
     pub by: Carrier,
-    /// Where it is afterwards.
+    /// The payload's place afterwards.
     pub to: Place,
 }
 
-/// Who carries a byte.
+/// The carrier of a byte.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Carrier {
     /// A device, by itself.
@@ -93,7 +93,7 @@ impl Carrier {
     }
 }
 
-/// Where a byte is.
+/// The place of a byte.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Place {
     /// The kernel's pages of the file.

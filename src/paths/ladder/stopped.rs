@@ -14,13 +14,13 @@ pub struct Stopped {
     pub sent: u64,
     /// Bytes that there were to send.
     pub len: u64,
-    /// What of those sent arrived.
+    /// The part of the sent bytes that arrived.
     pub arrived: Arrived,
-    /// What was in the way.
+    /// The reason.
     pub why: Why,
 }
 
-/// What of the bytes that were sent arrived.
+/// The part of the sent bytes that arrived, by the far end's word.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Arrived {
     /// Nobody asked the far end.
@@ -53,7 +53,7 @@ impl Stopped {
     }
 }
 
-/// What was in a rung's way.
+/// Reasons for which a rung stopped.
 #[derive(Debug, thiserror::Error)]
 pub enum Why {
     /// A call failed.
@@ -61,7 +61,7 @@ pub enum Why {
     Call {
         /// Its name.
         call: &'static str,
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
     },
     /// The file ended before the length that it had.
@@ -74,7 +74,7 @@ pub enum Why {
         "nothing happened for {seconds} s: the far end takes no more\n  is its program still running?"
     )]
     Stuck {
-        /// How long.
+        /// Seconds without progress.
         seconds: u64,
     },
     /// Nothing comes that could be relayed.
@@ -82,7 +82,7 @@ pub enum Why {
         "nothing came for {seconds} s: who sends has stopped, or is cut off\n  is its program still running?"
     )]
     Silent {
-        /// How long.
+        /// Seconds without a byte.
         seconds: u64,
     },
     /// Datagrams did not arrive.

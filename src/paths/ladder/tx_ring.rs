@@ -16,7 +16,7 @@ const SLOT: usize = 2048;
 /// Slots whose memory is in one piece.
 const BLOCK: usize = 32;
 
-/// Where the frame begins in its slot: after the header, aligned.
+/// Offset of the frame in its slot: after the header, aligned.
 const DATA: usize = size_of::<libc::tpacket2_hdr>().next_multiple_of(libc::TPACKET_ALIGNMENT);
 
 /// A socket, its ring, and the next slot.
@@ -34,7 +34,7 @@ enum Word {
 }
 
 impl TxRing {
-    /// Of `slots` slots, on the interface `index`.
+    /// Makes a ring of `slots` slots, on the interface `index`.
     ///
     /// # Errors
     /// Not root (CAP_NET_RAW), or a kernel without it: [`Why::Missing`]; no such interface; no memory.

@@ -23,7 +23,7 @@ use super::{Why, lack};
 const FRAMES: u32 = 1024;
 /// Bytes of each.
 const CHUNK: usize = 2048;
-/// How long the kernel may take to let the interface's queue go, which it does after a socket is closed.
+/// Longest time for the kernel to let the interface's queue go, which it does after a socket is closed.
 const LET_GO: Duration = Duration::from_secs(5);
 
 const THROWN_AWAY: &str = "the interface has thrown a frame away (EBUSY)\n  \
@@ -36,12 +36,12 @@ pub(super) struct Xsk {
     umem: MmapMut,
     send: Ring<XdpDesc>,
     done: Ring<u64>,
-    /// Where frames begin that are ours.
+    /// Offsets in the umem of the frames that are ours.
     free: Vec<u64>,
 }
 
 impl Xsk {
-    /// On the first queue of the interface `index`.
+    /// Opens a socket on the first queue of the interface `index`.
     ///
     /// # Errors
     /// Not root (CAP_NET_RAW), a kernel or an interface without it, too little memory that may be locked:
@@ -200,7 +200,7 @@ impl<T> Ring<T> {
         })
     }
 
-    /// Where the next entry is.
+    /// Returns the address of the next entry.
     fn entry(&self) -> *mut T {
         let entries = self
             .map

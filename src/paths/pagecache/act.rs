@@ -1,4 +1,4 @@
-//! What one can do to a file's page cache: have pages dropped, read ahead, used, written.
+//! Operations on a file's page cache: pages are dropped, read ahead, used, written.
 //!
 //! All but [`touch`] and [`warm`] are wishes: the kernel does what it can and wants. What came of it is
 //! seen by a look afterwards.
@@ -97,7 +97,7 @@ pub fn sync(file: &File, part: Option<Span>) -> Result<()> {
     }
 }
 
-/// What [`touch`] did.
+/// Counts of one [`touch`].
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Touched {
     /// Pages of which a byte was read.

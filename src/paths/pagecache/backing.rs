@@ -1,4 +1,4 @@
-//! What is behind a file's pages: where they are read from, and where what is dirty goes.
+//! The backing of a file's pages: where they are read from, and where what is dirty goes.
 //!
 //! Not judged by what a filesystem is called: one of memory is mounted as `rootfs`, `devtmpfs` or not at all
 //! (a memfd), and an overlay is what its layers are. The kernel is asked for the file itself: which device it
@@ -12,7 +12,7 @@ use rustix::fs::{AtFlags, StatxAttributes, StatxFlags, fstat, fstatfs, major, st
 
 use super::counts::Counts;
 
-/// Where a file's pages come from and go to.
+/// The store that a file's pages come from and go to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Backing {
     /// A disk: what is clean is there, too, and what is absent is read from there.
@@ -39,7 +39,7 @@ fn magic(file: &File) -> u64 {
 }
 
 impl Backing {
-    /// Of `file`, as far as the kernel tells everybody.
+    /// Returns the backing of `file`, as far as the kernel tells everybody.
     pub fn of(file: &File) -> Self {
         match magic(file) {
             TMPFS | RAMFS | HUGETLBFS => Self::Memory,
@@ -59,7 +59,7 @@ impl Backing {
     }
 }
 
-/// Are the pages another file's, so that the kernel's counts for this one miss them?
+/// Returns whether the pages are another file's, so that the kernel's counts for this one miss them.
 pub fn is_stacked(file: &File) -> bool {
     matches!(magic(file), OVERLAY | ECRYPTFS)
 }

@@ -1,4 +1,4 @@
-//! What happened to a file's pages between two looks: hits, misses, write-back and eviction.
+//! Changes of a file's pages between two looks: hits, misses, write-back and eviction.
 //!
 //! Pages come and go in between unseen, so all of it is what happened at least.
 
@@ -11,18 +11,18 @@ use super::{Counts, Look};
 pub struct Change {
     /// Came into the cache, and not by being written: misses, or read ahead.
     pub read_in: u64,
-    /// Were used again, in the cache: hits. Where the page flags tell it.
+    /// Used again, in the cache: hits. Known where the page flags tell it.
     pub hits: Option<u64>,
     /// Became dirty.
     pub dirtied: u64,
-    /// Were dirty or on their way, and are on the disk now.
+    /// Dirty or on their way before, and on the disk now.
     pub written_back: u64,
     /// Left the cache.
     pub dropped: u64,
 }
 
 impl Change {
-    /// From one look to the next; in all where the cells are not the same ones.
+    /// Returns the change from one look to the next; in all where the cells are not the same ones.
     pub fn between(before: &Look, after: &Look) -> Self {
         let same = before.cell == after.cell && before.cells.len() == after.cells.len();
         if !same {

@@ -1,4 +1,4 @@
-//! How many pages of a stretch are in which state; what is not known is not 0.
+//! Counts of a stretch's pages by state; what is not known is not 0.
 
 use std::iter::Sum;
 use std::ops::Add;
@@ -14,10 +14,10 @@ pub struct Counts {
     pub dirty: Option<u64>,
     /// On their way to the disk.
     pub writeback: Option<u64>,
-    /// Were in the cache and were dropped when memory was short (a dropping on demand is not remembered); of a
-    /// file in memory alone: are on the swap.
+    /// Dropped from the cache when memory was short (a dropping on demand is not remembered); of a file in memory
+    /// alone: on the swap.
     pub evicted: Option<u64>,
-    /// Of those in the cache, live in memory alone: there is nothing that they could be written to.
+    /// Those in the cache that live in memory alone: there is nothing that they could be written to.
     pub unbacked: Option<u64>,
     /// Used since they were last looked at by the kernel's reclaim.
     pub referenced: Option<u64>,
@@ -26,13 +26,13 @@ pub struct Counts {
 }
 
 impl Counts {
-    /// In the cache with nothing to be written.
+    /// Returns the pages in the cache with nothing to be written.
     pub fn clean(self) -> u64 {
         let unclean = self.dirty.unwrap_or(0) + self.writeback.unwrap_or(0);
         self.resident.saturating_sub(unclean)
     }
 
-    /// Not in the cache.
+    /// Returns the pages that are not in the cache.
     pub fn absent(self) -> u64 {
         self.pages.saturating_sub(self.resident)
     }

@@ -41,8 +41,8 @@ bitflags! {
 }
 
 impl Flags {
-    /// Is the page all there is of its part of the file? Only the swap takes it (tmpfs), or nobody: it is one
-    /// of hugetlbfs's, or never to be dropped though nobody has locked it (ramfs). Such a page is marked
+    /// Returns whether the page is all there is of its part of the file. Only the swap takes it (tmpfs), or nobody:
+    /// it is one of hugetlbfs's, or never to be dropped though nobody has locked it (ramfs). Such a page is marked
     /// dirty as long as it lives, and not because anything waits to be written.
     fn is_unbacked(self) -> bool {
         let kept = self.contains(Self::UNEVICTABLE) && !self.contains(Self::MLOCKED);
@@ -50,7 +50,7 @@ impl Flags {
     }
 }
 
-/// Where the kernel tells frames and their flags.
+/// The kernel's files of page frames and of their flags.
 pub struct PageFlags {
     pagemap: File,
     flags: File,

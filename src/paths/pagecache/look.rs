@@ -12,7 +12,7 @@ use super::span::Span;
 use super::{cachestat, mincore};
 use crate::error::{Error, Result};
 
-/// Who says in which state pages are.
+/// The interface of the kernel that told the pages' states.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Witness {
     /// `cachestat`: resident, dirty, write-back, evicted.
@@ -34,7 +34,7 @@ impl Witness {
     }
 }
 
-/// Whom to ask.
+/// The interfaces to ask, in order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum How {
     /// `cachestat`, else the page flags, else `mincore`.
@@ -46,12 +46,12 @@ pub enum How {
     Mincore,
 }
 
-/// What a file's pages looked like.
+/// The states of a file's pages at one time.
 #[derive(Debug, Clone)]
 pub struct Look {
-    /// Who said it.
+    /// The source of the counts.
     pub witness: Witness,
-    /// Why nobody who knows more did.
+    /// Reasons for which no witness that knows more was used.
     pub why: Vec<String>,
     /// Pages of a cell; the last one may have less.
     pub cell: u64,
@@ -60,7 +60,7 @@ pub struct Look {
 }
 
 impl Look {
-    /// Of all cells.
+    /// Returns the counts of all cells together.
     pub fn total(&self) -> Counts {
         self.cells.iter().copied().sum()
     }
@@ -118,15 +118,16 @@ pub fn look(file: &File, span: Span, cell: u64, how: How, stop: &AtomicBool) -> 
     Ok(seen(Witness::Mincore, why, cells))
 }
 
-/// Why `cachestat` is not believed.
+/// The reason for which `cachestat` is not believed.
 const BLIND: &str =
     "cachestat looks at this file, and its pages are another's, in a filesystem below";
 
 /// Pages that are held against `mincore` where `cachestat` found none, at most: 4 GiB.
 const CHECKED: u64 = 1 << 20;
 
-/// Does `cachestat` count the pages of a file that is only a front for another? `mincore` does not: a mapping
-/// is one of the file below. So where the one finds nothing and the other something, the one is blind.
+/// Returns whether `cachestat` misses the pages of a file that is only a front for another. `mincore` does not miss
+/// them: a mapping is one of the file below. So where the one finds nothing and the other something, the one is
+/// blind.
 fn is_blind(file: &File, span: Span, cells: &[Counts]) -> bool {
     if is_stacked(file) {
         return true;
@@ -145,7 +146,7 @@ fn is_blind(file: &File, span: Span, cells: &[Counts]) -> bool {
     none(cells) && found() && again()
 }
 
-/// Why `cachestat` told nothing, where somebody else may.
+/// Returns why `cachestat` told nothing, where another witness may; the error where none may.
 fn no_cachestat(file: &File, error: io::Error) -> Result<String> {
     match error.raw_os_error() {
         Some(libc::ENOSYS) => Ok("this kernel has no cachestat (Linux 6.5 has)".to_owned()),
@@ -158,7 +159,7 @@ fn no_cachestat(file: &File, error: io::Error) -> Result<String> {
     }
 }
 
-/// What the file is called, as far as the system knows.
+/// Returns the file's name, as far as the system knows it.
 pub fn name(file: &File) -> String {
     std::fs::read_link(format!("/proc/self/fd/{}", file.as_raw_fd()))
         .map_or_else(|_| "the file".to_owned(), |path| path.display().to_string())

@@ -19,7 +19,7 @@ use crate::error::{Error, Result};
 /// Pages that are looked at at once: 1 GiB of file, 256 KiB of answer.
 const WINDOW: u64 = 1 << 18;
 
-/// Who asks is told the truth?
+/// Checks that the kernel tells this user the truth about the file.
 ///
 /// # Errors
 /// Where he is not, with what to do about it.
@@ -36,7 +36,7 @@ pub fn check_told(file: &File) -> Result<()> {
     }
 }
 
-/// Why nothing is told.
+/// Returns the error for a file of which this user is told nothing.
 pub fn not_told(file: &File) -> Error {
     let name = name(file);
     Error::NeedsRoot {
@@ -71,7 +71,7 @@ pub struct Cells {
 }
 
 impl Cells {
-    /// With nothing but their pages counted.
+    /// Makes the cells, with nothing but their pages counted.
     pub fn new(span: Span, cell: u64) -> Self {
         let counts = span.pieces(cell).map(|piece| Counts {
             pages: piece.pages,

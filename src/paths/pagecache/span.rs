@@ -1,4 +1,4 @@
-//! Which pages of a file: whole ones, since the cache knows no others.
+//! A stretch of a file in whole pages, since the cache knows no others.
 
 use std::fs::File;
 
@@ -14,7 +14,7 @@ pub fn page_bytes() -> u64 {
 pub struct Span {
     /// The first page.
     pub first: u64,
-    /// How many.
+    /// Number of pages.
     pub pages: u64,
 }
 
@@ -44,7 +44,7 @@ impl Span {
         Ok(Self { first, pages })
     }
 
-    /// Where it begins in the file, in bytes.
+    /// Returns its offset in the file, in bytes.
     pub fn offset(self) -> u64 {
         self.first * page_bytes()
     }

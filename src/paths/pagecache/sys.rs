@@ -9,7 +9,7 @@ use memmap2::MmapRaw;
 
 use super::span::{Span, page_bytes};
 
-/// What the call said: -1 is `errno`.
+/// Maps a call's answer: -1 is `errno`.
 fn checked(answer: libc::c_long) -> io::Result<libc::c_long> {
     match answer {
         -1 => Err(io::Error::last_os_error()),
@@ -17,7 +17,7 @@ fn checked(answer: libc::c_long) -> io::Result<libc::c_long> {
     }
 }
 
-/// Which pages of a mapping are in memory: bit 0 of the byte of each.
+/// Returns one byte a page of the mapping; its bit 0 is set where the page is in memory.
 pub fn mincore(map: &MmapRaw) -> io::Result<Vec<u8>> {
     let mut pages = vec![0; map.len().div_ceil(page_bytes() as usize)];
     // SAFETY: the range is a whole mapping that `map` keeps, and the kernel writes a byte for each of
@@ -59,7 +59,7 @@ pub fn cachestat(file: &File, span: Span) -> io::Result<CacheStat> {
     checked(answer).map(|_| stat)
 }
 
-/// What [`read_a_byte_each`] did.
+/// Counts of one [`read_a_byte_each`].
 #[derive(Debug, Default, Clone, Copy)]
 pub struct Read {
     pub pages: usize,
@@ -69,9 +69,9 @@ pub struct Read {
     pub minor: u64,
 }
 
-/// Has the kernel read a byte of each of `pages` of `map` into `sink`, up to the first that is not there
-/// (any more), and counts the faults. A load of ours from a page past the end of a file that shrank
-/// would end the program by SIGBUS; the kernel's load makes the call fail instead.
+/// Lets the kernel read a byte of each of `pages` of `map` into `sink`, up to the first that is not there (any more),
+/// and counts the faults. A load of ours from a page past the end of a file that shrank would end the program by
+/// SIGBUS; the kernel's load makes the call fail instead.
 pub fn read_a_byte_each(map: &MmapRaw, pages: &[usize], sink: BorrowedFd) -> io::Result<Read> {
     let page = page_bytes() as usize;
     let count = pages.len().min(libc::UIO_MAXIOV as usize);

@@ -51,7 +51,7 @@ impl Window {
         self.map.as_ptr().addr() + self.lead * page_bytes() as usize
     }
 
-    /// Which of its pages are in memory.
+    /// Returns for each of its pages whether it is in memory.
     pub fn resident(&self) -> Result<Vec<bool>> {
         let bytes = sys::mincore(&self.map).map_err(|source| Error::io("mincore", source))?;
         let ours = bytes.iter().skip(self.lead).take(self.span.pages as usize);
@@ -82,7 +82,7 @@ impl Window {
     }
 }
 
-/// Where bytes go that nobody wants: a file in memory, since /dev/null does not even look at them.
+/// A sink for bytes that nobody wants: a file in memory, since /dev/null does not even look at them.
 pub struct Sink(OwnedFd);
 
 impl Sink {

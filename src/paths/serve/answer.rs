@@ -1,4 +1,4 @@
-//! What is sent back for a request: a head, and parts of a file or bytes of our own.
+//! The answer to a request: a head, and parts of a file or bytes of our own.
 
 use std::collections::VecDeque;
 use std::ffi::OsStr;
@@ -26,7 +26,7 @@ use super::request::Request;
 use super::root::{Opened, Root};
 use super::status::Status;
 
-/// What a folder shows, if it is there.
+/// The file that is sent for a folder, if it is there.
 const INDEX: &[u8] = b"/index.html";
 /// The head of a file that is longer leaves by itself: its peer wakes, and takes packets in while we send,
 /// which else is our work. That of a shorter one leaves with it, which costs both sides less.
@@ -38,28 +38,28 @@ const NOT_ALLOWED: [&str; 7] = [
 
 /// An answer on its way.
 pub struct Answer {
-    /// What it says.
+    /// Its status code.
     pub status: Status,
-    /// Does the connection go on after it?
+    /// True if the connection goes on after it.
     pub keep_alive: bool,
     /// Bytes that the socket has taken.
     pub sent: u64,
     parts: VecDeque<Part>,
     file: Option<Opened>,
-    /// What a listing takes of the memory for them.
+    /// A listing's share of the memory for listings.
     _listing: Option<Taken>,
 }
 
 enum Part {
     /// Bytes of our own, and how many of them are gone.
     Own(Vec<u8>, usize),
-    /// Of the file.
+    /// A range of the file.
     File(Range<u64>),
-    /// What a read finds in the file from here on, in chunks or as it is.
+    /// All that a read finds in the file from `at` on, in chunks or as it is.
     Rest { at: u64, chunks: bool },
 }
 
-/// How far an answer came.
+/// The point to which an answer came.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Sent {
     /// To its end.
@@ -124,7 +124,7 @@ impl Answer {
         }
     }
 
-    /// What was read of the rest of a file comes before what is left of it.
+    /// Queues bytes that were read of the rest of a file before what is left of it; no bytes are its end.
     fn found(&mut self, at: u64, chunks: bool, found: Vec<u8>) {
         let is_end = found.is_empty();
         self.parts.pop_front();
@@ -157,14 +157,14 @@ impl Answer {
     }
 }
 
-/// What a head has beside what every head has.
+/// The part of a head beyond what every head has.
 #[derive(Default)]
 struct Head {
     fields: String,
     body: Body,
 }
 
-/// Where the body of an answer ends (RFC 9112 §6.3).
+/// The way in which the end of an answer's body is told (RFC 9112 §6.3).
 #[derive(Default, Clone, Copy, PartialEq, Eq)]
 enum Body {
     /// The status forbids one.
@@ -428,7 +428,7 @@ impl<'a> Answering<'a> {
         answer
     }
 
-    /// Which bytes are asked for: only GET may ask for some, and If-Range must hold.
+    /// Returns the ranges that are asked for: only GET may ask for some, and If-Range must hold.
     fn ranges(&self, request: &Request<'_, '_>, size: u64, validator: &Validator) -> Ranges {
         let may = request
             .all("if-range")
@@ -454,7 +454,7 @@ impl Part {
     }
 }
 
-/// As a chunk of a body (RFC 9112 §7.1); without bytes it is the last.
+/// Formats bytes as a chunk of a body (RFC 9112 §7.1); without bytes it is the last.
 fn chunk(bytes: Vec<u8>) -> Vec<u8> {
     let mut chunk = format!("{:x}\r\n", bytes.len()).into_bytes();
     chunk.extend(bytes);
@@ -498,7 +498,7 @@ fn kind(path: &[u8]) -> String {
     format!("{kind}{charset}")
 }
 
-/// What it means that a file cannot be opened.
+/// Maps the error of opening a file to a status.
 fn refused(error: Errno) -> Status {
     match error {
         // What leads out of the folder is not there for anybody.

@@ -1,9 +1,9 @@
-//! So much of something, and no more: open files, memory.
+//! A bounded amount of something, such as open files or memory, given out in shares.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// What is left of it, for all workers.
+/// The rest of an amount, shared by all workers.
 #[derive(Clone)]
 pub struct Budget(Arc<AtomicUsize>);
 

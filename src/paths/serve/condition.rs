@@ -1,4 +1,4 @@
-//! Is what the client has still what the file is? (RFC 9110 §8.8, §13)
+//! Conditional requests: whether the client's copy is still what the file is (RFC 9110 §8.8, §13).
 
 use std::hash::{DefaultHasher, Hasher};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -12,16 +12,16 @@ use super::status::Status;
 /// The last second that a date of HTTP can name: the end of the year 9999.
 const LAST: u64 = 253_402_300_799;
 
-/// What tells one state of a file from another.
+/// Entity tag and modification time, which tell one state of a file from another.
 #[derive(Debug)]
 pub struct Validator {
-    /// From inode, size and time of change: `"1f-400-18a5d2c0f00"`; with `W/` where it is weak. Nothing where
-    /// nobody knows what the file holds before it is sent.
+    /// Entity tag, made of inode, size and time of change: `"1f-400-18a5d2c0f00"`; with `W/` where it is weak.
+    /// Nothing where nobody knows what the file holds before it is sent.
     pub tag: Option<String>,
-    /// When the file was changed, to the second, and never later than now (§8.8.2.1). Not there for a time
+    /// The time of the file's last change, to the second, and never later than now (§8.8.2.1). Not there for a time
     /// before 1970.
     modified: Option<SystemTime>,
-    /// Is that the file's own time? One still to come is told as now, which is another time at each request:
+    /// True if that is the file's own time. One still to come is told as now, which is another time at each request:
     /// a client that has it has seen nothing of the file.
     is_own: bool,
     /// Changed less than a second ago: a change may follow that neither time nor size show.
@@ -29,7 +29,7 @@ pub struct Validator {
 }
 
 impl Validator {
-    /// Of the file that `stat` describes, as seen at `now`.
+    /// Makes the validator of the file that `stat` describes, as seen at `now`.
     pub fn new(stat: &Stat, now: SystemTime) -> Self {
         let seconds = u64::try_from(stat.st_mtime).ok();
         let own = seconds.map(|seconds| UNIX_EPOCH + Duration::from_secs(seconds.min(LAST)));
@@ -47,7 +47,7 @@ impl Validator {
         }
     }
 
-    /// Of these bytes, which are all there is of a file whose size and times say nothing.
+    /// Makes the validator of these bytes, which are all there is of a file whose size and times say nothing.
     pub fn of(bytes: &[u8]) -> Self {
         let mut hasher = DefaultHasher::new();
         hasher.write(bytes);
@@ -57,7 +57,7 @@ impl Validator {
         }
     }
 
-    /// Of a file of which nothing is known.
+    /// Makes the validator of a file of which nothing is known.
     pub fn none() -> Self {
         Self {
             tag: None,
@@ -72,8 +72,8 @@ impl Validator {
         self.modified.map(fmt_http_date)
     }
 
-    /// What the request makes conditional, in the order of §13.2.2: an answer other than the file, if
-    /// that is what it comes to.
+    /// Evaluates the request's conditions in the order of §13.2.2: returns an answer other than the file, if that is
+    /// what they come to.
     pub fn check(&self, request: &Request<'_, '_>) -> Option<Status> {
         let has = |name| request.all(name).next().is_some();
         let failed = if has("if-match") {
@@ -98,7 +98,7 @@ impl Validator {
         same.then_some(Status(304))
     }
 
-    /// May ranges of it complete what the client has? `value` is that of an If-Range field (§13.1.5).
+    /// Returns whether ranges of it may complete what the client has. `value` is that of an If-Range field (§13.1.5).
     pub fn may_complete(&self, value: &str) -> bool {
         if value.contains('"') {
             return !self.is_weak && self.tag.as_deref() == Some(value);
@@ -111,7 +111,7 @@ impl Validator {
         Some((self.modified?, parse_http_date(date?).ok()?))
     }
 
-    /// Is our tag in the list? `strong` where a weak one may not count (§8.8.3.2).
+    /// Returns whether our tag is in the list. `strong` where a weak one may not count (§8.8.3.2).
     fn is_listed(&self, list: &str, strong: bool) -> bool {
         if list.trim() == "*" {
             return true;

@@ -25,64 +25,64 @@ use super::{Counts, Patience};
 
 /// Bytes that one connection may move before the others come.
 const SHARE: u64 = 2 << 20;
-/// What an answer costs of the share beside its bytes, so that many small ones come to an end, too.
+/// Cost of an answer in bytes of the share, beside its own, so that many small ones come to an end, too.
 const COST: u64 = 16 << 10;
-/// How long a peer may say nothing and leave its side open once we have closed ours.
+/// Longest silence of a peer that leaves its side open once we have closed ours.
 const ENDING: Duration = Duration::from_secs(2);
-/// How long in all, whatever it says.
+/// Longest such time in all, whatever the peer says.
 const LONGEST_ENDING: Duration = Duration::from_secs(30);
 
 /// See the module.
 pub struct Connection<K> {
-    /// Where it is heard and spoken to.
+    /// The connected socket.
     pub socket: OwnedFd,
-    /// What the method keeps for it.
+    /// The method's state for it.
     pub kept: K,
     peer: SocketAddr,
     state: State,
-    /// What came and is not answered yet.
+    /// Bytes that came and are not answered yet.
     input: Vec<u8>,
-    /// May there be something to read?
+    /// True if there may be something to read.
     readable: bool,
-    /// Has the peer closed its side? Then a short read is not the end.
+    /// True if the peer has closed its side. Then a short read is not the end.
     half_closed: bool,
-    /// When what it does now began.
+    /// Time at which its present step began.
     since: Instant,
-    /// Does `input` begin with what may be a whole request?
+    /// True if `input` begins with what may be a whole request.
     untried: bool,
     /// Bytes handed to the socket so far.
     sent: u64,
-    /// Of them, taken by the peer at `since`, where somebody looked.
+    /// Bytes of `sent` that the peer had taken at `since`, where somebody looked.
     taken: Option<u64>,
 }
 
 enum State {
-    /// For a request, or the rest of one.
+    /// Waits for a request, or the rest of one.
     Waiting,
-    /// With what, and the line of the request for the log.
+    /// Sends this answer; the line of the request is for the log.
     Answering(Box<Answer>, Option<String>),
     /// Our side is closed; the peer's is read until it is, too. A socket closed with unread bytes would
     /// be reset, and the peer lose our last answer. Since when.
     Ending(Instant),
 }
 
-/// What a worker has that its connections use.
+/// The worker's parts that its connections use.
 pub struct Means<'a, M> {
-    /// How files are sent.
+    /// The way in which files are sent.
     pub method: &'a mut M,
-    /// What is served.
+    /// The folder that is served.
     pub root: &'a Root,
-    /// Where requests are read into.
+    /// Buffer that requests are read into.
     pub buffer: &'a mut [u8],
-    /// What is counted.
+    /// The worker's counters.
     pub counts: &'a mut Counts,
-    /// When this is.
+    /// The present time.
     pub now: Instant,
-    /// Is the server about to end?
+    /// True if the server is about to end.
     pub stopping: bool,
 }
 
-/// Why time is up.
+/// Reasons for which a connection's time is up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Late {
     /// Nothing is asked for.
@@ -93,7 +93,7 @@ pub enum Late {
     Slow,
 }
 
-/// What comes next for a connection.
+/// The next step of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Next {
     /// Nothing until its socket can do more.
@@ -160,7 +160,7 @@ impl<K> Connection<K> {
         }
     }
 
-    /// Is its time up? `crowded` where others wait for its place.
+    /// Returns why its time is up; `None` where it is not. `crowded` where others wait for its place.
     pub fn is_late(&mut self, patience: &Patience, crowded: bool, now: Instant) -> Option<Late> {
         let waited = now.duration_since(self.since);
         match self.state {
@@ -211,7 +211,7 @@ impl<K> Connection<K> {
         }
     }
 
-    /// Is there an answer to be finished?
+    /// Returns whether there is an answer to be finished.
     pub fn is_answering(&self) -> bool {
         matches!(self.state, State::Answering(..))
     }

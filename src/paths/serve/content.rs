@@ -1,4 +1,4 @@
-//! What a read finds in a file, where that is not what its filesystem says.
+//! The bytes that a read finds in a file, where those are not what its filesystem says.
 //!
 //! The kernel makes up the length of many a file: `/proc` says 0, sysfs 4096, and a filesystem of somebody's
 //! (FUSE) what it likes. An answer must know better before its head leaves, since that says how long the body
@@ -20,9 +20,9 @@ const LAST: u64 = i64::MAX as u64 - 1;
 /// Looks at a file that goes on changing its length.
 const LOOKS: usize = 8;
 
-/// What is to be sent of a file.
+/// The bytes of a file that are to be sent.
 pub enum Content {
-    /// So many bytes, which are where they are.
+    /// Number of bytes, which are where they are.
     Measured(u64),
     /// These: all that a read found.
     Read(Vec<u8>),
@@ -31,7 +31,7 @@ pub enum Content {
 }
 
 impl Content {
-    /// Of `file`, which is a regular one; `stat` is brought up to date where it has changed.
+    /// Measures `file`, which is a regular one; `stat` is brought up to date where it has changed.
     ///
     /// # Errors
     /// It cannot be read: `AGAIN` where it is not ready.
@@ -53,12 +53,12 @@ impl Content {
     }
 }
 
-/// Does storage stand behind the length? A device number without a major one is no disk's.
+/// Returns whether storage stands behind the length. A device number without a major one is no disk's.
 fn is_backed(stat: &Stat) -> bool {
     stat.st_blocks > 0 && major(stat.st_dev) != 0
 }
 
-/// Has it exactly `size` bytes, as a read sees it?
+/// Returns whether the file has exactly `size` bytes, as a read sees it.
 fn is_right(file: BorrowedFd<'_>, size: u64) -> rustix::io::Result<bool> {
     let mut bytes = [0; 2];
     let Some(last) = size.checked_sub(1) else {

@@ -1,4 +1,4 @@
-//! How many connections there may be: each is an open file, and so is what is sent over it.
+//! Bounds of connections at once: each is an open file, and so is what is sent over it.
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
@@ -13,7 +13,7 @@ const OF_A_WORKER: u64 = 8;
 /// At least one connection in so many may send a file at the same time; one more is answered with 503.
 const SENDING: u64 = 4;
 
-/// What the limit of open files is used for.
+/// Shares of the limit of open files.
 pub struct Places {
     /// Connections at once.
     pub connections: usize,

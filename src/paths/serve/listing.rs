@@ -71,7 +71,7 @@ pub fn page(
     Ok(page.into_bytes())
 }
 
-/// The first names after `after`, in order, as many as a page has room for; are there more?
+/// Returns the first names after `after`, in order, as many as a page has room for, and whether there are more.
 fn names(folder: BorrowedFd<'_>, after: &[u8]) -> rustix::io::Result<(BTreeSet<Vec<u8>>, bool)> {
     let mut names: BTreeSet<Vec<u8>> = BTreeSet::new();
     let (mut bytes, mut more) = (0, false);
@@ -99,7 +99,7 @@ fn names(folder: BorrowedFd<'_>, after: &[u8]) -> rustix::io::Result<(BTreeSet<V
     Ok((names, more))
 }
 
-/// What is shown of `name`; nothing where a request for it would be refused.
+/// Returns the line for `name`; `None` where a request for it would be refused.
 fn line(
     root: &Root,
     folder: BorrowedFd<'_>,
@@ -138,7 +138,7 @@ fn size(stat: &Stat, stored: bool) -> String {
     }
 }
 
-/// When it was changed, in UTC: `30 Nov 2026 21:20`. Nothing for a time that has no date of HTTP's.
+/// Formats the time of the last change, in UTC: `30 Nov 2026 21:20`. Empty for a time that has no date of HTTP's.
 fn date(stat: &Stat) -> String {
     let seconds = u64::try_from(stat.st_mtime).ok();
     let seconds = seconds.filter(|seconds| *seconds <= LAST);
@@ -149,7 +149,7 @@ fn date(stat: &Stat) -> String {
     })
 }
 
-/// As text of a page. Bytes that are no UTF-8 are shown as U+FFFD; the link has them as they are.
+/// Escapes a name as text of a page. Bytes that are no UTF-8 are shown as U+FFFD; the link has them as they are.
 fn html(bytes: &[u8]) -> String {
     let mut text = String::new();
     for char in String::from_utf8_lossy(bytes).chars() {

@@ -46,7 +46,7 @@ use worker::{Shared, Worker};
 pub use limits::WANTED;
 pub use method::ZeroCopyCounts;
 
-/// How often somebody looks whether the server is to stop.
+/// Interval at which somebody looks whether the server is to stop.
 const NAP: Duration = Duration::from_millis(100);
 /// Connections that may wait to be accepted; the system may allow fewer (net.core.somaxconn).
 const BACKLOG: i32 = 4096;
@@ -68,16 +68,16 @@ pub enum Way {
     ZeroCopy,
 }
 
-/// How long peers are waited for.
+/// Bounds of the waits for a peer.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Patience {
-    /// For the next request. Where there are more connections than places: no longer than for a head.
+    /// Longest wait for the next request. Where there are more connections than places: no longer than for a head.
     pub idle: Duration,
-    /// For the rest of a request that has begun.
+    /// Longest wait for the rest of a request that has begun.
     pub head: Duration,
-    /// In so long, a peer must take its bytes of an answer.
+    /// Time within which a peer must take its bytes of an answer.
     pub window: Duration,
-    /// So many bytes a second, at least; one byte a window in any case.
+    /// Bytes a second that it must take, at least; one byte a window in any case.
     pub min_rate: u64,
 }
 
@@ -93,31 +93,31 @@ impl Default for Patience {
 }
 
 impl Patience {
-    /// How often somebody looks whose time is up.
+    /// Returns the interval at which somebody looks whose time is up.
     fn tick(&self) -> Duration {
         let shortest = self.idle.min(self.head).min(self.window);
         (shortest / 4).clamp(Duration::from_millis(10), Duration::from_secs(1))
     }
 }
 
-/// What is served, how, and to whom.
+/// A server's folder, address, method and bounds.
 #[derive(Debug, Clone)]
 pub struct Config {
     /// The folder.
     pub root: PathBuf,
-    /// Where to listen; port 0 is one that is free.
+    /// Address to listen on; port 0 is one that is free.
     pub address: SocketAddr,
-    /// How files are sent.
+    /// The way in which files are sent.
     pub way: Way,
     /// Threads; 0 is one for each processor.
     pub workers: usize,
     /// Connections at once; without it [`WANTED`], or as many as there may be files open.
     pub connections: Option<usize>,
-    /// How long peers are waited for.
+    /// Bounds of the waits for a peer.
     pub patience: Patience,
 }
 
-/// What a server has counted.
+/// Counts of a server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Counts {
     /// Connections accepted.
@@ -134,7 +134,7 @@ pub struct Counts {
     pub slow: u64,
     /// Answers not brought to their end.
     pub cut: u64,
-    /// What became of sends without a copy.
+    /// Counts of sends without a copy.
     pub zero_copy: ZeroCopyCounts,
 }
 
@@ -202,17 +202,17 @@ impl Server {
         Ok(server)
     }
 
-    /// Where it listens.
+    /// Returns the address that it listens on.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// How many threads it has.
+    /// Returns its number of threads.
     pub fn workers(&self) -> usize {
         self.workers
     }
 
-    /// How many connections it takes at once.
+    /// Returns the number of connections that it takes at once.
     pub fn connections(&self) -> usize {
         self.connections
     }
@@ -233,7 +233,7 @@ impl Server {
         }
     }
 
-    /// Does this kernel do it?
+    /// Checks that this kernel does `M`.
     fn check<M: Method>(&self) -> Result<()> {
         M::new()?.listening(self.listener.as_fd())
     }

@@ -1,4 +1,4 @@
-//! Which file a target names. Nothing of it is trusted: what is opened is looked up beneath the root by
+//! Names of files, read from targets. Nothing of a target is trusted: what is opened is looked up beneath the root by
 //! the kernel ([`super::root`]); here the name is only made one that can be looked up.
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, percent_encode};
@@ -53,7 +53,7 @@ impl<'a> Target<'a> {
     }
 }
 
-/// What must be escaped in the path of a URL; the slash stays.
+/// Characters that must be escaped in the path of a URL; the slash stays.
 const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'/')
     .remove(b'-')
@@ -66,14 +66,14 @@ const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC
 pub struct Name<'a> {
     /// Its parts with one slash in between: `films/a b.mkv`. The root itself is `.`.
     pub path: Vec<u8>,
-    /// Did it end with a slash, as the name of a folder does?
+    /// True if it ended with a slash, as the name of a folder does.
     pub is_folder: bool,
-    /// What followed the question mark.
+    /// The text after the question mark.
     pub query: Option<&'a str>,
 }
 
 impl<'a> Name<'a> {
-    /// From the target of a request: `/films//a%20b.mkv?t=3`, or with `http://host` in front.
+    /// Reads a name from the target of a request: `/films//a%20b.mkv?t=3`, or with `http://host` in front.
     ///
     /// # Errors
     /// 400 where it cannot be a name: not of this form, bad escapes, a NUL, `..`, or a slash that only
@@ -113,7 +113,7 @@ impl<'a> Name<'a> {
         })
     }
 
-    /// Where the folder of this name is: its path as it is written, with the slash at its end.
+    /// Returns the path of this name's folder as it is written in a URL, with the slash at its end.
     pub fn as_folder(&self) -> String {
         let mut path = String::from("/");
         if self.path != b"." {
@@ -128,12 +128,12 @@ impl<'a> Name<'a> {
     }
 }
 
-/// As it is written in a URL.
+/// Escapes a path as it is written in a URL.
 pub fn escape(path: &[u8]) -> String {
     percent_encode(path, ESCAPED).to_string()
 }
 
-/// Is there a `%` without two hexadecimal digits after it?
+/// Returns whether there is a `%` without two hexadecimal digits after it.
 fn has_bad_escape(path: &str) -> bool {
     path.split('%').skip(1).any(|after| {
         let digits = after.bytes().take(2);

@@ -1,11 +1,11 @@
-//! Which bytes of a file are asked for (RFC 9110 §14).
+//! Ranges of a file's bytes that a request asks for (RFC 9110 §14).
 
 use std::ops::Range;
 
 /// Ranges of one request, at most: more are no browser and no download manager.
 const MOST: usize = 16;
 
-/// What a Range field comes to for a file.
+/// The ranges that a Range field comes to for a file.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Ranges {
     /// The whole file: the field is not understood, asks for more than the file, or for the last bytes of one

@@ -1,4 +1,4 @@
-//! What a request says, and whether it may say so (RFC 9112 §2 to §6).
+//! Requests, parsed and checked (RFC 9112 §2 to §6).
 //!
 //! The head is parsed by httparse. It must fit into [`LONGEST`] bytes and [`FIELDS`] fields; until it
 //! is whole, it is asked for again. A version that httparse does not know is refused with 505: HTTP/1.2,
@@ -24,25 +24,25 @@ pub fn no_fields<'b>() -> Fields<'b> {
 /// A request that may be answered.
 #[derive(Debug)]
 pub struct Request<'h, 'b> {
-    /// What to do: `GET`.
+    /// The method: `GET`.
     pub method: &'b str,
-    /// With what: `/film.mkv?t=3`.
+    /// The target: `/film.mkv?t=3`.
     pub target: &'b str,
-    /// Does it come from HTTP/1.0?
+    /// True if it comes from HTTP/1.0.
     pub is_old: bool,
-    /// Does the connection go on after the answer?
+    /// True if the connection goes on after the answer.
     pub keep_alive: bool,
     fields: &'h [Header<'b>],
 }
 
-/// What the bytes that came so far are.
+/// The outcome of parsing the bytes that came so far.
 #[derive(Debug)]
 pub enum Parsed<'h, 'b> {
     /// A whole head, and how many bytes it has.
     Whole(Request<'h, 'b>, usize),
     /// The beginning of one.
     Begun,
-    /// Nothing that may be answered but with this.
+    /// A request that may be answered only with this.
     Bad(Status),
 }
 
@@ -74,13 +74,13 @@ pub fn parse<'h, 'b>(bytes: &'b [u8], fields: &'h mut Fields<'b>) -> Parsed<'h, 
     Parsed::Whole(request, length)
 }
 
-/// Where the first request begins in `bytes`: empty lines in front of it are nothing (RFC 9112 §2.2).
+/// Returns the offset in `bytes` of the first request: empty lines in front of it are nothing (RFC 9112 §2.2).
 pub fn begin(bytes: &[u8]) -> usize {
     let is_line_end = |byte: &&u8| matches!(**byte, b'\r' | b'\n');
     bytes.iter().take_while(is_line_end).count()
 }
 
-/// Is it a host, perhaps with a port (RFC 9112 §3.2, RFC 3986 §3.2.2)? It may be empty.
+/// Returns whether `text` is a host, perhaps with a port (RFC 9112 §3.2, RFC 3986 §3.2.2). It may be empty.
 pub fn is_host(text: &str) -> bool {
     let (host, port) = match text.rsplit_once(':') {
         Some((host, port)) if !port.contains(']') => (host, port),
@@ -97,7 +97,7 @@ pub fn is_host(text: &str) -> bool {
     is_right && port.bytes().all(|byte| byte.is_ascii_digit())
 }
 
-/// Is it the first line that is too long, or what follows?
+/// Returns the status for a head that is too long: 414 where the first line is, 431 where what follows is.
 fn too_long(bytes: &[u8]) -> Status {
     match bytes[..LONGEST.min(bytes.len())].contains(&b'\n') {
         true => Status(431),
@@ -120,7 +120,7 @@ impl<'h, 'b> Request<'h, 'b> {
         all.next().filter(|_| all.next().is_none())
     }
 
-    /// Is `word` in the list that this field is?
+    /// Returns whether `word` is in the list that the field `name` is.
     fn says(&self, name: &str, word: &str) -> bool {
         self.all(name)
             .flat_map(|value| value.split(','))
@@ -132,8 +132,8 @@ impl<'h, 'b> Request<'h, 'b> {
         self.fields.iter().filter(is_it).count()
     }
 
-    /// Does the connection go on after the answer? Not after a body: it is not read here, and what
-    /// comes next would be taken for a request (that is how requests are smuggled).
+    /// Returns whether the connection goes on after the answer. Not after a body: it is not read here, and what comes
+    /// next would be taken for a request (that is how requests are smuggled).
     fn goes_on(&self) -> Result<bool, Status> {
         let hosts = self.count("host");
         if hosts > 1 || (hosts == 0 && !self.is_old) {

@@ -15,14 +15,14 @@ use rustix::io::Errno;
 use super::budget::{Budget, Taken};
 use crate::{Error, Result};
 
-/// For reading; a FIFO does not keep us waiting, a terminal does not become ours. (Who waits to write
-/// into a FIFO sees a reader come and go: to look first would be one more call for each file.)
+/// Flags to open a file for reading; a FIFO does not keep us waiting, a terminal does not become ours. (Who waits to
+/// write into a FIFO sees a reader come and go: to look first would be one more call for each file.)
 const READ: OFlags = OFlags::RDONLY
     .union(OFlags::CLOEXEC)
     .union(OFlags::NONBLOCK)
     .union(OFlags::NOCTTY);
 
-/// To look at what a name is, without opening that.
+/// Flags to look at what a name is, without opening that.
 const LOOK: OFlags = OFlags::PATH.union(OFlags::CLOEXEC);
 /// Bytes of listings that may wait to be taken by their peers, all together.
 const LISTINGS: usize = 64 << 20;
@@ -30,9 +30,9 @@ const LISTINGS: usize = 64 << 20;
 /// The folder.
 pub struct Root {
     folder: OwnedFd,
-    /// Does the kernel look names up beneath it?
+    /// True if the kernel looks names up beneath it (openat2).
     beneath: bool,
-    /// How many more files may be open.
+    /// Number of files that may still be opened.
     places: Budget,
     /// Bytes that further listings may have.
     pub listings: Budget,
@@ -87,8 +87,8 @@ impl Root {
         })
     }
 
-    /// What `path` is, followed as [`Root::file`] would follow it, but not opened. (A symbolic link where that
-    /// follows none.)
+    /// Returns the `stat` of `path`, followed as [`Root::file`] would follow it, but not opened. (A symbolic link
+    /// where that follows none.)
     ///
     /// # Errors
     /// As there.

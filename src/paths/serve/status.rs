@@ -1,4 +1,4 @@
-//! What an answer says of a request, in a number (RFC 9110 §15).
+//! Status codes of answers (RFC 9110 §15).
 
 /// A status code that is sent here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,4 +1,4 @@
-//! How much of what a socket took is still with it.
+//! The bytes that a socket took and still has.
 
 use std::os::fd::{AsRawFd, BorrowedFd};
 

@@ -27,22 +27,22 @@ const STOP: u64 = u64::MAX - 1;
 const EVENTS: usize = 256;
 /// Bytes read at once: requests are small.
 const BUFFER: usize = 16 << 10;
-/// How long nothing is accepted after the system had no file left.
+/// Time without accepting after the system had no file left.
 const PAUSE: Duration = Duration::from_secs(1);
-/// How long answers may take to their end once the server is to stop.
+/// Longest time for answers to end once the server is to stop.
 const GRACE: Duration = Duration::from_secs(5);
 
-/// What all workers share.
+/// The server's parts that all workers share.
 pub struct Shared<'a> {
-    /// Where connections come from.
+    /// The socket that connections come from.
     pub listener: BorrowedFd<'a>,
     /// Readable once the server is to stop.
     pub stop: BorrowedFd<'a>,
-    /// What is served.
+    /// The folder that is served.
     pub root: &'a Root,
-    /// How long to wait for peers.
+    /// Bounds of the waits for a peer.
     pub patience: &'a Patience,
-    /// How many connections each worker may have.
+    /// Number of connections that each worker may have.
     pub room: usize,
 }
 
@@ -59,18 +59,18 @@ pub struct Worker<'a, M: Method> {
     buffer: Box<[u8]>,
     counts: Counts,
     now: Instant,
-    /// Are connections accepted?
+    /// True if connections are accepted.
     open: bool,
-    /// Not before this.
+    /// Time before which none are accepted.
     paused: Option<Instant>,
     swept: Instant,
-    /// Since when the server is to stop.
+    /// Time at which the server was told to stop.
     stopping: Option<Instant>,
 }
 
 struct Entry<M: Method> {
     mark: u64,
-    /// Is it among those that go on again?
+    /// True if it is among those that go on again.
     queued: bool,
     connection: Connection<M::Kept>,
 }
@@ -147,7 +147,7 @@ impl<'a, M: Method> Worker<'a, M> {
         }
     }
 
-    /// How long to wait for events at most.
+    /// Returns the longest wait for events.
     fn timeout(&self) -> Option<Duration> {
         if !self.again.is_empty() {
             return Some(Duration::ZERO);
@@ -246,7 +246,7 @@ impl<'a, M: Method> Worker<'a, M> {
         self.with(mark, |connection, means| connection.happened(events, means));
     }
 
-    /// Has a connection do something, if it is still there.
+    /// Lets a connection do something, if it is still there.
     fn with(
         &mut self,
         mark: u64,

@@ -13,13 +13,13 @@ pub const PARTS: [(RGBColor, &str); 3] = [
     (RGBColor(0xc0, 0x78, 0xa8), "in interrupts"),
 ];
 
-/// What is not told apart: the kernel samples who runs, and this was too short for that.
+/// Colour and name of time that is not told apart: the kernel samples who runs, and this was too short for that.
 pub const WHOLE: (RGBColor, &str) = (RGBColor(0x9a, 0xa5, 0xb1), "not told apart");
 
 /// Steps of an axis, at most.
 const STEPS: f64 = 5.0;
 
-/// From 0 to a round number.
+/// An axis from 0 to a round number.
 pub struct Axis {
     step: f64,
     end: f64,
@@ -37,7 +37,7 @@ impl Axis {
         Self { step, end }
     }
 
-    /// Where a value is.
+    /// Returns the horizontal place of a value.
     pub fn x(&self, value: f64) -> f64 {
         BARS.0 + (BARS.1 - BARS.0) * value / self.end
     }

@@ -19,12 +19,12 @@ use crate::paths::ladder::{Carrier, Kind};
 const INK: RGBColor = RGBColor(0x22, 0x2b, 0x38);
 const FAINT: RGBColor = RGBColor(0x6b, 0x76, 0x85);
 const RULE: RGBColor = RGBColor(0xd9, 0xde, 0xe5);
-/// Behind the rungs that drive the card.
+/// Colour behind the rungs that drive the card.
 const OURS: RGBColor = RGBColor(0xee, 0xf5, 0xfb);
 
 const WIDTH: f64 = 1660.0;
 const MARGIN: f64 = 44.0;
-/// Where the bars and the ways begin and end, and where the numbers stand.
+/// Begin and end of the bars, of the ways, and places of the numbers.
 const BARS: (f64, f64) = (304.0, 660.0);
 const WAYS: (f64, f64) = (800.0, 1404.0);
 const NUMBERS: (f64, f64) = (1500.0, 1600.0);
@@ -95,7 +95,7 @@ impl Line<'_> {
         }
     }
 
-    /// Why there is nothing to be drawn, where that is so.
+    /// Returns why there is nothing to be drawn, where that is so.
     fn nothing(&self) -> Option<String> {
         if self.rows.iter().any(|row| !row.runs.is_empty()) {
             return None;

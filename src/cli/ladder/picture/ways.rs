@@ -10,12 +10,12 @@ use super::INK;
 use crate::cli::picture::{At, Canvas, Drawn, text};
 use crate::paths::ladder::{Carrier, Kind, Place};
 
-/// What the processor copies, and what a device moves.
+/// Colours of what the processor copies, of what a device moves, and of what goes on as a reference.
 pub const CPU: RGBColor = RGBColor(0xd1, 0x49, 0x2e);
 pub const DMA: RGBColor = RGBColor(0x1d, 0x8a, 0x62);
 const REFERENCE: RGBColor = RGBColor(0x8a, 0x94, 0xa3);
 
-/// Behind what is the kernel's, the program's, the hardware's.
+/// Colours behind what is the kernel's, the program's, the hardware's.
 const KERNEL: RGBColor = RGBColor(0xfb, 0xea, 0xce);
 const PROGRAM: RGBColor = RGBColor(0xd8, 0xe7, 0xf7);
 const HARDWARE: RGBColor = RGBColor(0xe4, 0xe8, 0xed);
@@ -100,7 +100,7 @@ pub fn arrow<B: DrawingBackend<ErrorType: 'static>>(
     canvas.shape(&[(neck, y - 5.5), (to, y), (neck, y + 5.5)], colour)
 }
 
-/// Where a place is when a file is sent.
+/// Returns the spot of a place when a file is sent.
 fn spot(stop: Stop) -> usize {
     match stop {
         Stop::Disk | Stop::Feeder => 0,

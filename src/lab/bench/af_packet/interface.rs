@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use crate::nic::Mac;
 use crate::{Error, Result};
 
-/// How long the link may take.
+/// Longest wait for the link.
 const LINK: Duration = Duration::from_secs(10);
 
 /// An interface that is up.

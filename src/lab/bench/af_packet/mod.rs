@@ -1,5 +1,4 @@
-//! What the kernel's own path does on a card of the same kind: AF_PACKET, sending in three
-//! ways and receiving in one.
+//! The kernel's own path on a card of the same kind: AF_PACKET, sending in three ways and receiving in one.
 //!
 //! These are here to be compared with, so they talk to the kernel as a program without us would:
 //! plain system calls, with the `unsafe` that they need; no memory that a device sees is involved.

@@ -19,7 +19,7 @@ pub struct Recvmmsg {
 }
 
 impl Recvmmsg {
-    /// On the interface `index`; a call that nothing comes for ends after `patience`.
+    /// Opens a socket on the interface `index`; a call that nothing comes for ends after `patience`.
     ///
     /// # Errors
     /// As [`socket::open`].

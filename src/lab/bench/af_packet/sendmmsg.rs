@@ -17,7 +17,7 @@ pub struct Sendmmsg {
 }
 
 impl Sendmmsg {
-    /// On the interface `index`.
+    /// Opens a socket on the interface `index`, to send copies of `frame`.
     ///
     /// # Errors
     /// As [`socket::open`].

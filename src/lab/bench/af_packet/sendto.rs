@@ -15,7 +15,7 @@ pub struct Sendto {
 }
 
 impl Sendto {
-    /// On the interface `index`.
+    /// Opens a socket on the interface `index`, to send copies of `frame`.
     ///
     /// # Errors
     /// As [`socket::open`].

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use crate::paths::ladder::packet_socket;
 use crate::{Error, Result};
 
-/// How long the card may do nothing.
+/// Longest time for which the card may do nothing.
 const STUCK: Duration = Duration::from_secs(1);
 
 /// One that sends on the interface `index` and receives nothing.
@@ -28,7 +28,7 @@ pub fn listen(index: u32, ethertype: u16) -> Result<OwnedFd> {
         .map_err(|error| Error::io("opening an AF_PACKET socket (needs root)", error))
 }
 
-/// Was the queue just full, so that one tries again?
+/// Returns whether the queue was just full, so that one tries again.
 pub fn again(error: &io::Error) -> bool {
     matches!(
         error.raw_os_error(),

@@ -22,7 +22,7 @@ pub struct TxRing {
 }
 
 impl TxRing {
-    /// On the interface `index`.
+    /// Opens a socket and its ring on the interface `index`, to send copies of `frame`.
     ///
     /// # Errors
     /// As [`socket::open`], and where the kernel refuses the ring.

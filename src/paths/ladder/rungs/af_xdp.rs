@@ -37,8 +37,8 @@ fn run(job: &mut Job<'_>) -> Result<(), Stopped> {
     frames::send_file(job, &mut socket, by_kernel)
 }
 
-/// Does the interface's driver take packets that have no bytes of their own (IFF_TX_SKB_NO_LINEAR)? The
-/// kernel does not say; of those in it, virtio-net does.
+/// Returns whether the interface's driver takes packets that have no bytes of their own (IFF_TX_SKB_NO_LINEAR). The
+/// kernel does not say; of the drivers in it, virtio-net does.
 fn refers(index: u32) -> bool {
     // AF_XDP's own sockets do not know names.
     let name = socket(AddressFamily::INET, SocketType::DGRAM, None)

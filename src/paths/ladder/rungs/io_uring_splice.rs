@@ -76,7 +76,7 @@ fn run(job: &mut Job<'_>) -> Result<(), Stopped> {
     Ok(())
 }
 
-/// What both of a chain gave.
+/// Waits until both operations of a chain are done; returns their results in the chain's order.
 fn both(uring: &mut Uring, out: &mut Out<'_>) -> Result<[std::io::Result<usize>; 2], Stopped> {
     let (mut filled, mut gone, since) = (None, None, Instant::now());
     loop {

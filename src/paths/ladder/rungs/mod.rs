@@ -30,7 +30,7 @@ use rustix::pipe::{PipeFlags, SpliceFlags, pipe_with};
 use super::bounds::NAP;
 use super::{Out, Protocol, Rung, Stopped, Why, lack, retry};
 
-/// What can be had wherever there is a kernel of ours.
+/// Returns `None`: the rung can be had wherever the kernel is ours.
 fn always() -> Option<String> {
     None
 }

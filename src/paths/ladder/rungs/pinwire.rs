@@ -74,7 +74,7 @@ fn page_cache(job: &mut Job<'_>) -> Result<(), Stopped> {
     whole.map_err(|error| job.out.stopped(error.into()))
 }
 
-/// From the file's position on, what is there of it now.
+/// Returns the range of the job's bytes in the file, from its position on, as far as they are there now.
 fn bytes(job: &Job<'_>) -> Result<Range<u64>, Stopped> {
     let (begin, len) = (seek(job.file, SeekFrom::Current(0)), job.file.metadata());
     let begin = begin.map_err(|errno| job.out.failed("lseek", errno))?;
@@ -101,7 +101,7 @@ fn send(job: &mut Job<'_>, source: &mut dyn Source) -> Result<(), Stopped> {
     })
 }
 
-/// As the far end has room; sleeps where there is nothing to do.
+/// Sends as the far end has room; sleeps where there is nothing to do.
 fn climb(
     nic: &mut dyn Nic,
     out: &mut Out<'_>,

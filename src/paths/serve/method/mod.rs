@@ -32,18 +32,17 @@ pub use zerocopy::ZeroCopy;
 pub struct Piece<'a> {
     /// The file.
     pub file: BorrowedFd<'a>,
-    /// Where they begin in it.
+    /// Their offset in it.
     pub at: u64,
-    /// How many, at least 1. A method takes as many of them at once as suit it.
+    /// Number of bytes, at least 1. A method takes as many of them at once as suit it.
     pub len: u64,
-    /// Will more of this answer follow at once? Then no small packet need leave in between.
+    /// True if more of this answer follows at once. Then no small packet need leave in between.
     pub more: bool,
 }
 
 /// A way to move bytes of a file into a socket. One belongs to each worker.
 pub trait Method: Sized {
-    /// What it keeps for a connection: nothing, where the kernel is done with our memory when a call
-    /// returns.
+    /// Its state for one connection: nothing, where the kernel is done with our memory when a call returns.
     type Kept: Default;
 
     /// Makes ready, for one worker.
@@ -83,20 +82,20 @@ pub trait Method: Sized {
     /// The connection ends.
     fn forget(&mut self, _kept: Self::Kept) {}
 
-    /// What it has counted.
+    /// Returns its counts.
     fn counts(&self) -> ZeroCopyCounts {
         ZeroCopyCounts::default()
     }
 }
 
-/// What became of sends with `MSG_ZEROCOPY`; all 0 with another method.
+/// Counts of sends with `MSG_ZEROCOPY`; all 0 with another method.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct ZeroCopyCounts {
     /// Sends that asked for it.
     pub sends: u64,
-    /// Of them, reported as done.
+    /// Those of the sends that are reported as done.
     pub completed: u64,
-    /// Of these, copied by the kernel after all (`SO_EE_CODE_ZEROCOPY_COPIED`), as on a loopback.
+    /// Those of the completed that the kernel copied after all (`SO_EE_CODE_ZEROCOPY_COPIED`), as on a loopback.
     pub copied_by_kernel: u64,
     /// Sends that did not ask, since too much was under way.
     pub plain: u64,

@@ -33,7 +33,7 @@ impl Otherwise {
     }
 }
 
-/// Does a call that moves pages, or reads in the kernel, say that the file has no such thing?
+/// Returns whether a call that moves pages, or reads in the kernel, says by `error` that the file has no such thing.
 pub fn is_unknown(error: Errno) -> bool {
     matches!(
         error,

@@ -33,7 +33,7 @@ const ZEROCOPY: u32 = libc::MSG_ZEROCOPY as u32;
 pub struct ZeroCopy {
     /// Buffers that nobody uses.
     free: Vec<MmapMut>,
-    /// How many more may be made.
+    /// Buffers that may still be made.
     to_make: usize,
     plain: Read,
     space: Vec<u8>,
