@@ -38,6 +38,7 @@ fn send(mut sending: Sending) -> Sending {
 
 #[library_benchmark(setup = receiving)]
 #[bench::e1000("e1000")]
+#[bench::e1000e("e1000e")]
 #[bench::split("split")]
 #[bench::packed("packed")]
 fn receive(mut receiving: Receiving) -> Receiving {

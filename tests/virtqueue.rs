@@ -4,6 +4,7 @@
 mod fakes;
 
 use std::collections::VecDeque;
+use std::ops::RangeInclusive;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::{Arc, Mutex};
 
@@ -13,7 +14,7 @@ use pinwire::Error;
 use pinwire::backend::{Backend, Fake, FakeMemory};
 use pinwire::dma::{DmaRegion, DmaSpace, Iova};
 use pinwire::inspect::{Marks, Owner};
-use pinwire::virtio::{Areas, Packed, Piece, Ring, RingConfig, Split};
+use pinwire::virtio::{Areas, Packed, Piece, Ring, RingConfig, Sink, Split, Used};
 use proptest::prelude::*;
 
 /// Which kind of ring a test is about.
@@ -27,6 +28,56 @@ impl Kind for Split<u64> {
 
 impl Kind for Packed<u64> {
     const PACKED: bool = true;
+}
+
+/// Gives what comes to a closure. One that is picky takes some by themselves.
+struct Each<F> {
+    each: F,
+    is_picky: bool,
+    accepted: VecDeque<u32>,
+}
+
+impl<F: FnMut(u64, u32)> Sink<u64> for Each<F> {
+    fn take(&mut self, used: Used<u64>) {
+        (self.each)(used.token, used.written);
+    }
+
+    fn lengths(&self) -> RangeInclusive<u32> {
+        if self.is_picky { 3..=90 } else { 0..=u32::MAX }
+    }
+
+    fn accept(&mut self, token: &mut u64, written: u32) -> bool {
+        let is_accepted = !self.is_picky || !token.is_multiple_of(3);
+        self.accepted.extend(is_accepted.then_some(written));
+        is_accepted
+    }
+
+    fn take_all(&mut self, tokens: impl Iterator<Item = u64>) {
+        for token in tokens {
+            let written = self.accepted.pop_front().expect("it was accepted");
+            (self.each)(token, written);
+        }
+    }
+}
+
+fn pop_each<R: Ring<u64>>(
+    ring: &mut R,
+    most: usize,
+    each: impl FnMut(u64, u32),
+) -> Result<usize, Error> {
+    let mut sink = Each {
+        each,
+        is_picky: most % 2 == 1,
+        accepted: VecDeque::new(),
+    };
+    ring.pop_into(most, &mut sink)
+}
+
+/// A piece of [`pieces`] for the device to write.
+const LENGTH: u32 = 100;
+
+fn refill<R: Ring<u64>>(ring: &mut R, tokens: impl Iterator<Item = u64>) -> usize {
+    ring.refill(LENGTH, tokens, |token| pieces(*token, 1)[0].iova)
 }
 
 /// A ring and its device.
@@ -139,7 +190,7 @@ impl<R: Kind> Bench<R> {
         self.ring.stop();
         for _ in 0..3 {
             assert!(matches!(self.ring.pop(), Err(Error::Stopped { .. })));
-            let each = self.ring.pop_each(9, |_| panic!("something came"));
+            let each = pop_each(&mut self.ring, 9, |_, _| panic!("something came"));
             assert!(matches!(each, Err(Error::Stopped { .. })));
             assert!(self.ring.is_ready() && self.ring.arm());
             self.takes_nothing();
@@ -160,7 +211,7 @@ impl<R: Kind> Bench<R> {
         assert!(error.to_string().contains("queue 5"), "{error}");
         for _ in 0..3 {
             assert!(matches!(self.ring.pop(), Err(Error::DeviceLied { .. })));
-            let each = self.ring.pop_each(9, |_| panic!("something came"));
+            let each = pop_each(&mut self.ring, 9, |_, _| panic!("something came"));
             assert!(matches!(each, Err(Error::DeviceLied { .. })));
             assert!(self.ring.is_ready() && self.ring.arm());
             self.takes_nothing();
@@ -190,8 +241,11 @@ impl<R: Kind> Bench<R> {
         for count in [1, 2] {
             assert_eq!(self.ring.push(&pieces(77, count), 0, 77), Err(77));
         }
-        let chains = (0..3).map(|token| (pieces(token, 1)[0], token));
-        assert_eq!(self.ring.push_each(true, chains), 0);
+        assert_eq!(refill(&mut self.ring, 0..3), 0);
+        let mut tokens = vec![0, 1, 2];
+        let piece = |token: &mut u64| Some(pieces(*token, 1)[0]);
+        assert_eq!(self.ring.push_front(&mut tokens, piece), 0);
+        assert_eq!(tokens, [0, 1, 2]);
         assert_eq!(self.ring.publish(), None);
     }
 
@@ -451,7 +505,7 @@ both! {
             b.give(&chains[1], 2);
             b.queue.say_used(&b.memory, 7, 0, 1);
             let mut got = Vec::new();
-            let each = b.ring.pop_each(9, |used| got.push((used.token, used.written)));
+            let each = pop_each(&mut b.ring, 9, |token, written| got.push((token, written)));
             assert!(each.is_err());
             assert_eq!(got, [(0, 1), (1, 2)]);
             b.is_shut("which it has not", &[2, 3]);
@@ -615,7 +669,7 @@ both! {
         let value = prop_oneof![0..12u32, any::<u32>(), Just(0x8080_0001), Just(0x0001_0000)];
         let step = prop_oneof![
             3 => (1..=4usize, 0..=4usize).prop_map(|(count, readable)| Step::Push(count, readable)),
-            1 => (0..5usize, any::<bool>()).prop_map(|(count, write)| Step::PushEach(count, write)),
+            1 => (0..5usize).prop_map(Step::Refill),
             3 => Just(Step::Publish),
             6 => (any::<prop::sample::Index>(), value).prop_map(|(at, value)| Step::Scribble(at, value)),
             3 => (0..10u32, 0..500u32, 1..3u16).prop_map(|(id, len, skip)| Step::Say(id, len, skip)),
@@ -641,10 +695,10 @@ both! {
         {
             let mut walk = Walk::new(bench::<R>(8, agreed), agreed);
             // Twice round the ring, with what went before not shown to the device yet.
-            for step in 0..6 {
-                walk.step(&Step::PushEach(before, true));
-                walk.step(&Step::PushEachPanics(count, step % 2 == 0));
-                walk.step(&Step::PushFront(count / 2, step % 2 == 0, true));
+            for _ in 0..6 {
+                walk.step(&Step::Refill(before));
+                walk.step(&Step::RefillPanics(count));
+                walk.step(&Step::PushFront(count / 2, true));
                 walk.step(&Step::Publish);
                 walk.step(&Step::Take(9));
                 assert!(walk.published.is_empty(), "the device found all that the ring kept");
@@ -664,8 +718,8 @@ both! {
         let mut walk = Walk::new(bench::<R>(8, PLAIN), PLAIN);
         for round in 0..200 {
             // Now a batch in order, now one back to front, now one that leaves the oldest to the next.
-            walk.step(&Step::PushFront(5, true, false));
-            walk.step(&Step::PushEach(round % 4, false));
+            walk.step(&Step::Refill(5));
+            walk.step(&Step::PushFront(round % 4, false));
             walk.step(&Step::Publish);
             walk.step(&Step::Take(8));
             let stay = usize::from(round % 3 == 2 && round < 190);
@@ -698,8 +752,8 @@ both! {
         for chain in [&nothing[..1], &nothing] {
             let mut b = bench::<R>(8, PLAIN);
             assert!(catch_unwind(AssertUnwindSafe(|| b.ring.push(chain, 1, 0))).is_err());
-            let each = catch_unwind(AssertUnwindSafe(|| b.ring.push_each(true, [(chain[0], 0)].into_iter())));
-            assert!(each.is_err());
+            let none = catch_unwind(AssertUnwindSafe(|| b.ring.refill(0, 0..1, |_| chain[0].iova)));
+            assert!(none.is_err());
             assert_eq!((b.ring.in_flight(), b.ring.publish()), (0, None));
         }
     }
@@ -712,10 +766,9 @@ both! {
         });
         let step = prop_oneof![
             4 => (1..=6usize, 0..=6usize).prop_map(|(count, readable)| Step::Push(count, readable)),
-            2 => (0..12usize, any::<bool>()).prop_map(|(count, write)| Step::PushEach(count, write)),
-            1 => (0..12usize, any::<bool>()).prop_map(|(count, write)| Step::PushEachPanics(count, write)),
-            2 => (0..12usize, any::<bool>(), any::<bool>())
-                .prop_map(|(count, write, panics)| Step::PushFront(count, write, panics)),
+            2 => (0..12usize).prop_map(Step::Refill),
+            1 => (0..12usize).prop_map(Step::RefillPanics),
+            2 => (0..12usize, any::<bool>()).prop_map(|(count, panics)| Step::PushFront(count, panics)),
             2 => (1..=6usize, 0..=6usize, any::<u8>())
                 .prop_map(|(count, readable, empty)| Step::PushEmpty(count, readable, empty)),
             2 => Just(Step::Publish),
@@ -886,13 +939,13 @@ enum Step {
     Push(usize, usize),
     /// As [`Step::Push`], the pieces of length 0 that have a bit of the last.
     PushEmpty(usize, usize, u8),
-    /// Chains of one piece, and whether the device writes them.
-    PushEach(usize, bool),
+    /// Chains of one piece that the device writes.
+    Refill(usize),
     /// The same, by an iterator that panics after them.
-    PushEachPanics(usize, bool),
-    /// As [`Step::PushEach`], from the front of a list whose next one is refused or, where the last is set,
-    /// panics.
-    PushFront(usize, bool, bool),
+    RefillPanics(usize),
+    /// Chains of one piece that the device reads, from the front of a list whose next one is refused or, where
+    /// this is set, panics.
+    PushFront(usize, bool),
     Publish,
     /// The device takes up to as many.
     Take(usize),
@@ -952,15 +1005,11 @@ impl<R: Kind> Siege<R> {
                         self.token += 1;
                     }
                 }
-                Step::PushEach(count, is_writable) => {
+                Step::Refill(count) => {
                     let first = self.token;
-                    let chains = (first..)
-                        .take(*count)
-                        .map(|token| (pieces(token, 1)[0], token));
-                    let went = self.b.ring.push_each(*is_writable, chains) as u64;
-                    let writable = if *is_writable { 100 } else { 0 };
+                    let went = refill(&mut self.b.ring, (first..).take(*count)) as u64;
                     self.pushed
-                        .extend((first..first + went).map(|token| (token, writable, false)));
+                        .extend((first..first + went).map(|token| (token, LENGTH, false)));
                     self.token += went;
                 }
                 Step::Publish => {
@@ -987,10 +1036,9 @@ impl<R: Kind> Siege<R> {
                 },
                 Step::PopEach(most) => {
                     let mut got = Vec::new();
-                    let popped = self
-                        .b
-                        .ring
-                        .pop_each(*most, |used| got.push((used.token, used.written)));
+                    let popped = pop_each(&mut self.b.ring, *most, |token, written| {
+                        got.push((token, written))
+                    });
                     got.into_iter()
                         .for_each(|(token, written)| self.came(token, written));
                     self.shut |= popped.is_err();
@@ -1074,6 +1122,16 @@ impl<R: Kind> Walk<R> {
         assert_eq!(self.b.memory.faults(), []);
     }
 
+    /// So many more are in the ring, for the device to write.
+    fn refilled(&mut self, count: usize) {
+        let first = self.token;
+        self.token += count as u64;
+        self.room -= count;
+        let tokens = first..self.token;
+        self.pushed
+            .extend(tokens.map(|token| (token, seen(&pieces(token, 1), 0))));
+    }
+
     fn step(&mut self, step: &Step) {
         match step {
             Step::Push(count, readable) => {
@@ -1095,48 +1153,34 @@ impl<R: Kind> Walk<R> {
                     self.pushed.push_back((token, seen(&these, readable)));
                 }
             }
-            Step::PushEach(count, is_writable) => {
+            Step::Refill(count) => {
                 let fits = self.room.min(*count);
-                let first = self.token;
-                let chains = (first..)
-                    .take(*count)
-                    .map(|token| (pieces(token, 1)[0], token));
-                let mut chains = chains.collect::<Vec<_>>().into_iter();
-                assert_eq!(self.b.ring.push_each(*is_writable, &mut chains), fits);
-                assert_eq!(chains.len(), count - fits, "the others are still there");
-                self.room -= fits;
-                self.token += fits as u64;
-                let readable = usize::from(!is_writable);
-                self.pushed.extend(
-                    (first..self.token).map(|token| (token, seen(&pieces(token, 1), readable))),
-                );
+                let mut tokens = self.token..self.token + *count as u64;
+                assert_eq!(refill(&mut self.b.ring, &mut tokens), fits);
+                assert_eq!(tokens.count(), count - fits, "the others are still there");
+                self.refilled(fits);
             }
-            Step::PushEachPanics(count, is_writable) => {
-                let fits = self.room.min(*count);
+            Step::RefillPanics(count) => {
                 let first = self.token;
-                let chains = (first..).map(|token| {
+                let tokens = (first..).inspect(|token| {
                     if token - first == *count as u64 {
                         resume_unwind(Box::new("no more"));
                     }
-                    (pieces(token, 1)[0], token)
                 });
                 let ring = &mut self.b.ring;
-                let pushed =
-                    catch_unwind(AssertUnwindSafe(|| ring.push_each(*is_writable, chains)));
+                let before = ring.in_flight();
+                let pushed = catch_unwind(AssertUnwindSafe(|| refill(ring, tokens)));
                 assert_eq!(pushed.is_err(), *count < self.room);
-                self.room -= fits;
-                self.token += fits as u64;
-                let readable = usize::from(!is_writable);
-                self.pushed.extend(
-                    (first..self.token).map(|token| (token, seen(&pieces(token, 1), readable))),
-                );
+                let went = self.b.ring.in_flight() - before;
+                assert!(went <= *count && pushed.is_ok() == (went == self.room));
+                self.refilled(went);
             }
-            Step::PushFront(count, is_writable, panics) => {
+            Step::PushFront(count, panics) => {
                 let (first, wanted) = (self.token, *count as u64);
                 let mut tokens: Vec<_> = (first..first + wanted + 2).collect();
                 let ring = &mut self.b.ring;
                 let push = || {
-                    ring.push_front(*is_writable, &mut tokens, |token| {
+                    ring.push_front(&mut tokens, |token| {
                         let past = *token - first;
                         if past == wanted && *panics {
                             resume_unwind(Box::new("no more"));
@@ -1155,7 +1199,7 @@ impl<R: Kind> Walk<R> {
                     Err(_) => assert!(*panics && *count < self.room && went <= fits),
                 }
                 self.room -= went;
-                let readable = usize::from(!is_writable);
+                let readable = 1;
                 self.pushed.extend(
                     (first..self.token).map(|token| (token, seen(&pieces(token, 1), readable))),
                 );
@@ -1231,10 +1275,9 @@ impl<R: Kind> Walk<R> {
             }
             Step::PopEach(most) => {
                 let mut got = Vec::new();
-                let popped = self
-                    .b
-                    .ring
-                    .pop_each(*most, |used| got.push((used.token, used.written)));
+                let popped = pop_each(&mut self.b.ring, *most, |token, written| {
+                    got.push((token, written))
+                });
                 assert_eq!(popped.unwrap(), got.len());
                 // It may have seen fewer than there are, but not none.
                 assert_eq!(got.is_empty(), *most == 0 || self.given.is_empty());
@@ -1248,8 +1291,8 @@ impl<R: Kind> Walk<R> {
                 let mut got = Vec::new();
                 let ring = &mut self.b.ring;
                 let popped = catch_unwind(AssertUnwindSafe(|| {
-                    ring.pop_each(usize::MAX, |used| {
-                        got.push((used.token, used.written));
+                    pop_each(ring, usize::MAX, |token, written| {
+                        got.push((token, written));
                         if got.len() > *at {
                             resume_unwind(Box::new("enough"));
                         }

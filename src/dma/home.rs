@@ -311,23 +311,32 @@ impl Keeper {
         }
     }
 
-    /// Makes a buffer that begins early begin where it did. Counts it where it may not be handed out.
+    /// A buffer that nobody has, as [`TakeEach::next`], where the one at `index` begins early, or there is none:
+    /// then from those that came back, all at once.
+    // It cannot unwind, and neither can a look at the list: who takes many needs no way out in between.
     #[cold]
     #[inline(never)]
-    fn begin_later(&self, taken: &mut Meta) -> bool {
-        let usable = taken.begin_later();
-        if !usable {
+    extern "C" fn take_other(&self, index: &mut u32) -> Option<NonNull<Meta>> {
+        loop {
+            let Some(meta) = self.home().metas.get(*index as usize) else {
+                // Acquire: what the former owners did to the buffers is done.
+                *index = self.home().returned.swap(NIL, Ordering::Acquire);
+                if *index == NIL {
+                    return None;
+                }
+                continue;
+            };
+            let mut meta = NonNull::from_ref(meta).cast::<Meta>();
+            // SAFETY: the index was on the list, so nobody owns this buffer but us.
+            let taken = unsafe { meta.as_mut() };
+            *index = taken.returned_after.load(Ordering::Relaxed);
+            taken.len = 0;
+            // It begins where it did.
+            if taken.early == 0 || taken.begin_later() {
+                return Some(meta);
+            }
             self.quarantined.set(self.quarantined.get() + 1);
         }
-        usable
-    }
-
-    /// All that came back, at once: the first of them, or [`NIL`].
-    #[cold]
-    #[inline(never)]
-    fn fetch_returned(&self) -> u32 {
-        // Acquire: what the former owners did to the buffers is done.
-        self.home().returned.swap(NIL, Ordering::Acquire)
     }
 
     /// These are at hand besides those that are: which came while an iterator had the others.
@@ -357,24 +366,21 @@ impl Iterator for TakeEach<'_> {
 
     #[inline]
     fn next(&mut self) -> Option<Segment> {
-        loop {
-            // [`NIL`] is beyond them, too.
-            let Some(meta) = self.metas.get(self.index as usize) else {
-                self.index = self.keeper.fetch_returned();
-                if self.index == NIL {
-                    return None;
-                }
-                continue;
-            };
+        // [`NIL`] is beyond them, too.
+        if let Some(meta) = self.metas.get(self.index as usize) {
             let mut meta = NonNull::from_ref(meta).cast::<Meta>();
             // SAFETY: the index was on the list, so nobody owns this buffer but us.
             let taken = unsafe { meta.as_mut() };
-            self.index = taken.returned_after.load(Ordering::Relaxed);
-            taken.len = 0;
-            if taken.early == 0 || self.keeper.begin_later(taken) {
+            if taken.early == 0 {
+                self.index = taken.returned_after.load(Ordering::Relaxed);
+                taken.len = 0;
                 return Some(Segment(meta));
             }
         }
+        let mut index = self.index;
+        let other = self.keeper.take_other(&mut index);
+        self.index = index;
+        other.map(Segment)
     }
 }
 

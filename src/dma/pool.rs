@@ -173,8 +173,17 @@ impl DmaBuf {
     /// Where the headroom is a part of the buffer ([`DmaBuf::begin_early`]).
     #[inline]
     pub fn headroom<const N: usize>(&self) -> [u8; N] {
+        self.headroom_at(N)
+    }
+
+    /// The `N` bytes that begin `before` bytes before the buffer, in its [`HEADROOM`].
+    ///
+    /// # Panics
+    /// As [`DmaBuf::headroom`], and where they are not all before it.
+    #[inline]
+    pub fn headroom_at<const N: usize>(&self, before: usize) -> [u8; N] {
         // SAFETY: it is a buffer of a pool: what else could be is not asked.
-        unsafe { self.0.before() }.expect("headroom before the buffer")
+        unsafe { self.0.before(before) }.expect("headroom before the buffer")
     }
 
     /// Begins `bytes` earlier, in the headroom: a device that was lent the buffer with some of its
@@ -294,22 +303,24 @@ impl Segment {
     #[inline]
     pub fn headroom<const N: usize>(&self) -> Option<[u8; N]> {
         // SAFETY: just asked.
-        self.is_buffer().then(|| unsafe { self.before() }).flatten()
+        self.is_buffer()
+            .then(|| unsafe { self.before(N) })
+            .flatten()
     }
 
-    /// As [`Segment::headroom`].
+    /// The `N` bytes that begin `before` bytes before it, as [`Segment::headroom`].
     ///
     /// # Safety
     /// It is a buffer of a pool.
     #[inline]
-    unsafe fn before<const N: usize>(&self) -> Option<[u8; N]> {
+    unsafe fn before<const N: usize>(&self, before: usize) -> Option<[u8; N]> {
         let early = usize::from(self.meta().early);
-        (N + early <= HEADROOM).then(|| {
+        (N <= before && before <= HEADROOM && early <= HEADROOM - before).then(|| {
             let mut bytes = [0; N];
             // SAFETY: every buffer of a pool has `HEADROOM` bytes before it, which go with it; a raw
             // copy, as in `put`.
             unsafe {
-                let from = self.meta().ptr.as_ptr().sub(N);
+                let from = self.meta().ptr.as_ptr().sub(before);
                 from.copy_to_nonoverlapping(bytes.as_mut_ptr(), N);
             }
             bytes

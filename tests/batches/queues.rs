@@ -88,12 +88,11 @@ impl<R: Ring<Frame>> Passing<R> {
     /// Sends all frames there and back, `batches` times, all at once.
     pub fn all_at_once(&mut self, batches: usize) {
         for _ in 0..batches {
-            let chains = self.frames.drain(..).map(|frame| (piece(&frame), frame));
-            assert_eq!(self.ring.push_each(false, chains), BATCH);
+            let first = |frame: &mut Frame| Some(piece(frame));
+            assert_eq!(self.ring.push_front(&mut self.frames, first), BATCH);
             assert!(self.ring.publish().is_some(), "the device asked");
             self.device.work();
-            let frames = &mut self.frames;
-            let popped = self.ring.pop_each(BATCH, |used| frames.push(used.token));
+            let popped = self.ring.pop_into(BATCH, &mut self.frames);
             assert_eq!(popped.expect("a device that tells the truth"), BATCH);
         }
     }

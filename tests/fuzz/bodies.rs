@@ -2,7 +2,7 @@
 //! panics where a promise is broken. The crate in `fuzz/` has libFuzzer make up bytes; `tests/fuzz` runs
 //! the bodies over the kept corpus.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::io::Cursor;
 use std::net::Ipv4Addr;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -16,7 +16,7 @@ use pinwire::net::{CaptureReader, Echo, Forward, Packet, Ping};
 use pinwire::nic::{self, Frame, Mac, NicConfig, Offload, OffloadFlags, Received};
 use pinwire::pci::config::Config;
 use pinwire::virtio::pci::PciTransport;
-use pinwire::virtio::{Packed, Piece, Ring, RingConfig, Split};
+use pinwire::virtio::{Packed, Piece, Ring, RingConfig, Sink, Split, Used};
 use pinwire::{Error, open};
 
 use crate::fakes::e1000::FakeE1000;
@@ -79,6 +79,31 @@ fn packed(data: &[u8]) {
     virtqueue::<Packed<u64>>(input, size, true);
 }
 
+/// Keeps what comes, each with its length.
+#[derive(Default)]
+struct Came {
+    all: Vec<(u64, u32)>,
+    accepted: VecDeque<u32>,
+}
+
+impl Sink<u64> for Came {
+    fn take(&mut self, used: Used<u64>) {
+        self.all.push((used.token, used.written));
+    }
+
+    fn accept(&mut self, _: &mut u64, written: u32) -> bool {
+        self.accepted.push_back(written);
+        true
+    }
+
+    fn take_all(&mut self, tokens: impl Iterator<Item = u64>) {
+        for token in tokens {
+            let written = self.accepted.pop_front().expect("it was accepted");
+            self.all.push((token, written));
+        }
+    }
+}
+
 /// The driver pushes and pops; the device uses chains as it should until it lies, and then writes what it
 /// likes into the ring's memory. Each token comes back once, with no more bytes than there was room for;
 /// after a lie nothing does, until the ring is reset.
@@ -131,11 +156,7 @@ fn virtqueue<R: Ring<u64>>(mut input: Input<'_>, size: u16, is_packed: bool) {
             }
             2 => {
                 let count = u64::from(input.byte() % 8);
-                let piece = Piece {
-                    iova: Iova(0x20_0000),
-                    len: 64,
-                };
-                let pushed = ring.push_each(true, (next..next + count).map(|token| (piece, token)));
+                let pushed = ring.refill(64, next..next + count, |_| Iova(0x20_0000));
                 out.extend((next..next + pushed as u64).map(|token| (token, 64)));
                 next += count;
             }
@@ -151,10 +172,15 @@ fn virtqueue<R: Ring<u64>>(mut input: Input<'_>, size: u16, is_packed: bool) {
             5 => {
                 let most = usize::from(input.byte());
                 let was_broken = is_broken;
-                let popped = ring.pop_each(most, |used| {
-                    assert!(!was_broken, "a broken ring gives nothing");
-                    back(&mut out, used.token, used.written);
-                });
+                let mut came = Came::default();
+                let popped = ring.pop_into(most, &mut came);
+                assert!(
+                    !was_broken || came.all.is_empty(),
+                    "a broken ring gives nothing"
+                );
+                came.all
+                    .into_iter()
+                    .for_each(|(token, written)| back(&mut out, token, written));
                 is_broken |= popped.is_err();
             }
             6 => {

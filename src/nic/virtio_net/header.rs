@@ -4,7 +4,7 @@
 //! in a buffer's headroom, right before the frame, so that both are one stretch of memory.
 
 use super::features as f;
-use crate::dma::Segment;
+use crate::dma::{DmaBuf, Segment};
 use crate::nic::checksum::{TCP_CSUM, UDP_CSUM};
 use crate::nic::{Frame, Offload, OffloadFlags};
 
@@ -78,18 +78,15 @@ impl Header {
         }
     }
 
-    /// Returns whether the header `bytes` asks for nothing, as that of nearly all frames: nothing is to be done to
-    /// the frame, and it lies in one buffer, which is looked at where `merge` (MRG_RXBUF) is negotiated.
+    /// Returns whether the header right before `buf` asks for nothing, as that of nearly all frames: nothing is to
+    /// be done to the frame, and it lies in one buffer, which a device has to say without MRG_RXBUF, too
+    /// (§5.1.6.4.1).
     #[inline]
-    pub fn asks_nothing(bytes: [u8; HEADER], merge: bool) -> bool {
-        let [flags, gso_type, .., low, high] = bytes;
-        let (asked, buffers) = (
-            u16::from_le_bytes([flags, gso_type]),
-            u16::from_le_bytes([low, high]),
-        );
-        // One comparison for both: any gso_type, or the one flag.
-        let asks = u16::from_le_bytes([NEEDS_CSUM, 0xff]);
-        asked & asks == 0 && (buffers == 1 || !merge)
+    pub fn asks_nothing(buf: &DmaBuf) -> bool {
+        // One word for both: any gso_type, or the one flag.
+        let asked = u16::from_le_bytes(buf.headroom_at(HEADER));
+        let mask = u16::from_le_bytes([NEEDS_CSUM, 0xff]);
+        asked & mask == 0 && u16::from_le_bytes(buf.headroom()) == 1
     }
 
     /// Makes the header for a frame that the device shall work on.

@@ -5,6 +5,7 @@
 //! in several, and the header in the first says in how many; the others have no header, so the frame
 //! goes on in their headroom. What the device says is checked before it is believed.
 
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use super::features as f;
@@ -14,11 +15,13 @@ use crate::error::{Error, Result};
 use crate::inspect::RingView;
 use crate::nic::longest::Longest;
 use crate::nic::{Checksum, Frame, Received, RxInfo};
-use crate::virtio::{Doorbell, Piece, Ring, Sink, Used};
+use crate::virtio::{Doorbell, Ring, Sink, Used};
 
 /// Bytes of a receive buffer, where the device may use several for a frame.
 pub const BUFFER: usize = 2048;
 
+/// Bytes that the device writes for the shortest frame.
+const SHORTEST: u32 = HEADER as u32 + 1;
 /// The device found the TCP or UDP checksum right.
 const VALID: RxInfo = RxInfo::NONE.with_l4_checksum(Checksum::Good);
 
@@ -61,15 +64,10 @@ impl<R: Ring<DmaBuf>, D: Doorbell> Rx<R, D> {
         if !self.ring.state().is_running() {
             return;
         }
-        let (pool, len) = (
-            &self.pool,
-            self.pool.capacity().saturating_add(HEADER) as u32,
-        );
-        let fresh = pool.take_each().map(|buf| {
-            let iova = Iova(buf.iova().0.wrapping_sub(HEADER as u64));
-            (Piece { iova, len }, buf)
+        let len = self.pool.capacity().saturating_add(HEADER) as u32;
+        self.ring.refill(len, self.pool.take_each(), |buf| {
+            Iova(buf.iova().0.wrapping_sub(HEADER as u64))
         });
-        self.ring.push_each(true, fresh);
         if let Some(value) = self.ring.publish() {
             self.doorbell.ring(value);
         }
@@ -246,54 +244,57 @@ impl Sink<DmaBuf> for Coming<'_> {
         self.add(used.token, used.written as usize);
     }
 
-    /// In one buffer, with nothing to be done to it, and not longer than any is taken.
+    /// Frames that are not empty and not longer than any that is taken; none while one goes on in the next
+    /// buffer.
     #[inline(always)] // the ring's loop
-    fn is_plain(&self, buf: &DmaBuf, written: u32) -> bool {
-        // One comparison for both bounds: 0, and what is less than a header, wraps round.
-        let past = (written as usize).wrapping_sub(HEADER + 1);
-        past < self.untagged && self.is_plain && Header::asks_nothing(buf.headroom(), self.merge)
+    fn lengths(&self) -> RangeInclusive<u32> {
+        let longest = u32::try_from(self.untagged.saturating_add(HEADER)).unwrap_or(u32::MAX);
+        match self.is_plain {
+            true => SHORTEST..=longest,
+            false => RangeInclusive::new(1, 0),
+        }
+    }
+
+    /// In one buffer, with nothing to be done to it.
+    #[inline(always)] // the ring's loop
+    fn accept(&mut self, buf: &mut DmaBuf, written: u32) -> bool {
+        if !Header::asks_nothing(buf) {
+            return false;
+        }
+        // More than a header.
+        let len = written.wrapping_sub(HEADER as u32);
+        buf.set_len(len as usize);
+        self.bytes = self.bytes.wrapping_add(len.into());
+        true
     }
 
     #[inline(always)] // the ring's loop
-    fn take_all(&mut self, used: impl Iterator<Item = Used<DmaBuf>>) {
-        let valid = self.valid;
+    fn take_all(&mut self, bufs: impl Iterator<Item = DmaBuf>) {
+        let (before, valid) = (self.into.len(), self.valid);
         match valid {
-            0 => self.take_plain(used, |_| RxInfo::NONE),
-            _ => self.take_plain(used, |buf| {
+            0 => self.into.extend(bufs.map(|buf| Received {
+                frame: Frame::from(buf),
+                info: RxInfo::NONE,
+            })),
+            _ => self.into.extend(bufs.map(|buf| {
+                // Read once more, for what it says of the checksum alone.
                 let [flags, ..] = buf.headroom::<HEADER>();
-                match flags & valid {
-                    0 => RxInfo::NONE,
-                    _ => VALID,
+                Received {
+                    frame: Frame::from(buf),
+                    info: if flags & valid == 0 {
+                        RxInfo::NONE
+                    } else {
+                        VALID
+                    },
                 }
-            }),
+            })),
         }
+        let frames = self.into.len().saturating_sub(before);
+        self.frames = self.frames.wrapping_add(frames as u64);
     }
 }
 
 impl Coming<'_> {
-    /// Frames of which all is well but the checksum, perhaps.
-    #[inline(always)]
-    fn take_plain(
-        &mut self,
-        used: impl Iterator<Item = Used<DmaBuf>>,
-        info: impl Fn(&DmaBuf) -> RxInfo,
-    ) {
-        let (before, mut bytes) = (self.into.len(), 0u64);
-        self.into.extend(used.map(|Used { mut token, written }| {
-            let len = written.wrapping_sub(HEADER as u32);
-            // The ring checked that it is no more than the device may write.
-            token.set_len(len as usize);
-            bytes = bytes.wrapping_add(len.into());
-            Received {
-                info: info(&token),
-                frame: Frame::from(token),
-            }
-        }));
-        self.bytes = self.bytes.wrapping_add(bytes);
-        let frames = self.into.len().saturating_sub(before);
-        self.frames = self.frames.wrapping_add(frames as u64);
-    }
-
     /// One more buffer, whatever it brings.
     #[inline(never)] // not the rule
     fn add(&mut self, mut buf: DmaBuf, written: usize) {

@@ -13,7 +13,8 @@
               the device wrote is compared, or subtracted with wrapping, before it is one of them"
 )]
 
-use super::ring::{EMPTY, Piece, RingConfig, Sink, Used};
+use super::ring::{Piece, RingConfig, Sink};
+use crate::dma::Iova;
 use crate::error::Error;
 use crate::irq::Departure;
 use crate::ring_state::RingState;
@@ -29,6 +30,9 @@ pub(super) struct Chains<T> {
     room: usize,
     /// Chains in flight that have more than one descriptor.
     long: usize,
+    /// [`Slot::writable`] of every slot, where it is the same: a batch of such chains leaves the slots as they
+    /// are.
+    uniform: Option<u32>,
     /// Chains pushed so far, ever.
     pushed: u64,
     /// Those of them that the device may know of.
@@ -37,6 +41,8 @@ pub(super) struct Chains<T> {
     popped: u64,
     /// Chains came back in the order of their pushing so far: links go round in a circle.
     is_circle: bool,
+    /// Each descriptor of a chain has a slot, in a split ring; else the chain has one.
+    is_linked: bool,
     /// In a circle: the chain that was pushed first of those in flight.
     oldest: u16,
     /// Not in a circle: [`Chains::popped`] as it was when the first came back out of order.
@@ -54,7 +60,8 @@ pub(super) struct Chains<T> {
 
 #[derive(Clone)]
 struct Slot {
-    /// Number of chains that were pushed before this one.
+    /// Number of chains that were pushed before this one; in a circle its place says so
+    /// ([`Chains::seq`]).
     seq: u64,
     /// Bytes that the device may write.
     writable: u32,
@@ -62,22 +69,6 @@ struct Slot {
     count: u16,
     /// The next slot of the chain, or of the free list.
     next: u16,
-}
-
-impl Slot {
-    /// Returns the number of bytes written into the chain that begins here; the device has been shown the first
-    /// `published` chains.
-    #[inline]
-    fn written(&self, published: u64, elem: UsedElem) -> Result<u32, UsedError> {
-        if self.seq >= published {
-            return Err(UsedError::Unpublished(elem.id));
-        }
-        match elem.len {
-            len if len <= self.writable => Ok(len),
-            len if elem.sure => Err(UsedError::Length(elem.id, len)),
-            _ => Ok(0),
-        }
-    }
 }
 
 /// Counts the chains of a batch, in a register; `put_down` gets how many on the way out, also by a
@@ -142,8 +133,60 @@ pub(super) enum UsedError {
     Order(u32),
 }
 
+/// Fills the slots `to` with the tokens that `fresh` gives, each for a chain of one piece of `len` bytes; the first
+/// has the id `id`. `put_down` gets how many, and `places` begins the places of their descriptors.
+#[inline(never)] // by itself it needs few registers
+fn refill<T, I: Iterator<Item = T>, P: Iterator>(
+    (to, id): (&mut [Option<T>], u16),
+    places: impl FnOnce() -> P,
+    mut fresh: I,
+    len: u32,
+    iova: impl Fn(&T) -> Iova,
+    mut write: impl FnMut(P::Item, u16, Piece),
+    put_down: impl FnMut(usize),
+) -> (usize, I) {
+    let mut batch = Batch { count: 0, put_down };
+    // Places first: with none left, no token is asked for.
+    for (to, place) in to.iter_mut().zip(places()) {
+        let Some(token) = fresh.next() else { break };
+        let iova = iova(&token);
+        put_token(to, token);
+        write(place, id + batch.count as u16, Piece { iova, len });
+        batch.count += 1;
+    }
+    (batch.count, fresh)
+}
+
+/// Asks `sink` of the chains `tokens`, which come with the used elements `words`; gives how many it accepts
+/// before the first that is not the next one, or whose length is not from that in `begin` on within `spread`.
+/// `begin` is the least word of the first.
+#[inline(never)] // by itself it needs few registers
+fn accept<T>(
+    tokens: &mut [Option<T>],
+    words: impl Iterator<Item = u64>,
+    (begin, spread): (u64, u32),
+    sink: &mut impl Sink<T>,
+) -> usize {
+    const NEXT: u64 = 1 << 32;
+    let (mut count, mut least) = (0, begin);
+    for (token, word) in tokens.iter_mut().zip(words) {
+        // One comparison for the id and both bounds: with any other id, or a lesser length, the difference
+        // wraps round to a greater one.
+        if word.wrapping_sub(least) > u64::from(spread) {
+            break;
+        }
+        let Some(token) = token else { break };
+        if !sink.accept(token, word as u32) {
+            break;
+        }
+        count += 1;
+        least = least.wrapping_add(NEXT);
+    }
+    count
+}
+
 impl<T> Chains<T> {
-    pub(super) fn new(config: &RingConfig) -> Self {
+    pub(super) fn new(config: &RingConfig, is_linked: bool) -> Self {
         let slot = Slot {
             seq: 0,
             writable: 0,
@@ -156,10 +199,12 @@ impl<T> Chains<T> {
             first_free: 0,
             room: 0,
             long: 0,
+            uniform: Some(0),
             pushed: 0,
             published: 0,
             popped: 0,
             is_circle: true,
+            is_linked,
             oldest: 0,
             since: 0,
             used: 0,
@@ -286,6 +331,9 @@ impl<T> Chains<T> {
         slot.writable = writable;
         slot.count = count;
         put_token(&mut self.tokens[usize::from(id)], token);
+        if self.uniform != Some(writable) {
+            self.uniform = None;
+        }
         self.room -= usize::from(count);
         self.long += usize::from(count > 1);
         self.pushed += 1;
@@ -299,89 +347,83 @@ impl<T> Chains<T> {
         slot.seq = self.pushed;
         slot.writable = writable;
         put_token(&mut self.tokens[id], token);
+        if self.uniform != Some(writable) {
+            self.uniform = None;
+        }
         self.first_free = slot.next;
         self.room -= 1;
         self.pushed += 1;
     }
 
-    /// The free slots that lie side by side from [`Chains::next_id`] on, in a circle: where they begin,
-    /// and how many a batch may take. None while the links are a list.
+    /// The free slots that lie side by side from [`Chains::next_id`] on, in a circle, for chains into which the
+    /// device may write `writable` bytes: where they begin, and how many a batch may take. None while the
+    /// links are a list, or other chains are in flight.
     #[inline]
-    pub(super) fn free_run(&mut self) -> (usize, usize) {
+    pub(super) fn free_run(&mut self, writable: u32) -> (usize, usize) {
         if !self.is_circle {
             self.link_again();
         }
+        if self.uniform != Some(writable) {
+            self.make_uniform(writable);
+        }
         let (first, size) = (usize::from(self.first_free), self.slots.len());
-        let run = if self.is_circle { size - first } else { 0 };
+        let is_run = self.is_circle && self.uniform == Some(writable);
+        let run = if is_run { size - first } else { 0 };
         (first, run.min(self.room))
     }
 
-    /// As [`Chains::put_one`] for many, into [`Chains::free_run`]: as many as there are of `places`, at
-    /// most the run, and of `items`. Before each, `write` gets its place, id and piece; `passed` gets how
-    /// many there were.
-    ///
-    /// A panic of `items` comes between two chains, of which each is either kept here or was not written:
-    /// what counts them is put down once, on the way out, whichever way that is.
-    ///
-    /// # Panics
-    /// At an empty piece.
-    #[inline(always)]
-    pub(super) fn put_run<P>(
-        &mut self,
-        is_writable: bool,
-        items: &mut impl Iterator<Item = (Piece, T)>,
-        places: impl Iterator<Item = P>,
-        mut write: impl FnMut(P, u16, Piece),
-        mut passed: impl FnMut(usize),
-    ) -> usize {
-        let (first, before, size) = (self.first_free, self.pushed, self.slots.len());
-        let free = self.slots[usize::from(first)..].iter_mut();
-        let free = free.zip(&mut self.tokens[usize::from(first)..]);
-        let (next, pushed, room) = (&mut self.first_free, &mut self.pushed, &mut self.room);
-        let mut batch = Batch {
-            count: 0,
-            put_down: |count: usize| {
-                let past = usize::from(first) + count;
-                *next = if past == size { 0 } else { past as u16 };
-                *pushed += count as u64;
-                *room -= count;
-                passed(count);
-            },
-        };
-        let mut refused = None;
-        // Places first: with none left, no item is asked for.
-        for (((slot, to), place), (piece, token)) in free.zip(places).zip(items) {
-            // Neither panics nor drops here: in a loop that cannot unwind, all stays in registers.
-            if piece.len == 0 {
-                refused = Some(token);
-                break;
-            }
-            write(place, first + batch.count as u16, piece);
-            put_token(to, token);
-            slot.seq = before + batch.count as u64;
-            slot.writable = if is_writable { piece.len } else { 0 };
-            batch.count += 1;
+    /// Sets [`Chains::uniform`], where no chain is in flight.
+    #[cold]
+    fn make_uniform(&mut self, writable: u32) {
+        if self.in_flight() == 0 {
+            self.slots
+                .iter_mut()
+                .for_each(|slot| slot.writable = writable);
+            self.uniform = Some(writable);
         }
-        let count = batch.count;
-        drop(batch);
-        assert!(refused.is_none(), "{EMPTY}");
-        count
     }
 
-    /// As [`Chains::put_run`] for the front of `tokens`, as long as `piece` knows where each is: all
+    /// As [`Chains::put_one`] for many with `len` bytes for the device to write, into `run` slots of
+    /// [`Chains::free_run`], or as many as there are `tokens`; gives how many, and the other tokens. For each `write` gets its place,
+    /// id and piece; `passed` gets how many there were.
+    ///
+    /// A panic of `tokens` comes between two chains, of which each is either kept here or was not written:
+    /// what counts them is put down once, on the way out, whichever way that is.
+    #[inline(always)]
+    pub(super) fn refill_run<I: Iterator<Item = T>, P: Iterator>(
+        &mut self,
+        len: u32,
+        tokens: I,
+        (run, places): (usize, impl FnOnce() -> P),
+        iova: impl Fn(&T) -> Iova,
+        write: impl FnMut(P::Item, u16, Piece),
+        mut passed: impl FnMut(usize),
+    ) -> (usize, I) {
+        let (first, size) = (self.first_free, self.slots.len());
+        let to = &mut self.tokens[usize::from(first)..][..run];
+        let (next, pushed, room) = (&mut self.first_free, &mut self.pushed, &mut self.room);
+        let put_down = |count: usize| {
+            let past = usize::from(first) + count;
+            *next = if past == size { 0 } else { past as u16 };
+            *pushed += count as u64;
+            *room -= count;
+            passed(count);
+        };
+        refill((to, first), places, tokens, len, iova, write, put_down)
+    }
+
+    /// As [`Chains::refill_run`] for the front of `tokens`, for the device to read, as long as `piece` knows where each is: all
     /// descriptors first and the tokens after, each in one go.
     #[inline(always)]
     pub(super) fn put_front<P>(
         &mut self,
-        is_writable: bool,
         tokens: &mut Vec<T>,
         places: impl Iterator<Item = P>,
         mut piece: impl FnMut(&mut T) -> Option<Piece>,
         mut write: impl FnMut(P, u16, Piece),
         mut passed: impl FnMut(usize),
     ) -> usize {
-        let (first, before, size) = (self.first_free, self.pushed, self.slots.len());
-        let free = &mut self.slots[usize::from(first)..];
+        let (first, size) = (self.first_free, self.slots.len());
         let shadow = &mut self.tokens[usize::from(first)..];
         let (next, pushed, room) = (&mut self.first_free, &mut self.pushed, &mut self.room);
         let mut front = Front {
@@ -398,13 +440,11 @@ impl<T> Chains<T> {
                 passed(count);
             },
         };
-        for ((slot, place), token) in free.iter_mut().zip(places).zip(front.tokens.iter_mut()) {
+        for (place, token) in places.zip(front.tokens.iter_mut()) {
             let Some(piece) = piece(token).filter(|piece| piece.len > 0) else {
                 break;
             };
             write(place, first + front.count as u16, piece);
-            slot.seq = before + front.count as u64;
-            slot.writable = if is_writable { piece.len } else { 0 };
             front.count += 1;
         }
         front.count
@@ -419,7 +459,7 @@ impl<T> Chains<T> {
         let is_plain = self.is_circle && slot.count == 1;
         if !is_plain
             || elem.id != u32::from(self.oldest)
-            || slot.seq >= self.published
+            || self.popped >= self.published
             || elem.len > slot.writable
         {
             return None;
@@ -436,28 +476,24 @@ impl<T> Chains<T> {
     }
 
     /// The device says that it used a chain. Gives the token, bytes written, and the number of
-    /// descriptors; `linked`: each has a slot.
+    /// descriptors.
     #[inline(never)] // not the rule
-    pub(super) fn take(
-        &mut self,
-        elem: UsedElem,
-        linked: bool,
-    ) -> Result<(T, u32, u16), UsedError> {
-        let slot = self.slots.get_mut(elem.id as usize);
-        let slot = slot.ok_or(UsedError::Id(elem.id))?;
-        // One that was not published is still the driver's: the device would get it after its memory was
-        // given back.
-        let token = &mut self.tokens[elem.id as usize];
-        if token.is_none() {
-            return Err(UsedError::Id(elem.id));
+    pub(super) fn take(&mut self, elem: UsedElem) -> Result<(T, u32, u16), UsedError> {
+        let written = self.written(elem)?;
+        let id = elem.id as u16;
+        if self.is_circle && id != self.oldest {
+            // The free part of the circle is a list as it is: `room` says how long.
+            self.number();
+            (self.is_circle, self.since) = (false, self.popped);
         }
-        let written = slot.written(self.published, elem)?;
-        let token = token.take().ok_or(UsedError::Id(elem.id))?;
-        let count = std::mem::replace(&mut slot.count, 1);
+        let token = self.tokens[usize::from(id)].take();
+        let token = token.ok_or(UsedError::Id(elem.id))?;
+        let slots = self.slots_of(id);
+        let count = std::mem::replace(&mut self.slots[usize::from(id)].count, 1);
         self.room += usize::from(count);
         self.long -= usize::from(count > 1);
         self.popped += 1;
-        self.release(elem.id as u16, if linked { count } else { 1 });
+        self.release(id, slots);
         Ok((token, written, count))
     }
 
@@ -465,12 +501,8 @@ impl<T> Chains<T> {
     /// to the front of the list, where they are warm.
     fn release(&mut self, id: u16, count: u16) {
         if self.is_circle {
-            if id == self.oldest {
-                self.oldest = self.past(count);
-                return;
-            }
-            // The free part of the circle is a list as it is: `room` says how long.
-            (self.is_circle, self.since) = (false, self.popped);
+            self.oldest = self.past(id, count);
+            return;
         }
         let mut last = usize::from(id);
         for _ in 1..count {
@@ -480,13 +512,10 @@ impl<T> Chains<T> {
         self.first_free = id;
     }
 
-    /// The slot that is `count` after the oldest chain's, in a circle.
+    /// The slot that is `count` after `id`, in a circle.
     #[inline]
-    fn past(&self, count: u16) -> u16 {
-        let (next, size) = (
-            usize::from(self.oldest) + usize::from(count),
-            self.slots.len(),
-        );
+    fn past(&self, id: u16, count: u16) -> u16 {
+        let (next, size) = (usize::from(id) + usize::from(count), self.slots.len());
         let next = if next >= size { next - size } else { next };
         next as u16
     }
@@ -499,39 +528,32 @@ impl<T> Chains<T> {
         self.is_circle && self.long == 0 && self.published == self.pushed
     }
 
-    /// As [`Chains::take`] for those of `elems` that come in order and have nothing wrong with them, up to
-    /// the end of the slots, where [`Chains::is_plain`]. Gives how many, as `passed` does;
-    /// [`Chains::take`] says what is with the next one.
+    /// As [`Chains::take`] for chains that come in order and have nothing wrong with them, up to the end of
+    /// the slots, where [`Chains::is_plain`]. `words` are the used elements: flags, which must be `flags`, in
+    /// the upper 16 bits, the id in the next and the length in the lower 32. Gives how many there were, as `passed` does; [`Chains::take`] says what is with the
+    /// next one.
     ///
-    /// All of them are looked at before the first is taken, so that `sink` gets them at once. Where it
+    /// All of them are accepted before the first is taken, so that `sink` gets them at once. Where it
     /// panics, what it got is its own, and the rest is still here.
     #[inline(always)]
     pub(super) fn take_run(
         &mut self,
-        elems: impl Iterator<Item = UsedElem>,
+        (words, flags): (impl Iterator<Item = u64>, u16),
         sink: &mut impl Sink<T>,
         mut passed: impl FnMut(usize),
     ) -> usize {
         debug_assert!(self.is_plain());
+        let (least, most) = sink.lengths().into_inner();
+        let writable = self.uniform.map(|writable| writable.min(most));
+        let Some(spread) = writable.and_then(|most| most.checked_sub(least)) else {
+            return 0;
+        };
         let (first, size) = (self.oldest, self.slots.len());
         // None but those in flight: so each has a token.
         let most = self.in_flight().min(size - usize::from(first));
-        let slots = &mut self.slots[usize::from(first)..][..most];
         let tokens = &mut self.tokens[usize::from(first)..][..most];
-        let mut id = u32::from(first);
-        for ((slot, token), elem) in slots.iter_mut().zip(&*tokens).zip(elems) {
-            let Some(token) = token.as_ref().filter(|_| elem.id == id) else {
-                break;
-            };
-            if elem.len > slot.writable || !sink.is_plain(token, elem.len) {
-                break;
-            }
-            // The device may write its own another time.
-            slot.writable = elem.len;
-            id += 1;
-        }
-        let good = (id - u32::from(first)) as usize;
-        let (slots, tokens) = (slots[..good].iter(), tokens[..good].iter_mut());
+        let begin = u64::from(flags) << 48 | u64::from(first) << 32 | u64::from(least);
+        let good = accept(tokens, words, (begin, spread), sink);
         let (oldest, popped, room) = (&mut self.oldest, &mut self.popped, &mut self.room);
         let mut batch = Batch {
             count: 0,
@@ -544,11 +566,9 @@ impl<T> Chains<T> {
             },
         };
         let count = &mut batch.count;
-        sink.take_all(tokens.zip(slots).map(|(token, slot)| {
-            let token = token.take().expect("a chain in flight has one");
+        sink.take_all(tokens[..good].iter_mut().map(|token| {
             *count += 1;
-            let written = slot.writable;
-            Used { token, written }
+            token.take().expect("a chain in flight has one")
         }));
         batch.count
     }
@@ -563,25 +583,19 @@ impl<T> Chains<T> {
     /// are at most `most` of them.
     #[inline]
     pub(super) fn used_up_to(&mut self, elem: UsedElem, most: u64) -> Result<(), UsedError> {
-        let slot = self
-            .slots
-            .get(elem.id as usize)
-            .ok_or(UsedError::Id(elem.id))?;
-        if self.tokens[elem.id as usize].is_none() {
-            return Err(UsedError::Id(elem.id));
-        }
-        let len = slot.written(self.published, elem)?;
-        if slot.seq - self.popped >= most {
+        let (len, seq) = (self.written(elem)?, self.seq(elem.id as u16));
+        if seq - self.popped >= most {
             return Err(UsedError::Order(elem.id));
         }
-        (self.used, self.used_len) = (slot.seq + 1, len);
+        (self.used, self.used_len) = (seq + 1, len);
         Ok(())
     }
 
     /// With IN_ORDER: the next of the chains that [`Chains::used_up_to`] told of, with bytes written
     /// and descriptors. Those before the last count as used completely, §2.7.9 and §2.8.9.
     #[inline]
-    pub(super) fn take_oldest(&mut self, linked: bool) -> Option<(T, u32, u16)> {
+    pub(super) fn take_oldest(&mut self) -> Option<(T, u32, u16)> {
+        let slots = self.slots_of(self.oldest);
         let slot = &mut self.slots[usize::from(self.oldest)];
         let token = self.tokens[usize::from(self.oldest)].take()?;
         let count = std::mem::replace(&mut slot.count, 1);
@@ -591,7 +605,7 @@ impl<T> Chains<T> {
         } else {
             slot.writable
         };
-        self.oldest = self.past(if linked { count } else { 1 });
+        self.oldest = self.past(self.oldest, slots);
         self.room += usize::from(count);
         self.long -= usize::from(count > 1);
         Some((token, written, count))
@@ -612,12 +626,73 @@ impl<T> Chains<T> {
 
     /// Gives back all tokens, in the order of their pushing, and begins anew.
     pub(super) fn reset(&mut self) -> Vec<T> {
+        if self.is_circle {
+            self.number();
+        }
         let slots = self.slots.iter().zip(&mut self.tokens);
         let taken = slots.filter_map(|(slot, token)| Some((slot.seq, token.take()?)));
         let mut tokens: Vec<_> = taken.collect();
         tokens.sort_by_key(|(seq, _)| *seq);
         self.begin();
         tokens.into_iter().map(|(_, token)| token).collect()
+    }
+
+    /// The first slots of the chains in flight, in a circle, in the order of their pushing.
+    fn in_circle(&self) -> impl Iterator<Item = u16> + use<'_, T> {
+        let next = |id: &u16| Some(self.past(*id, self.slots_of(*id)));
+        std::iter::successors(Some(self.oldest), next).take(self.in_flight())
+    }
+
+    /// Slots that chain `id` takes.
+    fn slots_of(&self, id: u16) -> u16 {
+        match self.is_linked {
+            true => self.slots[usize::from(id)].count,
+            false => 1,
+        }
+    }
+
+    /// Number of chains that were pushed before chain `id`, which is in flight.
+    fn seq(&self, id: u16) -> u64 {
+        if !self.is_circle {
+            return self.slots[usize::from(id)].seq;
+        }
+        let past = if self.is_linked && self.long > 0 {
+            self.in_circle().position(|other| other == id).unwrap_or(0)
+        } else {
+            let (id, oldest) = (usize::from(id), usize::from(self.oldest));
+            let past = id + self.slots.len() - oldest;
+            past % self.slots.len()
+        };
+        self.popped + past as u64
+    }
+
+    /// Writes down the numbers of the chains in flight, which are in a circle.
+    #[cold]
+    fn number(&mut self) {
+        let order: Vec<u16> = self.in_circle().collect();
+        for (seq, id) in (self.popped..).zip(order) {
+            self.slots[usize::from(id)].seq = seq;
+        }
+    }
+
+    /// How many bytes the device wrote into a chain, as far as that can be.
+    fn written(&self, elem: UsedElem) -> Result<u32, UsedError> {
+        let (Some(slot), Some(Some(_))) = (
+            self.slots.get(elem.id as usize),
+            self.tokens.get(elem.id as usize),
+        ) else {
+            return Err(UsedError::Id(elem.id));
+        };
+        // One that was not published is still the driver's: the device would get it after its memory was
+        // given back.
+        if self.seq(elem.id as u16) >= self.published {
+            return Err(UsedError::Unpublished(elem.id));
+        }
+        match elem.len {
+            len if len <= slot.writable => Ok(len),
+            len if elem.sure => Err(UsedError::Length(elem.id, len)),
+            _ => Ok(0),
+        }
     }
 
     /// The device lied: the ring is broken, and those that share its state.
@@ -643,7 +718,8 @@ impl<T> Chains<T> {
     /// The chain `id`, to be shown: its token, how many were pushed before it, and its descriptors.
     pub(super) fn chain(&self, id: usize) -> Option<(&T, u64, u16)> {
         let slot = self.slots.get(id)?;
-        Some((self.tokens[id].as_ref()?, slot.seq, slot.count))
+        let token = self.tokens[id].as_ref()?;
+        Some((token, self.seq(id as u16), slot.count))
     }
 
     /// With IN_ORDER: how many chains the device is known to have used.

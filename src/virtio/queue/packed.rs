@@ -21,7 +21,7 @@ use super::desc::{Desc, DescFlags, PackedWord, Tables, describe_packed};
 use super::event::{OFFSET, WRAP, need_event_packed};
 use super::ring::{
     Areas, EMPTY, Piece, Ring, RingConfig, Sink, Used, notification, pop_one_by_one,
-    push_front_one_by_one, push_one_by_one, without_empty, writable,
+    push_front_one_by_one, refill_one_by_one, without_empty, writable,
 };
 use crate::barrier::{dma_mb, dma_rmb, dma_wmb};
 use crate::dma::{DmaArray, DmaSpace, Iova};
@@ -95,6 +95,37 @@ impl Events {
     }
 }
 
+/// Free descriptors in one stretch, and what belongs to them.
+struct FreeRun<'a, T, F> {
+    /// To be filled beside them.
+    shadow: &'a mut Chains<T>,
+    descs: &'a [Desc],
+    /// The flags of each, as they are in its second word.
+    whose: u64,
+    /// Where the second word of the only one goes, until it is published.
+    held: Option<&'a mut u64>,
+    /// Counts those written.
+    passed: F,
+}
+
+/// Writes a descriptor.
+#[inline(always)]
+fn write(whose: u64) -> impl FnMut(&Desc, u16, Piece) {
+    move |desc, id, piece| {
+        desc.set_iova(piece.iova);
+        desc.hand_over(whose | word1(piece.len, id, DescFlags::empty(), 0));
+    }
+}
+
+/// Writes the first descriptor of a batch.
+#[inline(always)]
+fn write_first(whose: u64, held: &mut u64) -> impl FnMut(&Desc, u16, Piece) {
+    move |desc, id, piece| {
+        desc.set_iova(piece.iova);
+        *held = whose | word1(piece.len, id, DescFlags::empty(), 0);
+    }
+}
+
 impl<T: Send> Packed<T> {
     /// A chain of several pieces, in a table where that pays, else in descriptors one by one.
     fn push_pieces(&mut self, pieces: &[Piece], readable: usize, token: T) -> Result<(), T> {
@@ -135,45 +166,35 @@ impl<T: Send> Packed<T> {
         Ok(())
     }
 
-    /// The free descriptors up to the end of the ring or of the shadow's slots: the shadow to fill beside
-    /// them, they themselves, what writes one, and what counts those written. `None` where there is none,
-    /// or the shadow's are one here and one there.
+    /// The free descriptors up to the end of the ring or of the shadow's slots, or the first of a batch by
+    /// itself, since its second word is held back; `None` where there is none, or the shadow's are one here
+    /// and one there.
     #[inline(always)]
-    #[allow(
-        clippy::type_complexity,
-        reason = "two closures' names say less than what they do"
-    )]
-    pub(super) fn free_run(
-        &mut self,
-        is_writable: bool,
-    ) -> Option<(
-        &mut Chains<T>,
-        &[Desc],
-        impl FnMut(&Desc, u16, Piece) + use<T>,
-        impl FnMut(usize),
-    )> {
-        let (_, run) = self.chains.free_run();
+    fn free_run(&mut self, writable: u32) -> Option<FreeRun<'_, T, impl FnMut(usize)>> {
+        let (_, run) = self.chains.free_run(writable);
         if run == 0 {
             return None;
         }
         let descs = &self.descs[usize::from(self.next_avail)..];
-        let descs = &descs[..run.min(descs.len())];
-        let whose = word1(0, 0, DescFlags::write_if(is_writable), self.avail_flags);
-        let write = move |desc: &Desc, id: u16, piece: Piece| {
-            desc.set_iova(piece.iova);
-            desc.hand_over(whose | word1(piece.len, id, DescFlags::empty(), 0));
-        };
+        let run = run.min(descs.len());
+        let whose = word1(0, 0, DescFlags::write_if(writable > 0), self.avail_flags);
+        let (held, is_first) = (&mut self.held, self.unpublished == 0);
         let (next_avail, avail_flags) = (&mut self.next_avail, &mut self.avail_flags);
         let (unpublished, size) = (&mut self.unpublished, self.size);
-        let passed = move |count: usize| {
-            *unpublished += count as u16;
-            *next_avail += count as u16;
-            if *next_avail == size {
-                *next_avail = 0;
-                *avail_flags ^= FLIP;
-            }
-        };
-        Some((&mut self.chains, descs, write, passed))
+        Some(FreeRun {
+            shadow: &mut self.chains,
+            descs: &descs[..if is_first { 1 } else { run }],
+            whose,
+            held: is_first.then_some(held),
+            passed: move |count: usize| {
+                *unpublished += count as u16;
+                *next_avail += count as u16;
+                if *next_avail == size {
+                    *next_avail = 0;
+                    *avail_flags ^= FLIP;
+                }
+            },
+        })
     }
 
     /// Makes the next descriptor available.
@@ -260,7 +281,7 @@ impl<T: Send> Packed<T> {
                 return Err(self.mark_broken(error));
             }
         }
-        let Some((token, written, count)) = self.chains.take_oldest(false) else {
+        let Some((token, written, count)) = self.chains.take_oldest() else {
             return Ok(None);
         };
         self.pass(count);
@@ -276,7 +297,7 @@ impl<T: Send> Packed<T> {
     /// The chain that the device says it used, whichever it is.
     #[inline(never)] // so that pop itself is small
     fn pop_any(&mut self, elem: UsedElem) -> Result<Option<Used<T>>> {
-        match self.chains.take(elem, false) {
+        match self.chains.take(elem) {
             Ok((token, written, count)) => {
                 self.pass(count);
                 Ok(Some(Used { token, written }))
@@ -374,7 +395,7 @@ impl<T: Send> Ring<T> for Packed<T> {
             descs: DmaArray::alloc(dma, size.into())?,
             events: Events(DmaArray::alloc(dma, Events::DEVICE + 1)?),
             tables: tables.transpose()?,
-            chains: Chains::new(config),
+            chains: Chains::new(config, false),
             size,
             next_avail: 0,
             avail_flags: 0,
@@ -443,29 +464,38 @@ impl<T: Send> Ring<T> for Packed<T> {
     }
 
     #[inline]
-    fn push_each(
+    fn refill(
         &mut self,
-        is_writable: bool,
-        mut chains: impl Iterator<Item = (Piece, T)>,
+        len: u32,
+        mut tokens: impl Iterator<Item = T>,
+        iova: impl Fn(&T) -> Iova,
     ) -> usize {
+        assert!(len > 0, "{EMPTY}");
         let mut count = 0;
-        // The one that is held back goes by itself, so that the loop need not ask.
-        if self.unpublished == 0
-            && self.chains.room() > 0
-            && let Some((piece, token)) = chains.next()
-        {
-            let pushed = self.push(&[piece], usize::from(!is_writable), token);
-            debug_assert!(pushed.is_ok(), "there was room");
-            count = 1;
-        }
         loop {
-            let Some((shadow, descs, write, passed)) = self.free_run(is_writable) else {
-                return count + push_one_by_one(self, is_writable, chains);
+            let Some(FreeRun {
+                shadow,
+                descs,
+                whose,
+                held,
+                passed,
+            }) = self.free_run(len)
+            else {
+                return count + refill_one_by_one(self, len, tokens, iova);
             };
             let run = descs.len();
-            let put = shadow.put_run(is_writable, &mut chains, descs.iter(), write, passed);
+            let places = (run, || descs.iter());
+            let put;
+            (put, tokens) = match held {
+                Some(held) => {
+                    let write = write_first(whose, held);
+                    shadow.refill_run(len, tokens, places, &iova, write, passed)
+                }
+                None => shadow.refill_run(len, tokens, places, &iova, write(whose), passed),
+            };
             count += put;
-            if put < run {
+            // Most often it is full then.
+            if put < run || self.chains.room() == 0 {
                 return count;
             }
         }
@@ -474,31 +504,31 @@ impl<T: Send> Ring<T> for Packed<T> {
     #[inline]
     fn push_front(
         &mut self,
-        is_writable: bool,
         tokens: &mut Vec<T>,
         mut piece: impl FnMut(&mut T) -> Option<Piece>,
     ) -> usize {
         let mut count = 0;
-        if self.unpublished == 0 && self.chains.room() > 0 {
-            // As in push_each.
-            let full = |token: &mut T| piece(token).filter(|piece| piece.len > 0);
-            let Some(piece) = tokens.first_mut().and_then(full) else {
-                return 0;
-            };
-            let token = tokens.remove(0);
-            let pushed = self.push(&[piece], usize::from(!is_writable), token);
-            debug_assert!(pushed.is_ok(), "there was room");
-            count = 1;
-        }
         loop {
-            let Some((shadow, descs, write, passed)) = self.free_run(is_writable) else {
-                return count + push_front_one_by_one(self, is_writable, tokens, piece);
+            let Some(FreeRun {
+                shadow,
+                descs,
+                whose,
+                held,
+                passed,
+            }) = self.free_run(0)
+            else {
+                return count + push_front_one_by_one(self, tokens, piece);
             };
-            let run = descs.len();
-            let put =
-                shadow.put_front(is_writable, tokens, descs.iter(), &mut piece, write, passed);
+            let (places, piece) = (descs.iter(), &mut piece);
+            let put = match held {
+                Some(held) => {
+                    let write = write_first(whose, held);
+                    shadow.put_front(tokens, places, piece, write, passed)
+                }
+                None => shadow.put_front(tokens, places, piece, write(whose), passed),
+            };
             count += put;
-            if put < run {
+            if put < descs.len() {
                 return count;
             }
         }
@@ -566,11 +596,11 @@ impl<T: Send> Ring<T> for Packed<T> {
             let run = &self.descs[usize::from(self.next_used)..];
             let run = &run[..run.len().min(most - count)];
             let (flags, size) = (self.used_flags, self.size);
-            let elems = run.iter().map_while(|desc| {
-                let word = PackedWord::from(desc.word1());
+            let words = run.iter().map(|desc| {
+                let word = desc.word1();
                 // As in pop.
                 dma_rmb();
-                (word.flags.bits() & FLIP == flags).then(|| elem(word))
+                word & (u64::from(FLIP) << 48 | 0xffff_ffff_ffff)
             });
             let (next_used, used_flags) = (&mut self.next_used, &mut self.used_flags);
             let passed = |count: usize| {
@@ -580,7 +610,10 @@ impl<T: Send> Ring<T> for Packed<T> {
                     *used_flags ^= FLIP;
                 }
             };
-            let (came, run) = (self.chains.take_run(elems, sink, passed), run.len());
+            let (came, run) = (
+                self.chains.take_run((words, flags), sink, passed),
+                run.len(),
+            );
             count += came;
             if came < run {
                 // Not used yet, or one by itself; or out of order, or broken, or at the end of the slots.

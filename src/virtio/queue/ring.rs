@@ -1,6 +1,7 @@
 //! The face of split and packed virtqueues: chains of buffers go out with a token, and the token comes back once the
 //! device has used them.
 
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -64,29 +65,35 @@ pub trait Sink<T> {
     /// Takes one.
     fn take(&mut self, used: Used<T>);
 
-    /// Returns whether a chain, into which the device wrote `written` bytes, may come with others, in
-    /// [`Sink::take_all`]; else it comes by itself. Asked of each before the first is taken.
+    /// Returns the bytes that a device may have written into a chain that comes with others, in
+    /// [`Sink::take_all`]; else it comes by itself. Asked once a stretch of the ring.
     #[inline(always)]
-    fn is_plain(&self, _token: &T, _written: u32) -> bool {
+    fn lengths(&self) -> RangeInclusive<u32> {
+        0..=u32::MAX
+    }
+
+    /// Returns whether a chain, into which the device wrote `written` bytes, may come with others, too. Asked
+    /// of each before the first is taken.
+    #[inline(always)]
+    fn accept(&mut self, _token: &mut T, _written: u32) -> bool {
         true
     }
 
-    /// Takes many, which have come at once; `used` knows how many
+    /// Takes the tokens of many chains that were accepted, at once; `tokens` knows how many
     /// ([`size_hint`](Iterator::size_hint)), so that a `Vec` is extended by it without a look at its
     /// capacity for each. What is not taken from it stays in the ring.
-    #[inline(always)]
-    fn take_all(&mut self, used: impl Iterator<Item = Used<T>>) {
-        used.for_each(|used| self.take(used));
-    }
+    fn take_all(&mut self, tokens: impl Iterator<Item = T>);
 }
 
-/// A [`Sink`] of a closure.
-struct Each<F>(F);
-
-impl<T, F: FnMut(Used<T>)> Sink<T> for Each<F> {
-    #[inline]
+/// Keeps the tokens alone.
+impl<T> Sink<T> for Vec<T> {
     fn take(&mut self, used: Used<T>) {
-        (self.0)(used);
+        self.push(used.token);
+    }
+
+    #[inline(always)]
+    fn take_all(&mut self, tokens: impl Iterator<Item = T>) {
+        self.extend(tokens);
     }
 }
 
@@ -132,22 +139,27 @@ pub trait Ring<T>: Send + Sized {
     /// Where there is no piece, or none that is not empty.
     fn push(&mut self, pieces: &[Piece], readable: usize, token: T) -> Result<(), T>;
 
-    /// As [`Ring::push`] for chains of one piece, for the device to read or, where `is_writable`, to
-    /// write; as many as there is room for. Gives how many: the others are still in `chains`.
+    /// As [`Ring::push`] for the tokens that `tokens` gives, each with a piece of `len` bytes at `iova` for the
+    /// device to write; as many as there is room for, or are there. Gives how many. It keeps a receive queue
+    /// full.
     ///
-    /// Where `chains` panics, what it gave before is in the ring and goes with the next
-    /// [`Ring::publish`]; nothing else is.
+    /// Where `tokens` panics, what it gave before is in the ring and goes with the next [`Ring::publish`],
+    /// or is dropped.
     ///
     /// # Panics
-    /// At an empty piece, which is dropped with its token.
-    fn push_each(&mut self, is_writable: bool, chains: impl Iterator<Item = (Piece, T)>) -> usize;
+    /// Where `len` is 0.
+    fn refill(
+        &mut self,
+        len: u32,
+        tokens: impl Iterator<Item = T>,
+        iova: impl Fn(&T) -> Iova,
+    ) -> usize;
 
-    /// As [`Ring::push_each`] for the tokens at the front of `tokens`, as long as `piece` says where the
-    /// memory of each is; it may be asked twice. Gives how many: the others are still in `tokens`, also
+    /// As [`Ring::push`] for the tokens at the front of `tokens`, each with one piece for the device to read, as
+    /// long as `piece` says where it is; it may be asked twice. Gives how many: the others are still in `tokens`, also
     /// where `piece` panics.
     fn push_front(
         &mut self,
-        is_writable: bool,
         tokens: &mut Vec<T>,
         piece: impl FnMut(&mut T) -> Option<Piece>,
     ) -> usize;
@@ -175,15 +187,6 @@ pub trait Ring<T>: Send + Sized {
     /// # Errors
     /// As [`Ring::pop`]; what came before the device broke the protocol went to `sink`.
     fn pop_into(&mut self, most: usize, sink: &mut impl Sink<T>) -> Result<usize>;
-
-    /// As [`Ring::pop_into`], with a closure.
-    ///
-    /// # Errors
-    /// As [`Ring::pop_into`].
-    #[inline]
-    fn pop_each(&mut self, most: usize, take: impl FnMut(Used<T>)) -> Result<usize> {
-        self.pop_into(most, &mut Each(take))
-    }
 
     /// Returns whether there is a used chain, or an error to be told. Reads memory only.
     fn is_ready(&self) -> bool;
@@ -245,16 +248,18 @@ pub(super) fn notification(index: u16, with_data: bool, next: u16) -> u32 {
     data | u32::from(index)
 }
 
-/// [`Ring::push_each`] by [`Ring::push`].
+/// [`Ring::refill`] by [`Ring::push`].
 #[inline(never)] // so that the loop that is the rule is small
-pub(super) fn push_one_by_one<T, R: Ring<T>>(
+pub(super) fn refill_one_by_one<T, R: Ring<T>>(
     ring: &mut R,
-    is_writable: bool,
-    chains: impl Iterator<Item = (Piece, T)>,
+    len: u32,
+    tokens: impl Iterator<Item = T>,
+    iova: impl Fn(&T) -> Iova,
 ) -> usize {
     let mut count = 0;
-    for (piece, token) in chains.take(ring.room()) {
-        let pushed = ring.push(&[piece], usize::from(!is_writable), token);
+    for token in tokens.take(ring.room()) {
+        let iova = iova(&token);
+        let pushed = ring.push(&[Piece { iova, len }], 0, token);
         debug_assert!(pushed.is_ok(), "there was room");
         count = usize::saturating_add(count, 1);
     }
@@ -265,16 +270,20 @@ pub(super) fn push_one_by_one<T, R: Ring<T>>(
 #[inline(never)] // so that the loop that is the rule is small
 pub(super) fn push_front_one_by_one<T, R: Ring<T>>(
     ring: &mut R,
-    is_writable: bool,
     tokens: &mut Vec<T>,
     mut piece: impl FnMut(&mut T) -> Option<Piece>,
 ) -> usize {
     let mut full = |token: &mut T| piece(token).filter(|piece| piece.len > 0);
     let count = tokens.iter_mut().take(ring.room());
     let count = count.map_while(&mut full).count();
-    let chains = tokens.drain(..count);
-    let chains = chains.map_while(|mut token| Some((full(&mut token)?, token)));
-    push_one_by_one(ring, is_writable, chains)
+    let mut pushed = 0;
+    for mut token in tokens.drain(..count) {
+        let Some(piece) = full(&mut token) else { break };
+        let went = ring.push(&[piece], 1, token);
+        debug_assert!(went.is_ok(), "there was room");
+        pushed = usize::saturating_add(pushed, 1);
+    }
+    pushed
 }
 
 /// [`Ring::pop_into`] by [`Ring::pop`].

@@ -22,7 +22,7 @@ use super::desc::{Desc, DescFlags, SplitWord, Tables, describe_split};
 use super::event::need_event;
 use super::ring::{
     Areas, EMPTY, Piece, Ring, RingConfig, Sink, Used, notification, pop_one_by_one,
-    push_front_one_by_one, push_one_by_one, without_empty, writable,
+    push_front_one_by_one, refill_one_by_one, without_empty, writable,
 };
 use crate::barrier::{dma_mb, dma_rmb, dma_wmb};
 use crate::dma::{DmaArray, DmaSpace, Iova};
@@ -162,6 +162,25 @@ impl UsedRing {
     }
 }
 
+/// Free descriptors in one stretch, as many free entries, and the shadow to fill beside them.
+struct FreeRun<'a, T> {
+    shadow: &'a mut Chains<T>,
+    descs: &'a [Desc],
+    entries: &'a [AtomicU16],
+}
+
+/// Writes a descriptor and its entry.
+#[inline(always)]
+fn write(is_writable: bool) -> impl FnMut((&Desc, &AtomicU16), u16, Piece) {
+    let flags = DescFlags::write_if(is_writable);
+    move |(desc, entry), id, piece| {
+        let (len, next) = (piece.len, 0);
+        let word = SplitWord { len, flags, next };
+        desc.post(piece.iova, word.into());
+        entry.store(id.to_le(), Ordering::Relaxed);
+    }
+}
+
 impl<T: Send> Split<T> {
     /// A chain of several pieces, in a table where that pays, else linked.
     fn push_pieces(&mut self, pieces: &[Piece], readable: usize, token: T) -> Result<(), T> {
@@ -216,38 +235,21 @@ impl<T: Send> Split<T> {
     }
 
     /// The free descriptors that lie side by side with free entries of the available ring, up to the end
-    /// of either: the shadow to fill beside them, they themselves, what writes one of each, and how many
-    /// there are. `None` where there is none, or where they are one here and one there.
+    /// of either. `None` where there is none, or where they are one here and one there.
     #[inline(always)]
-    #[allow(
-        clippy::type_complexity,
-        reason = "three iterators' names say less than what they give"
-    )]
-    pub(super) fn free_run(
-        &mut self,
-        is_writable: bool,
-    ) -> Option<(
-        &mut Chains<T>,
-        impl Iterator<Item = (&Desc, &AtomicU16)>,
-        impl FnMut((&Desc, &AtomicU16), u16, Piece) + use<T>,
-        usize,
-    )> {
-        let (first, run) = self.chains.free_run();
+    fn free_run(&mut self, writable: u32) -> Option<FreeRun<'_, T>> {
+        let (first, run) = self.chains.free_run(writable);
         if run == 0 {
             return None;
         }
         let place = usize::from(self.chains.pushed() as u16 & self.mask);
         let entries = &self.avail.ring()[place..];
         let run = run.min(entries.len());
-        let places = self.descs[first..][..run].iter().zip(&entries[..run]);
-        let flags = DescFlags::write_if(is_writable);
-        let write = move |(desc, entry): (&Desc, &AtomicU16), id: u16, piece: Piece| {
-            let (len, next) = (piece.len, 0);
-            let word = SplitWord { len, flags, next };
-            desc.post(piece.iova, word.into());
-            entry.store(id.to_le(), Ordering::Relaxed);
-        };
-        Some((&mut self.chains, places, write, run))
+        Some(FreeRun {
+            shadow: &mut self.chains,
+            descs: &self.descs[first..][..run],
+            entries: &entries[..run],
+        })
     }
 
     /// Moves the available idx from `old` to `new`; what to write to the doorbell, where the device
@@ -302,7 +304,7 @@ impl<T: Send> Split<T> {
                 return Err(self.mark_broken(error));
             }
         }
-        let oldest = self.chains.take_oldest(true);
+        let oldest = self.chains.take_oldest();
         self.taken = self.taken.wrapping_add(1);
         Ok(oldest.map(|(token, written, _)| Used { token, written }))
     }
@@ -310,7 +312,7 @@ impl<T: Send> Split<T> {
     /// The chain that the device says it used, whichever it is.
     #[inline(never)] // so that pop itself is small
     fn pop_any(&mut self, elem: UsedElem) -> Result<Option<Used<T>>> {
-        match self.chains.take(elem, true) {
+        match self.chains.take(elem) {
             Ok((token, written, _)) => {
                 self.taken = self.taken.wrapping_add(1);
                 Ok(Some(Used { token, written }))
@@ -342,7 +344,7 @@ impl<T: Send> Ring<T> for Split<T> {
             avail: Avail::alloc(dma, size)?,
             used: UsedRing::alloc(dma, size)?,
             tables: tables.transpose()?,
-            chains: Chains::new(config),
+            chains: Chains::new(config, true),
             mask: size - 1,
             taken: 0,
             seen: 0,
@@ -414,19 +416,26 @@ impl<T: Send> Ring<T> for Split<T> {
     }
 
     #[inline]
-    fn push_each(
+    fn refill(
         &mut self,
-        is_writable: bool,
-        mut chains: impl Iterator<Item = (Piece, T)>,
+        len: u32,
+        mut tokens: impl Iterator<Item = T>,
+        iova: impl Fn(&T) -> Iova,
     ) -> usize {
+        assert!(len > 0, "{EMPTY}");
         let mut count = 0;
         loop {
-            let Some((shadow, places, write, run)) = self.free_run(is_writable) else {
-                return count + push_one_by_one(self, is_writable, chains);
+            let Some(free) = self.free_run(len) else {
+                return count + refill_one_by_one(self, len, tokens, iova);
             };
-            let put = shadow.put_run(is_writable, &mut chains, places, write, |_| {});
+            let (descs, entries, run) = (free.descs, free.entries, free.descs.len());
+            let places = (run, || descs.iter().zip(entries));
+            let put;
+            (put, tokens) =
+                (free.shadow).refill_run(len, tokens, places, &iova, write(true), |_| {});
             count += put;
-            if put < run {
+            // Most often it is full then.
+            if put < run || self.chains.room() == 0 {
                 return count;
             }
         }
@@ -435,16 +444,17 @@ impl<T: Send> Ring<T> for Split<T> {
     #[inline]
     fn push_front(
         &mut self,
-        is_writable: bool,
         tokens: &mut Vec<T>,
         mut piece: impl FnMut(&mut T) -> Option<Piece>,
     ) -> usize {
         let mut count = 0;
         loop {
-            let Some((shadow, places, write, run)) = self.free_run(is_writable) else {
-                return count + push_front_one_by_one(self, is_writable, tokens, piece);
+            let Some(free) = self.free_run(0) else {
+                return count + push_front_one_by_one(self, tokens, piece);
             };
-            let put = shadow.put_front(is_writable, tokens, places, &mut piece, write, |_| {});
+            let (places, run) = (free.descs.iter().zip(free.entries), free.descs.len());
+            let (write, piece) = (write(false), &mut piece);
+            let put = (free.shadow).put_front(tokens, places, piece, write, |_| {});
             count += put;
             if put < run {
                 return count;
@@ -498,11 +508,13 @@ impl<T: Send> Ring<T> for Split<T> {
         while count < most {
             let run = &self.used.entries()[usize::from(self.taken & self.mask)..];
             let run = &run[..run.len().min(most - count)];
-            let elems = run.iter();
-            let elems = elems.map(|entry| UsedRing::elem(entry.load(Ordering::Relaxed)));
+            // Id in the upper half.
+            let words = run.iter();
+            let words =
+                words.map(|entry| u64::from_le(entry.load(Ordering::Relaxed)).rotate_left(32));
             let taken = &mut self.taken;
             let passed = |count| *taken = taken.wrapping_add(count as u16);
-            let (came, run) = (self.chains.take_run(elems, sink, passed), run.len());
+            let (came, run) = (self.chains.take_run((words, 0), sink, passed), run.len());
             count += came;
             if came < run {
                 // One by itself; or out of order, or broken, or at the end of the slots.
