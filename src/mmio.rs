@@ -91,6 +91,13 @@ pub trait Mmio: Clone + Send {
         self.write(reg.offset, reg.width, value.into());
     }
 
+    /// Writes a register of 64 bits that lies in two halves: the lower, then the upper.
+    #[inline]
+    fn set_halves<A: Writable>(&self, halves: RegArray<u32, A>, value: u64) {
+        self.set(halves.index(0), value as u32);
+        self.set(halves.index(1), (value >> 32) as u32);
+    }
+
     /// Reads a register, changes it, writes it back.
     #[inline]
     fn update<T: From<u32> + Into<u32>, A: Readable + Writable>(

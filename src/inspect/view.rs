@@ -65,6 +65,13 @@ pub enum Marks {
         /// One past what it may take.
         tail: u32,
     },
+    /// A bit in each descriptor, OWN: the driver keeps its own places, and the device tells nobody its own.
+    Own {
+        /// Index of the descriptor that the driver posts next.
+        next: u32,
+        /// Index of the oldest that the driver has not taken back, of which it looks at OWN.
+        oldest: u32,
+    },
     /// Two more rings in memory (virtio 1.2, §2.7).
     Split(SplitMarks),
     /// Bits in each descriptor, which change their meaning each time round (virtio 1.2, §2.8).

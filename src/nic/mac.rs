@@ -12,6 +12,32 @@ pub struct Mac(pub [u8; 6]);
 impl Mac {
     /// To everybody.
     pub const BROADCAST: Self = Self([0xff; 6]);
+
+    /// From two words as many chips have it in registers: the first byte lowest, the last two in `high`.
+    pub fn from_words(low: u32, high: u32) -> Self {
+        let ([a, b, c, d], [e, f, ..]) = (low.to_le_bytes(), high.to_le_bytes());
+        Self([a, b, c, d, e, f])
+    }
+
+    /// Ethernet's CRC over the address, the bit that comes first on the wire first (IEEE 802.3, 3.2.9): many chips
+    /// filter groups by its upper bits.
+    ///
+    /// ```
+    /// use pinwire::nic::Mac;
+    /// // Which of 64 bits an RTL8139, a tulip or a DesignWare MAC has for all hosts, 224.0.0.1.
+    /// assert_eq!(Mac([0x01, 0x00, 0x5e, 0x00, 0x00, 0x01]).crc() >> 26, 31);
+    /// ```
+    pub fn crc(self) -> u32 {
+        const POLYNOMIAL: u32 = 0x04c1_1db7;
+        self.0.into_iter().fold(u32::MAX, |crc, byte| {
+            (0..8).fold(crc, |crc, bit| {
+                match crc >> 31 ^ u32::from(byte >> bit & 1) {
+                    0 => crc << 1,
+                    _ => crc << 1 ^ POLYNOMIAL,
+                }
+            })
+        })
+    }
 }
 
 impl fmt::Display for Mac {

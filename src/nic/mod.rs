@@ -4,17 +4,21 @@
 //! that the dynamic call costs nothing per packet. A program that knows its card uses the driver's
 //! own type and gets the same without it. A card with several queues has a [`QueuePair`] for each.
 
+mod assembler;
 mod checksum;
 mod config;
 mod driver;
 mod frame;
 mod front;
 mod intel;
+mod limits;
 mod longest;
 mod mac;
 mod not_sent;
+mod own_ring;
 mod pair;
 pub mod parts;
+pub mod prelude;
 mod received;
 pub mod virtio_net;
 
@@ -81,6 +85,26 @@ pub struct Link {
     pub full_duplex: bool,
 }
 
+impl Link {
+    /// What two ends settle on by auto-negotiation, from what each advertises: the registers ANAR and ANLPAR that
+    /// every PHY up to 100 Mbit/s has (IEEE 802.3, 28.2.1.2; the order is that of its annex 28B.3).
+    pub fn negotiated(up: bool, advertised: u32, partner: u32) -> Self {
+        const ORDER: [(u32, u32, bool); 3] = [
+            (1 << 8, 100, true),
+            (1 << 7, 100, false),
+            (1 << 6, 10, true),
+        ];
+        let both = advertised & partner;
+        let best = ORDER.iter().find(|(bit, ..)| both & bit != 0);
+        let (mbps, full_duplex) = best.map_or((10, false), |(_, mbps, full)| (*mbps, *full));
+        Self {
+            up,
+            mbps,
+            full_duplex,
+        }
+    }
+}
+
 impl fmt::Display for Link {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let duplex = if self.full_duplex { "full" } else { "half" };
@@ -138,6 +162,19 @@ pub struct Stats {
 }
 
 impl Stats {
+    /// Counts frames that a card without counters has sent.
+    pub fn count_sent(&mut self, frames: &[Frame]) {
+        self.tx_frames += frames.len() as u64;
+        self.tx_bytes += frames.iter().map(on_the_wire).sum::<u64>();
+    }
+
+    /// Counts frames that a card without counters has received.
+    pub fn count_received(&mut self, frames: &[Received]) {
+        self.rx_frames += frames.len() as u64;
+        let each = frames.iter().map(|one| on_the_wire(&one.frame));
+        self.rx_bytes += each.sum::<u64>();
+    }
+
     /// These figures where the card counted them itself.
     pub fn by_card(self) -> Option<Self> {
         (self.counted_by == Counter::Card).then_some(self)
@@ -157,6 +194,11 @@ impl Stats {
             tx_bytes: self.tx_bytes.saturating_sub(before.tx_bytes),
         }
     }
+}
+
+/// Bytes of a frame with its check sequence.
+fn on_the_wire(frame: &Frame) -> u64 {
+    frame.len() as u64 + 4
 }
 
 /// The PCI ids of a card that a driver drives, and its name.
@@ -266,6 +308,27 @@ pub trait Inspect {
 
 /// A started network card, whichever it is: its control. Its data passes by its queue pairs ([`QueuePair`]), and people
 /// look at it by [`Inspect`]. Dropping it stops the card, then frees its memory.
+///
+/// # Contract
+/// For the author of a driver; how to start one is [`NicDriver`]'s, what its rings owe is [`QueuePair`]'s.
+///
+/// **What is set is in force on return.** Register writes are posted, by PCI and by qtest: [`Nic::set_promiscuous`] and
+/// its like end with the read of a register, which is answered after them. A frame that is put on the wire then meets the
+/// new filter.
+///
+/// **What a card cannot do it refuses**, by [`Error::NotOffered`]: the defaults here do. A filter may let in more than it
+/// was asked to (cards hash), and nothing less.
+///
+/// **Teardown.** [`Nic::stop`] masks interrupts, stops receiver and transmitter, resets, waits for the reset's end with a
+/// bound, and turns bus mastering off; in front of that it stops the
+/// [`RingState`](crate::ring_state::RingState). Stopping twice is one stop. Dropping does the same, and then frees the
+/// memory. Where the device did not stop, no memory that it could reach may be anybody else's: rings, pools and what is
+/// posted are quarantined ([`OwnRing::quarantine`](parts::OwnRing::quarantine),
+/// [`Pool::quarantine`](crate::dma::Pool::quarantine), [`DmaArray::quarantine`](crate::dma::DmaArray::quarantine)).
+/// After the stop it calls [`Backend::check_present`](crate::backend::Backend::check_present), for a device that is gone
+/// reads as one that never ends its reset.
+///
+/// **[`Nic::restart`]** forgets what was set since the start, and gives back what was in flight.
 pub trait Nic: Inspect + Send {
     /// Name for people: `0000:00:03.0`, `qtest:e1000`.
     fn name(&self) -> &str;
@@ -279,14 +342,15 @@ pub trait Nic: Inspect + Send {
     /// The link, as the card sees it now.
     fn link(&self) -> Link;
 
-    /// Shortest frame that it sends (it pads to what the wire wants), in bytes.
+    /// Shortest frame that it sends, in bytes: the card pads what is too short for the wire, or else its driver does.
+    /// Programs send ARP requests of 42 bytes.
     fn min_tx_frame(&self) -> usize;
 
     /// Longest frame that it sends, in bytes without the frame check sequence.
     fn max_tx_frame(&self) -> usize;
 
-    /// Number of plain frames that a transmit ring of `ring` descriptors holds: Intel's keep one empty, since a head
-    /// that has reached the tail means an empty ring.
+    /// Number of plain frames that a transmit ring holds for which `ring` descriptors were asked: Intel's keep one
+    /// empty, since a head that has reached the tail means an empty ring; other cards have fewer than were asked for.
     fn tx_capacity(&self, ring: usize) -> usize {
         ring - 1
     }

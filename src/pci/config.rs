@@ -116,6 +116,14 @@ pub trait Config {
         Ok(u32::from_le_bytes(bytes))
     }
 
+    /// Revision of the function.
+    ///
+    /// # Errors
+    /// As [`Config::read`].
+    fn revision(&self) -> Result<u8> {
+        self.read8(REVISION)
+    }
+
     /// Vendor and device id; all ones where the function is gone.
     ///
     /// # Errors

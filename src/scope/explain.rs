@@ -396,6 +396,13 @@ impl Words {
                 arrived: "The card wrote header and frame by DMA, then a used descriptor over the available one",
                 lent: "The driver took the frame, and makes a fresh buffer available in the next descriptor",
             },
+            Some(Marks::Own { .. }) => &Self {
+                doorbell: "The doorbell: one register write has the card look at OWN of its next descriptor",
+                sent: "The card reads descriptors and frame by DMA, sends, and clears OWN",
+                taken_back: "The driver sees OWN cleared in memory, without asking the card, and has the frame back",
+                arrived: "The card wrote the frame by DMA, then its descriptor, with OWN cleared",
+                lent: "The driver took the frame, and posts a fresh buffer: OWN hands it to the card, with no register",
+            },
             Some(Marks::Registers { .. }) | None => &Self {
                 doorbell: "The doorbell: one register write hands them to the card \
                     (the driver asks for a report, RS, in the last one just before)",
@@ -569,6 +576,15 @@ fn marks_told(before: &Marks, now: &Marks) -> Vec<String> {
             },
         ) => vec![format!(
             "ring: head {head} -> {head_now}, tail {tail} -> {tail_now}"
+        )],
+        (
+            Marks::Own { next, oldest },
+            Marks::Own {
+                next: next_now,
+                oldest: oldest_now,
+            },
+        ) => vec![format!(
+            "ring: next to post {next} -> {next_now}, oldest not taken back {oldest} -> {oldest_now}"
         )],
         (Marks::Split(before), Marks::Split(now)) => split_told(before, now),
         (Marks::Packed(before), Marks::Packed(now)) => packed_told(before, now),

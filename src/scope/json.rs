@@ -56,6 +56,7 @@ pub fn ring(ring: &RingView) -> Value {
             json["head"] = (*head).into();
             json["tail"] = (*tail).into();
         }
+        Marks::Own { next, oldest } => json["own"] = json!({ "next": next, "oldest": oldest }),
         Marks::Split(marks) => json["split"] = split(marks),
         Marks::Packed(marks) => json["packed"] = packed(marks),
     }

@@ -23,6 +23,7 @@ pub fn draw(ring: &RingView, all: bool, paint: Paint) -> String {
     };
     let kind = match &ring.marks {
         Marks::Registers { .. } => "ring",
+        Marks::Own { .. } => "ring, with OWN bits,",
         Marks::Split(_) => "virtqueue, split,",
         Marks::Packed(_) => "virtqueue, packed,",
     };
@@ -38,6 +39,11 @@ pub fn draw(ring: &RingView, all: bool, paint: Paint) -> String {
             strip(&mut text, &stages, &head_and_tail(*head, *tail), paint);
             legend(&mut text, ring, paint);
             let _ = writeln!(text, "  {}", story(ring, *head, *tail, paint));
+        }
+        Marks::Own { next, oldest } => {
+            strip(&mut text, &stages, &next_and_oldest(*next, *oldest), paint);
+            legend(&mut text, ring, paint);
+            let _ = writeln!(text, "  {}", own_story(ring, *next, *oldest));
         }
         Marks::Split(marks) => {
             strip(&mut text, &stages, &[], paint);
@@ -62,6 +68,30 @@ fn head_and_tail(head: u32, tail: u32) -> Vec<(usize, String)> {
             (head as usize, format!("head {head}")),
             (tail as usize, format!("tail {tail}")),
         ],
+    }
+}
+
+fn next_and_oldest(next: u32, oldest: u32) -> Vec<(usize, String)> {
+    match next == oldest {
+        true => vec![(next as usize, format!("next = oldest = {next}"))],
+        false => vec![
+            (oldest as usize, format!("oldest {oldest}")),
+            (next as usize, format!("next {next}")),
+        ],
+    }
+}
+
+/// The meaning of a driver's own places, in a sentence.
+fn own_story(ring: &RingView, next: u32, oldest: u32) -> String {
+    let is_posted = |slot: &SlotView| Stage::of(slot) != Stage::Free;
+    match ring.slots.iter().filter(|slot| is_posted(slot)).count() {
+        0 => format!("the driver posts {next} next: the device has no descriptor"),
+        posted if posted == ring.slots.len() => {
+            format!("all are posted: the driver waits for the device to clear OWN of {oldest}")
+        }
+        _ => format!(
+            "the driver waits for the device to clear OWN of {oldest}, and posts {next} next"
+        ),
     }
 }
 
@@ -105,7 +135,7 @@ fn descriptors(text: &mut String, ring: &RingView, all: bool, paint: Paint) {
     let mut index = 0;
     let alike = match ring.marks {
         Marks::Registers { .. } => same_word,
-        Marks::Split(_) | Marks::Packed(_) => same_fields,
+        Marks::Own { .. } | Marks::Split(_) | Marks::Packed(_) => same_fields,
     };
     for run in ring.slots.chunk_by(|a, b| !all && alike(a, b)) {
         let row = row(run, index, wide);
