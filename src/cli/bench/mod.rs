@@ -28,7 +28,8 @@ pub use self::report::LINES;
 
 const NOTES: &str = "\
 What is measured:
-  limit  the device's own speed: a ring filled once, only its tail moves
+  limit  the device's own speed: a ring filled once, only its tail moves. Left out
+         where the driver does not measure it
   tx     frames sent by the driver and taken back, beside `limit`
   rx     frames received; --from says who sends them. Where a card does, `limit`
          is the same without the time that receiving takes

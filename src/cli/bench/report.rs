@@ -106,7 +106,11 @@ impl Report {
         let lines: Vec<&Line> = self.measured().collect();
         let lossy = lines.iter().any(|line| line.lost() > 0);
         let kernel = lines.iter().any(|line| self.is_kernel(line));
-        let mut header = vec!["size", "what", "kpps", "min – max", "Mbit/s", "of limit"];
+        let limited = lines.iter().any(|line| line.what == LIMIT);
+        let mut header = vec!["size", "what", "kpps", "min – max", "Mbit/s"];
+        if limited {
+            header.push("of limit");
+        }
         if kernel {
             header.push("ours is");
         }
@@ -122,7 +126,6 @@ impl Report {
             let first = index == 0 || lines[index - 1].size != line.size;
             let Spread { median, min, max } = line.rate();
             let or_none = |text: Option<String>| text.unwrap_or_default();
-            let share = self.share(line, Shown::Table);
             let mut cells = vec![
                 if first {
                     line.size.to_string()
@@ -133,8 +136,11 @@ impl Report {
                 kilo(median),
                 format!("{} – {}", kilo(min), kilo(max)),
                 format!("{:.0}", mbits(line)),
-                or_none(share.map(|share| format!("{share:.2}"))),
             ];
+            if limited {
+                let share = self.share(line, Shown::Table);
+                cells.push(or_none(share.map(|share| format!("{share:.2}"))));
+            }
             if kernel {
                 let times = self.times(line, Shown::Table);
                 cells.push(or_none(times.map(|times| format!("{times:.1} x"))));
@@ -294,6 +300,12 @@ mod tests {
         let mut report = report();
         assert!(report.table().contains("20.0 x"));
         assert!(!report.table().contains("lost"));
+        assert!(report.table().contains("of limit"));
+        let limit = report.lines.remove(0);
+        // A driver that does not measure it.
+        assert!(!report.table().contains("of limit"));
+        assert!(report.json()[0]["share_of_limit"].is_null());
+        report.lines.insert(0, limit);
         report.lines.pop();
         assert!(!report.table().contains("ours is"));
         report.lines.push(line("tx", 1, 3));

@@ -15,9 +15,9 @@ use super::rx::{self, CardSender, Rx, Timed, UdpSender};
 use super::synthetic;
 use super::trips::{RoundTrips, Trips};
 use super::tx::{Threads, Tx};
-use crate::Result;
 use crate::net::{Forward, NOBODY};
 use crate::nic::Nic;
+use crate::{Error, Result};
 
 /// The row of what two cards forward.
 pub const FORWARD: &str = "forward";
@@ -56,11 +56,11 @@ pub struct Series<'a> {
 }
 
 impl Series<'_> {
-    /// The device's own speed, beside it what the driver sends by 1 to `queues` pairs, and what the kernel
-    /// sends by `interface`.
+    /// The device's own speed, where its driver measures that, beside it what the driver sends by 1 to `queues`
+    /// pairs, and what the kernel sends by `interface`.
     ///
     /// # Errors
-    /// What a card or the kernel gives; [`Error::Interrupted`](crate::Error::Interrupted).
+    /// What a card or the kernel gives; [`Error::Interrupted`].
     pub fn transmit(
         &self,
         nic: &mut dyn Nic,
@@ -71,10 +71,14 @@ impl Series<'_> {
         for size in self.sizes.iter().copied() {
             let frame = synthetic::frame(nic.mac(), NOBODY, size);
             let threads = RefCell::new(Threads::new(nic, &frame, self.batch, self.ring)?);
+            let has_limit = has_limit(nic, size, self.batch)?;
             let nic = RefCell::new(&mut *nic);
-            let mut contenders = vec![Contender::new(LIMIT, |frames| {
-                limit(*nic.borrow_mut(), size, self.batch, frames)
-            })];
+            let mut contenders = Vec::new();
+            if has_limit {
+                contenders.push(Contender::new(LIMIT, |frames| {
+                    limit(*nic.borrow_mut(), size, self.batch, frames)
+                }));
+            }
             for queues in 1..=queues {
                 let (nic, threads) = (&nic, &threads);
                 contenders.push(Contender::new(tx_name(queues), move |frames| {
@@ -324,6 +328,15 @@ fn tx_name(queues: usize) -> &'static str {
     match queues {
         1 => "tx",
         queues => format!("tx, {queues} queues").leak(),
+    }
+}
+
+/// Returns whether the driver measures the device's own speed: one that does not is measured beside nothing.
+fn has_limit(nic: &mut dyn Nic, size: usize, batch: usize) -> Result<bool> {
+    match limit(nic, size, batch, batch as u64) {
+        Ok(_) => Ok(true),
+        Err(Error::NotOffered { .. }) => Ok(false),
+        Err(error) => Err(error),
     }
 }
 

@@ -30,9 +30,16 @@ impl Tx {
     /// the card has one to send while we fill the next.
     ///
     /// # Errors
-    /// No memory.
+    /// No memory; [`Error::Usage`] for a batch that does not fit into the ring.
     pub fn new(nic: &dyn Nic, frame: &[u8], batch: usize, ring: usize) -> Result<Self> {
-        let all = (nic.tx_capacity(ring) / batch).max(1) * batch;
+        let capacity = nic.tx_capacity(ring);
+        if batch > capacity {
+            return Err(Error::Usage(format!(
+                "{} has room for {capacity} frames in its ring: not for a batch of {batch}",
+                nic.name()
+            )));
+        }
+        let all = capacity / batch * batch;
         Self::within(nic.dma(), frame, batch, all)
     }
 
