@@ -356,6 +356,19 @@ pub enum Error {
         ranges: String,
     },
 
+    /// A device whose address lines do not reach all that is in its address space.
+    #[error(
+        "{device} reaches addresses up to {last:#x}, and memory in its address space ends at {end:#x}\n  open this device before others allocate, or in an address space of its own"
+    )]
+    OutOfReach {
+        /// Device.
+        device: String,
+        /// The last address that it reaches.
+        last: u64,
+        /// End of what is mapped beyond.
+        end: u64,
+    },
+
     /// QEMU is not there or did not come up.
     #[error("{what}\n  {remedy}")]
     Qemu {

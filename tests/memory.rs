@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use fakes::e1000::FakeE1000;
 use fakes::e1000e::FakeE1000e;
 use fakes::virtio::net::{FakeVirtioNet, INDIRECT, MRG_RXBUF, PACKED, PLAIN, SIZE};
-use pinwire::backend::{Fake, FakeDevice, FakeMemory};
+use pinwire::backend::{Backend, Fake, FakeDevice, FakeMemory};
 use pinwire::dma::{DmaArray, DmaFile, DmaRegion, DmaSpace, Iova, Pool};
 use pinwire::inspect::Owner;
 use pinwire::mmio::Place;
@@ -372,4 +372,57 @@ fn more_than_there_are_addresses_is_an_error_and_not_a_wrapped_length() {
         );
         assert!(Pool::new(&dma, 1, len).is_err(), "{len:#x}");
     }
+}
+
+/// A card that says that it has so many address lines.
+fn with_lines(lines: u32) -> (Fake, pinwire::Result<()>) {
+    let (fake, _) = FakeE1000::fake();
+    let limited = fake.limit_dma(lines);
+    (fake, limited)
+}
+
+#[test]
+fn what_a_device_of_few_address_lines_is_given_it_reaches() {
+    const MIB: usize = 1 << 20;
+    let (fake, limited) = with_lines(24);
+    limited.unwrap();
+    let memory = DmaRegion::alloc(fake.dma(), 10 * MIB).unwrap();
+    // A file's page cache, too.
+    let mut file = tempfile::tempfile().unwrap();
+    file.write_all(&[1; 4096]).unwrap();
+    file.set_len(10 * MIB as u64).unwrap();
+    let part = DmaFile::map_part(fake.dma(), &file, (0, 4 * MIB as u64), 1).unwrap();
+    let slice = part.slice(0, 4 * MIB).unwrap();
+    let ends = [
+        memory.iova().0 + 10 * MIB as u64,
+        slice.iova().0 + 4 * MIB as u64,
+    ];
+    assert!(ends.iter().all(|end| *end <= 1 << 24), "{ends:x?}");
+    // There is room beyond, which is nobody's.
+    for error in [
+        DmaRegion::alloc(fake.dma(), 4 * MIB).map(drop).unwrap_err(),
+        DmaFile::map(fake.dma(), &file, 1).map(drop).unwrap_err(),
+    ] {
+        let Error::NoIova { ranges, .. } = error else {
+            panic!("{error}");
+        };
+        assert_eq!(ranges, "0x0..=0xffffff");
+    }
+    drop(memory);
+    DmaRegion::alloc(fake.dma(), 4 * MIB).unwrap();
+}
+
+#[test]
+fn a_device_that_does_not_reach_what_its_neighbours_have_says_so() {
+    let (fake, limited) = with_lines(64);
+    limited.unwrap();
+    let region = DmaRegion::alloc(fake.dma(), 1 << 20).unwrap();
+    let end = region.iova().0 + (1 << 20) - 1;
+    let error = fake.limit_dma(16).unwrap_err();
+    let (device, last) = ("fake".to_owned(), 0xffff);
+    let expected = Error::OutOfReach { device, last, end };
+    assert_eq!(error.to_string(), expected.to_string());
+    // Nothing has changed.
+    DmaRegion::alloc(fake.dma(), 1 << 20).unwrap();
+    drop(region);
 }

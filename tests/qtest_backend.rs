@@ -1046,6 +1046,31 @@ fn a_file_is_sent_from_its_page_cache() {
 }
 
 #[test]
+fn a_device_of_32_address_lines_has_memory_and_is_told_why_it_has_no_file() {
+    if !require_qemu() {
+        return;
+    }
+    let card = Card::wired().0;
+    let file = file_of(&[1; 5000]);
+    let mapped = DmaFile::map(card.qtest.dma(), &file, 1).unwrap();
+    // The file lies above 4 GiB.
+    let error = card.qtest.limit_dma(32).unwrap_err();
+    assert!(matches!(error, Error::OutOfReach { .. }), "{error}");
+    drop(mapped);
+    card.qtest.limit_dma(32).unwrap();
+    let error = DmaFile::map(card.qtest.dma(), &file, 1).map(drop);
+    let error = error.unwrap_err().to_string();
+    assert!(error.contains("cannot do this: map a file"), "{error}");
+    assert!(error.contains("use the VM"), "{error}");
+    // Of 24, the RAM has some to give.
+    card.qtest.limit_dma(24).unwrap();
+    let memory = DmaRegion::alloc(card.qtest.dma(), 8 << 20).unwrap();
+    assert!(memory.iova().0 + (8 << 20) <= 1 << 24);
+    let error = DmaRegion::alloc(card.qtest.dma(), 12 << 20).unwrap_err();
+    assert!(error.to_string().contains("12582912 bytes"), "{error}");
+}
+
+#[test]
 fn a_file_of_one_byte_and_an_empty_one() {
     if !require_qemu() {
         return;

@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use memmap2::{MmapOptions, MmapRaw};
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
-use super::{Backend, Found, check_bar};
+use super::{Backend, Found, check_bar, out_of_reach};
 use crate::dma::{DmaSpace, Iova, IovaAllocator, Mapping, SpaceId};
 use crate::error::{Error, Result};
 use crate::irq::{Irq, IrqKind, IrqLine};
@@ -314,6 +314,11 @@ fn pages(len: usize) -> Result<Layout> {
 unsafe impl DmaSpace for FakeMemory {
     fn id(&self) -> SpaceId {
         self.id
+    }
+
+    fn limit(&self, device: &str, last: Iova) -> Result<()> {
+        let limited = self.inner().iovas.limit(last);
+        limited.map_err(|end| out_of_reach(device, last, end))
     }
 
     fn alloc(&self, len: usize) -> Result<Mapping> {

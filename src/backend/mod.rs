@@ -18,7 +18,7 @@ pub use qtest::{Peer, Qtest, QtestBar, QtestControl, QtestSpec, UdpPort};
 pub use vfio::{Vfio, VfioBar};
 pub use watch::{Watch, Watched, WatchedBar};
 
-use crate::dma::DmaSpace;
+use crate::dma::{DmaSpace, Iova};
 use crate::error::{Error, Result};
 use crate::irq::{Departure, Irq, IrqKind};
 use crate::mmio::Mmio;
@@ -33,6 +33,16 @@ use crate::pci::express::{self, Aspm};
 /// [`Config::command`] does not.
 ///
 /// Dropping the backend gives the function back: interrupts off, bus mastering off, mappings gone.
+///
+/// # What a driver may rely on
+/// - No DMA before [`Command::BUS_MASTER`](crate::pci::config::Command::BUS_MASTER) is on. Memory that was mapped is
+///   reached at once; what was unmapped is not, where an IOMMU is in between ([`Backend::has_iommu`]).
+/// - Register accesses of one thread arrive in their order, and reads are answered after the writes before them. A write
+///   alone has not arrived as it returns: over qtest, as over PCI, it is posted.
+/// - A device that is gone reads all ones, of registers and of config space, so that every wait needs a bound. That it is
+///   being taken away is told before ([`Backend::departure`]): give that to
+///   [`RingState::new`](crate::ring_state::RingState::new), and rings tell their callers.
+/// - The same driver runs over VFIO, qtest and fakes: it is generic, and asks for nothing else.
 pub trait Backend: Config + Send {
     /// A mapped BAR.
     type Bar: Mmio + 'static;
@@ -74,6 +84,27 @@ pub trait Backend: Config + Send {
 
     /// Source of memory that the device can reach.
     fn dma(&self) -> &Arc<dyn DmaSpace>;
+
+    /// Says how many address lines the device has, where it has fewer than 64: memory and files in its space get
+    /// addresses that it reaches. A driver says so first of all, before it allocates.
+    ///
+    /// ```
+    /// use pinwire::backend::Backend;
+    /// use pinwire::dma::Pool;
+    ///
+    /// fn start(card: &impl Backend) -> pinwire::Result<Pool> {
+    ///     card.limit_dma(32)?;
+    ///     // All of it lies below 4 GiB, for the device.
+    ///     Pool::new(card.dma(), 256, 2048)
+    /// }
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::OutOfReach`] where something in the space lies beyond already.
+    fn limit_dma(&self, lines: u32) -> Result<()> {
+        let last = 1u64.checked_shl(lines).map_or(u64::MAX, |past| past - 1);
+        self.dma().limit(self.name(), Iova(last))
+    }
 
     /// Turns on the first `count` vectors of one kind; those turned on before are off, and so is INTx,
     /// unless it is what was asked for.
@@ -163,6 +194,15 @@ fn unusable_bar(device: &str, index: u8, found: Found, least: usize) -> Error {
         size,
         needed: least as u64,
         why,
+    }
+}
+
+/// The error of a device that does not reach `end`, but only as far as `last`. Every backend's space gives it.
+fn out_of_reach(device: &str, last: Iova, end: Iova) -> Error {
+    Error::OutOfReach {
+        device: device.to_owned(),
+        last: last.0,
+        end: end.0,
     }
 }
 

@@ -45,6 +45,21 @@ impl IovaAllocator {
         }
     }
 
+    /// Hands out nothing behind `last` from here on: a device reaches no further.
+    ///
+    /// # Errors
+    /// The end of what is handed out beyond already; nothing is changed then.
+    pub fn limit(&mut self, last: Iova) -> Result<(), Iova> {
+        if let Some(beyond) = self.taken.iter().find(|taken| *taken.end() > last.0) {
+            return Err(Iova(*beyond.end()));
+        }
+        self.valid.retain(|range| *range.start() <= last.0);
+        for range in &mut self.valid {
+            *range = *range.start()..=last.0.min(*range.end());
+        }
+        Ok(())
+    }
+
     /// Takes `len` bytes aligned to `align` (a power of two); `None` where no range has room.
     pub fn alloc(&mut self, len: u64, align: u64) -> Option<Iova> {
         debug_assert!(align.is_power_of_two());
@@ -106,6 +121,20 @@ mod tests {
         assert_eq!(iovas.alloc(0x1000, 0x1000), Some(Iova(0x1000)));
         assert_eq!(iovas.alloc(0x40000, 0x1000), None);
         assert_eq!(iovas.alloc(0, 0x1000), None);
+    }
+
+    #[test]
+    fn nothing_is_handed_out_behind_a_limit() {
+        let mut iovas = IovaAllocator::new([0x0..=0xffff, 0x20000..=0x5ffff]);
+        assert_eq!(iovas.alloc(0x8000, 0x8000), Some(Iova(0x8000)));
+        assert_eq!(iovas.limit(Iova(0xfffe)), Err(Iova(0xffff)));
+        iovas.limit(Iova(0x2ffff)).unwrap();
+        assert_eq!(iovas.ranges(), "0x0..=0xffff, 0x20000..=0x2ffff");
+        assert_eq!(iovas.alloc(0x10001, 0x1000), None);
+        assert_eq!(iovas.alloc(0x10000, 0x1000), Some(Iova(0x20000)));
+        // A wider one takes nothing back.
+        iovas.limit(Iova(u64::MAX)).unwrap();
+        assert_eq!(iovas.alloc(0x10000, 0x1000), None);
     }
 
     #[test]

@@ -56,6 +56,13 @@ pub unsafe trait DmaSpace: Send + Sync {
     /// Its identity.
     fn id(&self) -> SpaceId;
 
+    /// Hands out no address behind `last` from here on, neither for memory nor for files: the device named so reaches no
+    /// further. Of several devices in one space the narrowest counts, since each may be given what is in it.
+    ///
+    /// # Errors
+    /// [`Error::OutOfReach`] where something is handed out beyond already.
+    fn limit(&self, device: &str, last: Iova) -> Result<()>;
+
     /// Pins at least `len` bytes of zeroed memory and maps them for reading and writing.
     ///
     /// # Errors

@@ -227,6 +227,14 @@ pub fn samples() -> Vec<(&'static str, Error)> {
             },
         ),
         (
+            "OutOfReach",
+            Error::OutOfReach {
+                device: device(),
+                last: 0xffff_ffff,
+                end: 0x1_0000_0fff,
+            },
+        ),
+        (
             "Qemu",
             Error::Qemu {
                 what: "qtest:e1000 needs QEMU, and there is no qemu-system-x86_64".to_owned(),

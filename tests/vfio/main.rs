@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use pinwire::Error;
 use pinwire::backend::{Backend, Vfio, VfioBar};
 use pinwire::device::DeviceSpec;
-use pinwire::dma::{DmaRegion, Pool};
+use pinwire::dma::{DmaFile, DmaRegion, Pool};
 use pinwire::irq::{Irq, IrqKind};
 use pinwire::mmio::{Mmio, RegInfo};
 use pinwire::nic::e1000::regs::TABLE;
@@ -337,6 +337,28 @@ fn pages_beyond_the_end_of_a_file_are_refused_by_its_name() {
         "{error}"
     );
     assert_eq!(locked(), "0 kB");
+}
+
+/// Memory by hugepages, the page cache, and nothing beyond, where the IOMMU itself has 39 bits.
+#[test]
+fn what_a_device_of_few_address_lines_is_given_it_reaches() {
+    const MIB: usize = 1 << 20;
+    let device = open(E1000);
+    device.limit_dma(24).unwrap();
+    let memory = DmaRegion::alloc(device.dma(), 12 * MIB).unwrap();
+    let path = "/tmp/reached";
+    std::fs::write(path, vec![1; MIB]).unwrap();
+    let file = File::open(path).unwrap();
+    let mapped = DmaFile::map(device.dma(), &file, 1).unwrap();
+    let slice = mapped.slice(0, MIB).unwrap();
+    let ends = [(memory.iova(), 12 * MIB), (slice.iova(), MIB)];
+    let ends = ends.map(|(iova, len)| iova.0 + len as u64);
+    assert!(ends.iter().all(|end| *end <= 1 << 24), "{ends:x?}");
+    let error = DmaRegion::alloc(device.dma(), 4 * MIB).unwrap_err();
+    assert!(matches!(error, Error::NoIova { .. }), "{error}");
+    let error = device.limit_dma(12).unwrap_err();
+    assert!(matches!(error, Error::OutOfReach { .. }), "{error}");
+    std::fs::remove_file(path).unwrap();
 }
 
 #[test]

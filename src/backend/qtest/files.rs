@@ -77,7 +77,12 @@ impl Files {
         }
     }
 
-    pub fn map(&self, file: &File, offset: u64, len: usize) -> Result<Mapping> {
+    /// Maps nothing behind `last` from here on.
+    pub fn limit(&self, last: Iova) -> Result<(), Iova> {
+        lock(&self.inner).iovas.limit(last)
+    }
+
+    pub fn map(&self, device: &str, file: &File, offset: u64, len: usize) -> Result<Mapping> {
         let os = |what: &str| {
             let what = what.to_owned();
             move |source| Error::io(what, source)
@@ -115,10 +120,17 @@ impl Files {
             ))
         })?;
         let base = inner.iovas.alloc(size, ALIGN);
-        let base = base.ok_or_else(|| {
-            full(format!(
+        let base = base.ok_or_else(|| match inner.iovas.ranges().is_empty() {
+            // QEMU has no place for a DIMM below, whatever is free there.
+            true => Error::NotOffered {
+                device: device.to_owned(),
+                what: "map a file where a device of up to 32 address lines reaches it: QEMU's machine has files above \
+                    4 GiB; use the VM (qemu/vm), where the IOMMU gives it an address below"
+                    .to_owned(),
+            },
+            false => full(format!(
                 "no {size} bytes of address space are left for a file"
-            ))
+            )),
         })?;
         if let Err(why) = inner.plug(slot, base, size, file, size > has) {
             inner.iovas.free(base);

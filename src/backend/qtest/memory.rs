@@ -11,6 +11,7 @@ use memmap2::{MmapOptions, MmapRaw};
 
 use super::files::Files;
 use super::wire::lock;
+use crate::backend::out_of_reach;
 use crate::dma::{DmaSpace, Iova, IovaAllocator, Mapping, SpaceId};
 use crate::error::{Error, Result};
 
@@ -56,6 +57,12 @@ unsafe impl DmaSpace for Memory {
         self.id
     }
 
+    fn limit(&self, device: &str, last: Iova) -> Result<()> {
+        let limited = lock(&self.iovas).limit(last);
+        let limited = limited.and_then(|()| self.files.limit(last));
+        limited.map_err(|end| out_of_reach(device, last, end))
+    }
+
     fn alloc(&self, len: usize) -> Result<Mapping> {
         let len = len.max(1).checked_next_multiple_of(PAGE);
         let len = len.ok_or_else(|| Error::Usage("that much memory does not exist".to_owned()))?;
@@ -87,7 +94,7 @@ unsafe impl DmaSpace for Memory {
     }
 
     fn map_file(&self, file: &File, offset: u64, len: usize) -> Result<Mapping> {
-        self.files.map(file, offset, len)
+        self.files.map(&self.device, file, offset, len)
     }
 
     unsafe fn unmap(&self, mapping: &Mapping) {

@@ -20,6 +20,7 @@ use std::sync::{Mutex, MutexGuard, Once, PoisonError};
 use memmap2::{Advice, MmapOptions, MmapRaw};
 
 use super::group::Domain;
+use crate::backend::out_of_reach;
 use crate::dma::{DmaSpace, Iova, IovaAllocator, Mapping, SpaceId};
 use crate::error::{Error, Result};
 
@@ -183,6 +184,11 @@ fn private(memory: memmap2::MmapMut) -> io::Result<MmapRaw> {
 unsafe impl DmaSpace for Space {
     fn id(&self) -> SpaceId {
         self.id
+    }
+
+    fn limit(&self, device: &str, last: Iova) -> Result<()> {
+        let limited = self.mapped().iovas.limit(last);
+        limited.map_err(|end| out_of_reach(device, last, end))
     }
 
     fn alloc(&self, len: usize) -> Result<Mapping> {
