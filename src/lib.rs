@@ -48,6 +48,7 @@
 //! | devices | [`nic`] | network cards: what they share, and the drivers |
 //! | devices | [`open`] | which drivers there are, and from a device's name to a started one |
 //! | riders | `net` | what rides on a card: packets, captures, loops that send, answer and forward |
+//! | riders | `testing` | the tests that every driver of a network card must pass |
 //! | riders | `paths` | every way that a file's bytes take: the ladder, a server, the page cache |
 //! | riders | `lab` | what things cost: rates, round trips, the kernel's ways beside them, counters |
 //! | riders | `scope` | a run, recorded and told; views as text |
@@ -85,6 +86,8 @@ pub mod pci;
 pub mod ring_state;
 #[cfg(feature = "cli")]
 mod scope;
+#[cfg(feature = "testing")]
+pub mod testing;
 #[cfg(any(feature = "net", feature = "serve"))]
 pub mod user_file;
 pub mod virtio;

@@ -1,11 +1,8 @@
 //! What the 82574 has and the other cards have not, over QEMU's model: two queues, split headers, and
 //! checksums that it looks at.
-#![cfg(feature = "net")]
+#![cfg(feature = "testing")]
 
 mod common;
-#[path = "nic/wire.rs"]
-#[allow(dead_code, reason = "shared with tests/nic")]
-mod wire;
 
 use std::os::unix::net::UnixDatagram;
 use std::time::{Duration, Instant};
@@ -17,7 +14,7 @@ use pinwire::inspect::Marks;
 use pinwire::nic::Checksum::{Bad, Good, Unchecked};
 use pinwire::nic::{Nic, NicConfig, Received, Waiting};
 use pinwire::open;
-use wire::Wire;
+use pinwire::testing::Wire;
 
 /// The address that our frames are sent from.
 const OUR_MAC: [u8; 6] = [2, 0, 0, 0, 0, 1];

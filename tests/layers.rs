@@ -79,6 +79,7 @@ const ROOMS: &[Room] = &[
     room(Devices, "nic", "network cards: what they share, and the drivers", &["backend", "barrier", "dma", "error", "inspect", "irq", "mmio", "pci", "ring_state", "virtio", "wait"]),
     room(Devices, "open", "which drivers there are, and from a device's name to a started one", &["backend", "device", "error", "nic", "pci", "virtio"]),
     room(Riders, "net", "what rides on a card: packets, captures, loops that send, answer and forward", &["dma", "error", "nic", "user_file"]),
+    room(Riders, "testing", "the tests that every driver of a network card must pass", &["backend", "device", "dma", "error", "inspect", "mmio", "nic", "open"]),
     room(Riders, "paths", "every way that a file's bytes take: the ladder, a server, the page cache", &["error", "net", "nic"]),
     room(Riders, "lab", "what things cost: rates, round trips, the kernel's ways beside them, counters", &["backend", "device", "dma", "error", "irq", "mmio", "net", "nic", "open", "paths", "pci", "user_file"]),
     room(Riders, "scope", "a run, recorded and told; views as text", &["backend", "dma", "error", "inspect", "mmio", "net", "nic"]),
@@ -126,6 +127,11 @@ const UNSAFE: &[(&str, &str)] = &[
     (
         "backend/vfio",
         "ioctls; a BAR's mapping; memory that is mapped for a device",
+    ),
+    ("testing/wire", "a packet socket, by plain system calls"),
+    (
+        "testing/claims/life",
+        "buffers of a stopped card, looked at",
     ),
     (
         "paths/uring",

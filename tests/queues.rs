@@ -2,14 +2,11 @@
 //! virtio-net, split and packed and with RSS, over a tap of several queues. The tap is in a network
 //! namespace that the test makes for itself, in which it runs once more (`PINWIRE_TAP`). In the VM
 //! (`tests/vm/tap.rs` starts it there) over VFIO, with a tap outside.
-#![cfg(feature = "net")]
+#![cfg(feature = "testing")]
 
 mod common;
 #[path = "queues/flows.rs"]
 mod flows;
-#[path = "nic/wire.rs"]
-#[allow(dead_code, reason = "shared with tests/nic")]
-mod wire;
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;
@@ -21,7 +18,7 @@ use pinwire::backend::{Peer, Qtest, QtestSpec};
 use pinwire::dma::{DmaSpace, Pool};
 use pinwire::nic::{Frame, Nic, NicConfig, QueuePair, Received, Waiting};
 use pinwire::open;
-use wire::{PacketSocket, Wire};
+use pinwire::testing::{PacketSocket, Wire};
 
 const BOUND: Duration = Duration::from_secs(30);
 /// Frames that may be under way at once: QEMU drops what it cannot pass on.

@@ -6,12 +6,9 @@
 //! offloads makes the kernel itself finish what a card left to others: what comes out there is checked
 //! by another stack, byte for byte. The card may be in the VM, over VFIO, too, where this file's
 //! `in_the_vm` has it; its cable and all others are where they were.
-#![cfg(feature = "cli")]
+#![cfg(all(feature = "cli", feature = "testing"))]
 
 mod common;
-#[path = "nic/wire.rs"]
-#[allow(dead_code, reason = "shared with tests/nic")]
-mod wire;
 
 use std::io::Write;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, TcpListener, UdpSocket};
@@ -27,7 +24,7 @@ use pinwire::dma::Pool;
 use pinwire::net::Forward;
 use pinwire::nic::{Checksum, Frame, Nic, NicConfig, Offload, OffloadFlags, Received};
 use pinwire::open;
-use wire::{PacketSocket, Wire};
+use pinwire::testing::{PacketSocket, Wire};
 
 /// The kernel's taps; the first is 10.0.0.1 and fd00:0:0:1::1, the second 10.0.1.1 and fd00:0:0:2::1.
 const TAP: [u8; 6] = [2, 0, 0, 0, 0, 1];
@@ -74,9 +71,6 @@ echo 1 > /proc/sys/net/ipv6/conf/all/forwarding";
 fn has_a_network() -> bool {
     common::require_qemu() && common::again(&["--net"], NETWORK, "VIRTIO_TAP_INSIDE")
 }
-
-/// What the frames of tests/nic have; here nobody asks.
-const OUR_MAC: [u8; 6] = CARD;
 
 /// The card on the first tap.
 fn card(model: &str, config: &NicConfig) -> Box<dyn Nic> {

@@ -5,15 +5,13 @@
 //! On the host: over QEMU's models. In the VM (`tests/vm/faults.rs` starts it there): over VFIO with
 //! `PINWIRE_DEVICE=0000:01:00.0`, and the kernel's driver on a twin, `PINWIRE_WIRE=eth0`, at the other
 //! end of the cable.
+#![cfg(feature = "testing")]
 
 #[path = "../common/mod.rs"]
 mod common;
 #[cfg(feature = "net")]
 mod forwarding;
 mod outside;
-#[path = "../nic/wire.rs"]
-#[allow(dead_code, reason = "shared with tests/nic")]
-mod wire;
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -25,8 +23,8 @@ use pinwire::device::{DeviceSpec, Driver};
 use pinwire::dma::Pool;
 use pinwire::mmio::{Mmio, Width};
 use pinwire::nic::{Frame, Nic, NicConfig, Received, Waiting, wait_any};
+use pinwire::testing::{PacketSocket, Wire};
 use pinwire::{Error, Result, open};
-use wire::{PacketSocket, Wire};
 
 /// The address that our frames are sent from.
 const OUR_MAC: [u8; 6] = [2, 0, 0, 0, 0, 1];

@@ -1,9 +1,6 @@
 //! What only the VM can show: run there by `tests/vm/card.rs`, over VFIO with `PINWIRE_DEVICE`, the
 //! kernel's driver on a twin card (`PINWIRE_WIRE`) at the other end of the cable.
-
-#[path = "../nic/wire.rs"]
-#[allow(dead_code, reason = "shared with tests/nic")]
-mod wire;
+#![cfg(feature = "testing")]
 
 use std::fs::{File, OpenOptions};
 use std::io::Read;
@@ -19,7 +16,7 @@ use pinwire::nic::e1000::desc::{LegacyTx, RxDesc, TxDesc};
 use pinwire::nic::e1000::regs::*;
 use pinwire::nic::{Frame, Nic, NicConfig};
 use pinwire::pci::config::{Command, Config};
-use wire::{PacketSocket, Wire};
+use pinwire::testing::{PacketSocket, Wire};
 
 /// The address that our frames are sent from.
 const OUR_MAC: [u8; 6] = [2, 0, 0, 0, 0, 1];

@@ -5,17 +5,40 @@ use std::time::{Duration, Instant};
 
 use pinwire::backend::{Fake, FakeMemory};
 use pinwire::nic::{Nic, NicConfig};
-use pinwire::open;
+use pinwire::testing::{Card, Wire};
+use pinwire::{Result, open};
 
 use crate::fakes::e1000::FakeE1000;
 use crate::fakes::e1000e::FakeE1000e;
 use crate::fakes::virtio::net::{
     ACCESS_PLATFORM, CTRL_RX, CTRL_VQ, EVENT_IDX, FakeVirtioNet, INDIRECT, MRG_RXBUF, PACKED, PLAIN,
 };
-use crate::wire::Wire;
 
 /// By the names that the table has for them.
-pub const CARDS: [&str; 4] = ["e1000", "e1000e", "virtio-net", "virtio-net,packed=on"];
+pub const CARDS: [&str; 4] = [
+    "fake:e1000",
+    "fake:e1000e",
+    "fake:virtio-net",
+    "fake:virtio-net,packed=on",
+];
+
+/// One of [`CARDS`].
+pub struct FakeCard(pub &'static str);
+
+impl Card for FakeCard {
+    fn name(&self) -> &str {
+        self.0
+    }
+
+    fn start(&self, config: &NicConfig) -> Result<(Box<dyn Nic>, Box<dyn Wire>)> {
+        let (nic, cable) = start(self.0, config)?;
+        Ok((nic, Box::new(cable)))
+    }
+
+    fn is_fake(&self) -> bool {
+        true
+    }
+}
 
 /// The far end of a fake card's cable.
 pub struct Cable {
@@ -35,13 +58,13 @@ fn lock<T>(card: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 /// Starts the card of that name; gives the other end of its cable, too.
-pub fn start(name: &str, config: &NicConfig) -> (Box<dyn Nic>, Cable) {
+fn start(name: &str, config: &NicConfig) -> Result<(Box<dyn Nic>, Cable)> {
     let (fake, card): (Fake, Fakes) = match name {
-        "e1000" => {
+        "fake:e1000" => {
             let (fake, card) = FakeE1000::fake();
             (fake, Fakes::E1000(card))
         }
-        "e1000e" => {
+        "fake:e1000e" => {
             let (fake, card) = FakeE1000e::fake();
             (fake, Fakes::E1000e(card))
         }
@@ -53,8 +76,8 @@ pub fn start(name: &str, config: &NicConfig) -> (Box<dyn Nic>, Cable) {
         }
     };
     let memory = Arc::clone(fake.memory());
-    let nic = open::start(fake, config).expect("a card that behaves starts");
-    (nic, Cable { memory, card })
+    let nic = open::start(fake, config)?;
+    Ok((nic, Cable { memory, card }))
 }
 
 impl Cable {

@@ -1,6 +1,6 @@
 //! What runs in the VM, a boot a test or a few; `PINWIRE_VM=1` asks for it. All in one program, so that none
 //! has a processor to itself while others could boot.
-#![cfg(feature = "cli")]
+#![cfg(all(feature = "cli", feature = "testing"))]
 
 #[path = "../common/mod.rs"]
 mod common;

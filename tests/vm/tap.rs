@@ -4,15 +4,12 @@
 
 #[path = "../queues/flows.rs"]
 mod flows;
-#[path = "../nic/wire.rs"]
-#[allow(dead_code, reason = "shared with tests/nic")]
-mod wire;
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use flows::{LAST, OUR_MAC, datagram, read_answer};
-use wire::{PacketSocket, Wire};
+use pinwire::testing::{PacketSocket, Wire};
 
 use crate::common;
 

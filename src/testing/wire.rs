@@ -1,5 +1,5 @@
-//! The far end of the cable, which is not our code: a socket to QEMU, or the kernel's driver on a
-//! twin card.
+//! The far end of a card's cable, which is not its driver's code: a socket to QEMU, or the kernel's driver on
+//! another card.
 
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
@@ -11,24 +11,32 @@ const LONGEST: usize = 70_000;
 /// Bytes of the Ethernet header.
 const ETHERNET: usize = 14;
 
-/// Whole Ethernet frames, without the frame check sequence.
+/// The far end of a card's cable: whole Ethernet frames, without the frame check sequence.
 pub trait Wire {
+    /// Sends `frame` to the card.
+    ///
+    /// # Panics
+    /// Where it cannot be sent.
     fn send(&self, frame: &[u8]);
+
     /// Sends `frame`, or not where nobody takes it just now.
-    #[allow(dead_code, reason = "not every test floods")]
     fn try_send(&self, frame: &[u8]);
-    /// The next frame within `bound`.
+
+    /// Receives the next frame that the card sends within `bound`.
     fn recv(&self, bound: Duration) -> Option<Vec<u8>>;
+
     /// Bytes of the longest frame that it takes and shows.
-    #[allow(dead_code, reason = "not every test has jumbo frames")]
     fn longest(&self) -> usize;
 
-    /// The next frame that is one of ours (the kernel says things of its own on a twin card).
+    /// Receives the next frame from [`OUR_MAC`](super::OUR_MAC): the kernel says things of its own on another card.
+    ///
+    /// # Panics
+    /// Where none comes within 10 s.
     fn recv_ours(&self) -> Vec<u8> {
         let begin = Instant::now();
         while begin.elapsed() < Duration::from_secs(10) {
             match self.recv(Duration::from_secs(1)) {
-                Some(frame) if frame[6..12] == super::OUR_MAC => return frame,
+                Some(frame) if frame[6..12] == super::OUR_MAC.0 => return frame,
                 _ => {}
             }
         }
@@ -66,6 +74,9 @@ pub struct PacketSocket {
 
 impl PacketSocket {
     /// On `interface`, which must be up.
+    ///
+    /// # Errors
+    /// Where there is no such interface, or this process may not listen on it.
     pub fn open(interface: &str) -> io::Result<Self> {
         let protocol = (libc::ETH_P_ALL as u16).to_be();
         let name = std::ffi::CString::new(interface)?;
