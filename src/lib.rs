@@ -22,6 +22,7 @@
 //! |---|---|---|
 //! | none (`default-features = false`) | devices: ways to them, memory, rings, cards | small crates only: no clap, no async runtime |
 //! | `net` | `net`: packets, captures, loops that send, answer and forward | etherparse, pcap-file, flate2 |
+//! | `testing` (default) | `testing`: the tests that a driver of yours must pass; with `net` | as `net` |
 //! | `ladder` | `paths`: every way to move a file to the network, and the page cache; with `net` | io-uring, nix, sha2 |
 //! | `serve` | `paths::serve`: files over HTTP, by each way to move their bytes | httparse, io-uring, nix |
 //! | `cli` (default) | `cli`: the `pinwire` command, for your drivers, too; with all others | clap, serde, plotters, and more |

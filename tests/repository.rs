@@ -14,11 +14,13 @@ const NOT_PACKED: &[(&str, &str)] = &[
     (".editorconfig", "for who works in a clone"),
     (".gitignore", "for who works in a clone"),
     (".github/", "the forge's business"),
+    ("examples/own-driver/", "a package of its own"),
     ("fuzz/", "a package of its own"),
     (
         "tests/fuzz/",
         "its corpus is in fuzz/, and its bodies are that package's",
     ),
+    ("tests/own_driver.rs", "what it tests is not"),
     ("tests/repository.rs", "this file"),
 ];
 

@@ -1,4 +1,5 @@
 //! From buffers to frames, for a card that lets a frame which is longer than a buffer lie in several.
+#![warn(clippy::arithmetic_side_effects)] // numbers of a device: checked, or wrapped on purpose
 
 use super::longest::Longest;
 use super::{Frame, NicConfig, Received, RxInfo};
@@ -57,8 +58,8 @@ impl Assembler {
             return Err(format!("{length} bytes in a buffer of {capacity}"));
         }
         // By buffers, too: a device that puts one byte into each would have them all.
-        self.bytes += length;
-        self.buffers += 1;
+        self.bytes = self.bytes.saturating_add(length);
+        self.buffers = self.buffers.saturating_add(1);
         let (bytes, buffers) = self.most;
         if self.bytes > bytes || self.buffers > buffers {
             return Err(format!(
@@ -95,7 +96,7 @@ impl Assembler {
             return self.add(buf, capacity).map(|()| None);
         };
         if filled.is_bad {
-            self.errors += 1;
+            self.errors = self.errors.wrapping_add(1);
             self.discard();
             return Ok(None);
         }

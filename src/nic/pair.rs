@@ -45,6 +45,37 @@ const LOOKS: u32 = 64;
 
 /// One transmit and one receive ring. Its file descriptor becomes readable once the card has
 /// interrupted after [`QueuePair::arm`], so that any event loop can hold it.
+///
+/// # Contract
+/// For the author of a driver; [`testing`](crate::testing) checks what can be checked.
+///
+/// **The state first.** Every method but [`QueuePair::disarm`] looks at the pair's
+/// [`RingState`](crate::ring_state::RingState) before anything else, once a batch, and touches no register where it
+/// gives an error. What a device wrote that cannot be true ends in
+/// [`RingState::mark_broken`](crate::ring_state::RingState::mark_broken), never in a panic: lengths are checked against
+/// the buffer, ids against the ring, and what a descriptor says is read once.
+///
+/// **A frame that does not go stays.** [`QueuePair::post`] checks a frame before it writes a descriptor
+/// ([`TxLimits`](super::parts::TxLimits): its space, its work, its length, its buffers), and takes it out of the batch
+/// after ([`Front`](super::parts::Front)).
+///
+/// **Rings with an OWN bit** have no tail to move: a card may look before the doorbell, so a frame's first descriptor gets
+/// its OWN last, behind a Release ([`OwnRing`](super::parts::OwnRing)). The doorbell only ends a card's sleep.
+/// Whatever hands over, a [`dma_wmb`](crate::barrier::dma_wmb) stands between descriptors and the register.
+///
+/// **Pools.** A receive pool has twice the buffers of its ring: one set is posted, the other may be with the caller. Its
+/// buffers begin at multiples of 64 bytes, for the device too, and hold at least what was asked for; pools and rings
+/// begin on a page. With the pool empty [`QueuePair::recv`] still gives what came in, posts what there is, and
+/// is no error: the card then drops what comes, and counts it ([`Stats::rx_missed`](super::Stats::rx_missed)).
+/// [`QueuePair::recv`] and [`QueuePair::arm`] both post what came home since, or nobody ever would.
+///
+/// **Sleep.** [`QueuePair::is_ready`] reads memory only. It is `true` whenever [`QueuePair::recv`] or
+/// [`QueuePair::reap`] has something to give, or an error is to be told; a `true` with nothing behind it must not
+/// last, since who waits then spins. [`QueuePair::arm`] unmasks first and looks after: what came before is either
+/// seen, or still in the card's cause register, which interrupts as soon as it is unmasked. [`QueuePair::disarm`] masks,
+/// clears the causes, reads a register so that both have reached the card, and only then unmasks the line.
+///
+/// **No allocation, no lock, no system call** per packet, in any of them but [`QueuePair::wait`].
 pub trait QueuePair: Send + AsFd {
     /// Moves frames from the front of `frames` into the ring, as many as it has room for; the card
     /// does not look before [`QueuePair::doorbell`]. Gives how many went; the others stay.
@@ -80,8 +111,8 @@ pub trait QueuePair: Send + AsFd {
     /// Frames posted and not yet given back by [`QueuePair::reap`].
     fn in_flight(&self) -> usize;
 
-    /// Appends to `into` the frames that came in, at most `most`, and gives the card fresh buffers.
-    /// Gives how many; 0, too, where all that came were longer than
+    /// Appends to `into` the frames that came in, at most `most`, and gives the card fresh buffers, as far as
+    /// [`QueuePair::rx_pool`] has any. Gives how many; 0, too, where all that came were longer than
     /// [`NicConfig::max_frame`](super::NicConfig::max_frame).
     ///
     /// # Errors
@@ -104,7 +135,8 @@ pub trait QueuePair: Send + AsFd {
     /// [`Error::DeviceGone`] and [`Error::BusError`] as soon as either is announced.
     fn check_running(&self) -> Result<()>;
 
-    /// Returns whether there is something to receive, or to reap, or an error to be told. Reads memory only.
+    /// Returns whether there is something to receive, or to reap, or an error to be told. Reads memory only. May be true
+    /// for what turns out to be none (a frame that is dropped), but not for long.
     fn is_ready(&self) -> bool;
 
     /// Asks for an interrupt when there is something to do. `true`: there is already, which may have

@@ -6,6 +6,8 @@
 //! other end. What has passed is noted in the file `PINWIRE_TABLE`, for `qemu/table`.
 #![cfg(feature = "testing")]
 
+#[path = "../common/mod.rs"]
+mod common;
 mod fake_cards;
 #[path = "../fakes/mod.rs"]
 mod fakes;

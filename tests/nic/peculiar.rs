@@ -11,8 +11,7 @@ fn on_cards(config: &NicConfig, body: impl Fn(&dyn Card, &mut dyn Nic, &dyn Wire
     for card in crate::cards().all().filter(|card| !card.is_fake()) {
         println!("--- {}", card.name());
         if let Err(why) = card.is_at_hand() {
-            assert!(std::env::var_os("PINWIRE_REQUIRE_ALL").is_none(), "{why}");
-            eprintln!("NOT RUN: {why}");
+            crate::common::not_run(&why);
             continue;
         }
         let (mut nic, wire) = card.start(config).unwrap();
@@ -35,8 +34,8 @@ fn our_cards_say_their_speed_and_who_counts() {
         };
         let stats = nic.stats();
         assert_eq!(stats.counted_by, counter, "{}", card.name());
-        let missed = (counter == Counter::Card).then_some(0);
-        assert_eq!(stats.rx_missed, missed, "{}", card.name());
+        let counts_missed = stats.rx_missed.is_some();
+        assert_eq!(counts_missed, counter == Counter::Card, "{}", card.name());
     });
 }
 
