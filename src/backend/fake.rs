@@ -40,6 +40,21 @@ pub trait FakeDevice: Send {
     fn unmask_irq(&mut self) {}
 }
 
+/// Registers of which none is of interest.
+struct NoDevice([u8; 256]);
+
+impl FakeDevice for NoDevice {
+    fn read(&mut self, _: Place) -> u32 {
+        0
+    }
+
+    fn write(&mut self, _: Place, _: u32, _: &FakeMemory) {}
+
+    fn config(&mut self) -> &mut [u8; 256] {
+        &mut self.0
+    }
+}
+
 /// A [`Backend`] whose device is a [`FakeDevice`].
 pub struct Fake {
     bar: FakeBar,
@@ -69,6 +84,11 @@ impl Fake {
         };
         super::set_intx(&fake, false).expect("its config space is an array");
         fake
+    }
+
+    /// A function that does nothing, for the sake of its memory.
+    pub fn idle() -> Self {
+        Self::new(Arc::new(Mutex::new(NoDevice([0; 256]))), PAGE)
     }
 
     /// The memory that is mapped for the device.

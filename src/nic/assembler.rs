@@ -131,30 +131,12 @@ impl Assembler {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::{Arc, Mutex};
-
     use super::*;
-    use crate::backend::{Backend, Fake, FakeDevice, FakeMemory};
+    use crate::backend::{Backend, Fake};
     use crate::dma::Pool;
-    use crate::mmio::Place;
-
-    /// A function of which only its memory is of interest.
-    struct NoDevice([u8; 256]);
-
-    impl FakeDevice for NoDevice {
-        fn read(&mut self, _: Place) -> u32 {
-            0
-        }
-
-        fn write(&mut self, _: Place, _: u32, _: &FakeMemory) {}
-
-        fn config(&mut self) -> &mut [u8; 256] {
-            &mut self.0
-        }
-    }
 
     fn pool() -> Pool {
-        let fake = Fake::new(Arc::new(Mutex::new(NoDevice([0; 256]))), 4096);
+        let fake = Fake::idle();
         Pool::new(fake.dma(), 8, 64).unwrap()
     }
 

@@ -271,13 +271,11 @@ impl<D: OwnDescriptor, T: Posted> OwnRing<D, T> {
 #[cfg(test)]
 mod tests {
     use std::cell::RefCell;
-    use std::sync::Mutex;
     use std::sync::atomic::{AtomicU64, Ordering};
 
     use super::*;
-    use crate::backend::{Backend, Fake, FakeDevice, FakeMemory};
+    use crate::backend::{Backend, Fake};
     use crate::error::Error;
-    use crate::mmio::Place;
 
     const LEN: usize = 4;
     const OWN: u64 = 1 << 63;
@@ -314,24 +312,9 @@ mod tests {
         }
     }
 
-    /// A function of which only its memory is of interest.
-    struct NoDevice([u8; 256]);
-
-    impl FakeDevice for NoDevice {
-        fn read(&mut self, _: Place) -> u32 {
-            0
-        }
-
-        fn write(&mut self, _: Place, _: u32, _: &FakeMemory) {}
-
-        fn config(&mut self) -> &mut [u8; 256] {
-            &mut self.0
-        }
-    }
-
     /// A ring, its limits, and a pool for frames.
     fn ring() -> (OwnRing<Desc, Frame>, TxLimits, Pool) {
-        let fake = Fake::new(Arc::new(Mutex::new(NoDevice([0; 256]))), 4096);
+        let fake = Fake::idle();
         let ring = OwnRing::new(fake.dma(), LEN).unwrap();
         let limits = TxLimits::plain("fake", fake.dma().id(), (1, 1000), LEN);
         (ring, limits, Pool::new(fake.dma(), 16, 64).unwrap())

@@ -168,11 +168,9 @@ impl Threads {
 #[cfg(test)]
 mod tests {
     use std::os::fd::{AsFd, BorrowedFd};
-    use std::sync::Mutex;
 
-    use crate::backend::{Backend, Fake, FakeDevice, FakeMemory};
+    use crate::backend::{Backend, Fake};
     use crate::irq::Irq;
-    use crate::mmio::Place;
     use crate::nic::{Received, Waiting};
 
     use super::*;
@@ -255,24 +253,9 @@ mod tests {
         }
     }
 
-    /// A function of which only its memory is of interest.
-    struct NoDevice([u8; 256]);
-
-    impl FakeDevice for NoDevice {
-        fn read(&mut self, _: Place) -> u32 {
-            0
-        }
-
-        fn write(&mut self, _: Place, _: u32, _: &FakeMemory) {}
-
-        fn config(&mut self) -> &mut [u8; 256] {
-            &mut self.0
-        }
-    }
-
     /// Sends twice, 800 frames each time, by a card that finishes `most` frames between two looks.
     fn run(most: usize) {
-        let fake = Fake::new(Arc::new(Mutex::new(NoDevice([0; 256]))), 4096);
+        let fake = Fake::idle();
         let mut tx = Tx::within(fake.dma(), &[1; LENGTH], BATCH, RING).unwrap();
         let mut slow = Slow {
             most,

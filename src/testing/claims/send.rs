@@ -3,14 +3,12 @@
 use std::fs::File;
 use std::io::Write;
 use std::os::unix::fs::FileExt;
-use std::sync::{Arc, Mutex};
 
 use rustix::fs::{MemfdFlags, memfd_create};
 
-use crate::backend::{Backend, Fake, FakeDevice, FakeMemory};
+use crate::backend::{Backend, Fake};
 use crate::dma::{DmaFile, Pool};
 use crate::error::Error;
-use crate::mmio::Place;
 use crate::nic::NicConfig;
 use crate::testing::frames::*;
 use crate::testing::{Card, OUR_MAC, Outcome, THEIR_MAC, asked, config, on, on_real};
@@ -82,24 +80,9 @@ pub fn the_longest_frame_leaves_whole_and_one_too_long_is_refused(card: &dyn Car
     })
 }
 
-/// A function of which only its memory is of interest.
-struct NoDevice([u8; 256]);
-
-impl FakeDevice for NoDevice {
-    fn read(&mut self, _: Place) -> u32 {
-        0
-    }
-
-    fn write(&mut self, _: Place, _: u32, _: &FakeMemory) {}
-
-    fn config(&mut self) -> &mut [u8; 256] {
-        &mut self.0
-    }
-}
-
 pub fn a_frame_of_another_space_is_refused_and_stays(card: &dyn Card) -> Outcome {
     on(card, config(), |nic, wire| {
-        let other = Fake::new(Arc::new(Mutex::new(NoDevice([0; 256]))), 4096);
+        let other = Fake::idle();
         let foreign = Pool::new(other.dma(), 2, 2048).unwrap();
         let ours = Pool::new(nic.dma(), 2, 2048).unwrap();
         let content = out(1, 100);
