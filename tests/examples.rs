@@ -571,6 +571,13 @@ fn examples_do_the_same_over_vfio_on_every_card() {
         hello_dma $e1000; hello_dma $e1000e; hello_virtqueue $virtio; hello_virtqueue $packed
         for card in $cards; do send $card 300; done
 
+        # Each waits for a frame: the kernel's next question.
+        for card in $cards; do
+            packet $card >/tmp/packet & pid=$!
+            while kill -0 $pid 2>/dev/null; do arping -c 1 -I $kernel 10.0.0.2 >&2 || true; done
+            wait $pid; cat /tmp/packet
+        done
+
         before=$(cat /sys/class/net/$kernel/statistics/rx_packets)
         each echo 3 $cards; arping -c 4 -I $kernel 10.0.0.2 >&2 || true; ended
         echo came back $(($(cat /sys/class/net/$kernel/statistics/rx_packets) - before))";
@@ -603,6 +610,9 @@ fn examples_do_the_same_over_vfio_on_every_card() {
         assert!(out.contains(&address), "{address}: {out}");
     }
     let times = |said: &str| out.matches(said).count();
+    // To everybody, from the kernel's card, by ARP.
+    let question = "[ff, ff, ff, ff, ff, ff, 52, 54, 00, 12, 34, 5a, 08, 06, ";
+    assert_eq!(times(question), 4, "{out}");
     assert_eq!(times("rs dd"), 2, "{out}");
     assert_eq!(times("used    idx=1 id=0"), 2, "{out}");
     // Two of the four have no counters.

@@ -193,6 +193,7 @@ impl Sending {
     }
 
     /// As `pinwire bench tx`.
+    #[inline(never)]
     pub fn batches(&mut self, batches: usize) {
         for _ in 0..batches {
             let nic = &mut self.card;
@@ -221,6 +222,7 @@ impl Receiving {
     }
 
     /// As `pinwire bench rx`.
+    #[inline(never)]
     pub fn batches(&mut self, batches: usize) {
         for _ in 0..batches {
             let came = self.card.recv(&mut self.got, BATCH);
