@@ -1,6 +1,6 @@
 //! Intel 8254x: 82540EM, 82544GC and 82545EM.
 //!
-//! The order of [`E1000::start`] is that of the manual's chapter 14 (317453, rev. 4.0): reset,
+//! The order of `E1000::start` is that of the manual's chapter 14 (317453, rev. 4.0): reset,
 //! general configuration, receive, transmit. [`regs`] and [`desc`] read beside chapters 13 and 3. The
 //! card owns its rings, the rings own what the device can reach, and the card is stopped before they
 //! go.

@@ -1,6 +1,6 @@
 //! Intel 82574: a PCIe card with two queue pairs (QEMU's e1000e).
 //!
-//! The order of [`E1000e::start`] is that of the datasheet's §4.6 (82574 GbE Controller Family, rev.
+//! The order of `E1000e::start` is that of the datasheet's §4.6 (82574 GbE Controller Family, rev.
 //! 3.4): reset, general configuration, receive, transmit. [`regs`] and [`desc`] read beside its §10.2
 //! and §7.1. What it shares with the 8254x is in `nic::intel`; the rest has the same names and differs:
 //! receive descriptors, EERD, interrupts by queue, and that the bus must be quiet before a reset. The
