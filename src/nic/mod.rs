@@ -29,7 +29,7 @@ use std::time::{Duration, Instant};
 pub use config::NicConfig;
 pub use driver::NicDriver;
 pub use frame::{Frame, Offload, OffloadFlags};
-pub use intel::{e1000, e1000e};
+pub use intel::{IntelCard, e1000, e1000e};
 pub use mac::Mac;
 pub use not_sent::NotSent;
 pub use pair::{QueuePair, Waiting, wait_any};

@@ -23,6 +23,8 @@ pub(in crate::nic) mod rx_split;
 pub(in crate::nic) mod stats;
 pub(in crate::nic) mod tx;
 
+pub use card::Card as IntelCard;
+
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
