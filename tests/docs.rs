@@ -91,10 +91,7 @@ const BY_HAND: &[(&str, &str)] = &[
         "the workflow does: it builds and tests all once more",
     ),
     ("cargo bench", "it needs valgrind, and counts for minutes"),
-    (
-        "cargo bench --bench cards -- --save-baseline=before",
-        "so does this",
-    ),
+    ("cargo bench -- --save-baseline=before", "so does this"),
     (
         "cargo install gungraun-runner@0.20.0",
         "it would change this machine",

@@ -80,8 +80,10 @@ pub trait Chip<M: Mmio>: Send + 'static {
     fn filter_vlans(bar: &M, on: bool);
 }
 
-/// A started card of Intel's: [`E1000`](super::e1000::E1000) and [`E1000e`](super::e1000e::E1000e) are names for two
-/// of its kinds, and what each has of its own is here, too. Dropping it stops the device, then frees the memory that the device could reach.
+/// A started card of Intel's: [`E1000`](super::e1000::E1000) and [`E1000e`](super::e1000e::E1000e) are names for two of
+/// its kinds, and what each has of its own is here, too.
+///
+/// Dropping it stops the device, then frees the memory that the device could reach.
 pub struct Card<B: Backend, C: Chip<B::Bar>> {
     // Dropped in this order, after `Drop::drop` has stopped the device.
     pub(in crate::nic) pairs: Vec<Pair<B::Bar>>,
