@@ -30,7 +30,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             return Err(format!("{echoed} frames, then none for {patience} s").into());
         }
         for received in came.drain(..) {
-            // A frame of several buffers is left alone here: dropped, its buffers go home.
+            // A frame of several buffers is left alone here: dropped, its buffers return to the pool.
             let Ok(mut buf) = received.frame.into_buf() else {
                 continue;
             };
@@ -43,8 +43,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             echoed += 1;
         }
         nic.send(&mut out)?;
-        nic.reap(&mut back)?;
-        back.clear(); // home in the pool, to be lent to the card again
+        nic.completed(&mut back)?;
+        back.clear(); // returned to the pool, to be posted again
     }
     println!("echoed {echoed}");
     Ok(())

@@ -112,7 +112,7 @@ fn hello(device: &impl Backend, is_82574: bool) -> Result<(), Box<dyn Error>> {
         .with_eop(true)
         .with_ifcs(true)
         .with_rs(true);
-    ring[0].post(packet.iova().0, word.into());
+    ring[0].write(packet.iova().0, word.into());
     println!("before  {}", describe_tx(ring[0].words()));
 
     // 7. The doorbell. Descriptor before tail: else the device fetches what is not yet written.

@@ -48,8 +48,8 @@ impl Driver for Hello {
 
 fn hello(device: &impl Transport) -> Result<(), Box<dyn Error>> {
     // 1. Reset, ACKNOWLEDGE, DRIVER; the least features; FEATURES_OK: §3.1.1.
-    let offered = device.begin()?;
-    device.agree(VERSION_1 | offered & ACCESS_PLATFORM)?;
+    let offered = device.begin_init()?;
+    device.negotiate(VERSION_1 | offered & ACCESS_PLATFORM)?;
 
     // 2. Memory that the device can reach: the three parts of the queue, §2.7, and the packet.
     let table: DmaArray<[AtomicU64; 2]> = DmaArray::alloc(device.dma(), SIZE.into())?;

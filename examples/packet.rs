@@ -10,7 +10,7 @@ fn main() -> pinwire::Result<()> {
     while came.is_empty() || nic.in_flight() > 0 {
         nic.wait(std::time::Duration::from_secs(1))?;
         nic.recv(&mut came, 64)?;
-        nic.reap(&mut Vec::new())?; // what has left
+        nic.completed(&mut Vec::new())?; // what has left
     }
     println!("{:02x?}", came[0].frame.to_vec());
     Ok(())

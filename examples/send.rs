@@ -26,7 +26,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut progress = Instant::now();
     while sent < count {
         while out.len() < BATCH && made < count {
-            let Some(mut buf) = pool.take() else { break };
+            let Some(mut buf) = pool.alloc() else { break };
             buf.set_len(60);
             buf.put(0, &[0xff; 6]);
             buf.put(6, &nic.mac().0);
@@ -36,8 +36,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             made += 1;
         }
         nic.send(&mut out)?;
-        let done = nic.reap(&mut back)?;
-        back.clear(); // dropped: home in the pool
+        let done = nic.completed(&mut back)?;
+        back.clear(); // dropped: returned to the pool
         sent += done as u32;
         if done > 0 {
             progress = Instant::now();

@@ -39,7 +39,7 @@ impl AsyncNic {
                 self.irq.readable().await?.clear_ready();
             }
             self.nic.pair_mut(0).disarm()?;
-            self.nic.tend()?;
+            self.nic.service()?;
         }
     }
 }
@@ -79,7 +79,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
             nic.nic.send_one(buf.into())?;
             echoed += 1;
         }
-        nic.nic.reap(&mut Vec::new())?;
+        nic.nic.completed(&mut Vec::new())?;
     }
     println!("echoed {echoed}, and {ticked} ticks of a timer beside it");
     Ok(())

@@ -218,7 +218,7 @@ pub enum Error {
     #[error(
         "{device}: the device wrote what cannot be true: {what}\n  it was stopped, and nothing it says is used; start it again before using it (Nic::restart)"
     )]
-    DeviceLied {
+    ProtocolViolation {
         /// Device.
         device: String,
         /// The words that it wrote, and those that would have been right.

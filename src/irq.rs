@@ -4,7 +4,7 @@
 //! once the device has been asked for its cause, or there is never a second one. MSI and MSI-X are
 //! messages; they need no unmasking.
 //!
-//! Who sleeps on an interrupt also hears that the device is being taken away, or has failed ([`Departure`]).
+//! Who sleeps on an interrupt also hears that the device is being taken away, or has failed ([`Removal`]).
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::sync::atomic::{AtomicU8, Ordering};
@@ -59,7 +59,7 @@ pub enum Why {
 /// The news that a device is being taken away, or has failed: spread by whoever hears it first, to all
 /// who wait for the device. There is no way back.
 #[derive(Debug)]
-pub struct Departure {
+pub struct Removal {
     device: String,
     /// A [`Why`], or 0.
     announced: AtomicU8,
@@ -67,7 +67,7 @@ pub struct Departure {
     wakes: Mutex<Vec<EventFd>>,
 }
 
-impl Departure {
+impl Removal {
     /// That of `device`, which is there.
     pub fn of(device: impl Into<String>) -> Arc<Self> {
         Arc::new(Self {
@@ -119,7 +119,7 @@ impl Departure {
         let clones = clones.collect::<std::io::Result<Vec<_>>>();
         *self.wakes() = clones.map_err(|error| Error::io("copying an eventfd", error))?;
         for irq in irqs {
-            irq.departure = Some(Arc::clone(self));
+            irq.removal = Some(Arc::clone(self));
         }
         if self.is_announced() {
             self.wake();
@@ -136,7 +136,7 @@ impl Departure {
 pub struct Irq {
     event: EventFd,
     line: Box<dyn IrqLine>,
-    departure: Option<Arc<Departure>>,
+    removal: Option<Arc<Removal>>,
 }
 
 impl std::fmt::Debug for Irq {
@@ -158,7 +158,7 @@ impl Irq {
         Self {
             event,
             line,
-            departure: None,
+            removal: None,
         }
     }
 
@@ -189,9 +189,9 @@ impl Irq {
     /// [`Error::DeviceGone`] where the device is being taken away, [`Error::BusError`] where it has failed;
     /// where the system refuses.
     pub fn wait(&self, timeout: Duration) -> Result<bool> {
-        self.check_departure()?;
+        self.check_removed()?;
         let came = poll(&mut [self.readable()], timeout)? && self.event.read().is_ok();
-        self.check_departure()?;
+        self.check_removed()?;
         Ok(came)
     }
 
@@ -205,7 +205,7 @@ impl Irq {
         timeout: Duration,
     ) -> Result<bool> {
         let irqs = irqs.into_iter();
-        let check = || irqs.clone().try_for_each(Self::check_departure);
+        let check = || irqs.clone().try_for_each(Self::check_removed);
         check()?;
         let mut polls: Vec<_> = irqs.clone().map(Self::readable).collect();
         let came = poll(&mut polls, timeout)?;
@@ -217,9 +217,9 @@ impl Irq {
     ///
     /// # Errors
     /// [`Error::DeviceGone`], [`Error::BusError`].
-    fn check_departure(&self) -> Result<()> {
-        match &self.departure {
-            Some(departure) => departure.check(),
+    fn check_removed(&self) -> Result<()> {
+        match &self.removal {
+            Some(removal) => removal.check(),
             None => Ok(()),
         }
     }
@@ -265,15 +265,15 @@ mod tests {
     #[test]
     fn who_sleeps_on_a_device_is_woken_and_told_what_happened_to_it_first() {
         for (first, then) in [(Why::BusError, Why::Removal), (Why::Removal, Why::BusError)] {
-            let departure = Departure::of("0000:00:04.0");
+            let removal = Removal::of("0000:00:04.0");
             let mut irqs = [Irq::never().unwrap()];
-            departure.wakes_all(&mut irqs).unwrap();
+            removal.wakes_all(&mut irqs).unwrap();
             let [irq] = irqs;
             let sleeper = std::thread::spawn(move || irq.wait(Duration::from_secs(60)));
-            departure.announce(first);
+            removal.announce(first);
             let told = sleeper.join().unwrap().unwrap_err();
-            departure.announce(then);
-            for error in [told, departure.check().unwrap_err()] {
+            removal.announce(then);
+            for error in [told, removal.check().unwrap_err()] {
                 match first {
                     Why::BusError => assert!(matches!(error, Error::BusError(_)), "{error}"),
                     Why::Removal => assert!(matches!(error, Error::DeviceGone(_)), "{error}"),

@@ -357,7 +357,7 @@ pub fn fields<T: Debug>(value: T) -> Vec<(String, String)> {
 ///
 /// A register can only be used as it was declared:
 ///
-/// ```compile_fail
+/// ```compile_fail,E0277
 /// # use pinwire::mmio::{Mmio, ReadOnly, Reg};
 /// const STATUS: Reg<u32, ReadOnly> = Reg::at(8);
 /// fn bad(bar: impl Mmio) {

@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::error::{Error, Result};
-use crate::irq::Departure;
+use crate::irq::Removal;
 
 const RUNNING: u8 = 0;
 const STOPPED: u8 = 1;
@@ -26,7 +26,7 @@ pub struct RingState(Arc<Shared>);
 struct Shared {
     now: AtomicU8,
     device: String,
-    departure: Arc<Departure>,
+    removal: Arc<Removal>,
     /// The device's breach, once it broke the protocol.
     why: Mutex<String>,
     halt: Mutex<Box<dyn FnMut() + Send>>,
@@ -34,17 +34,13 @@ struct Shared {
 
 impl RingState {
     /// That of rings of `device` which stop together, stopped. `halt` stops the device, or its part,
-    /// once it breaks the protocol; it is called on whichever thread finds that out. `departure` is the
-    /// device's ([`Backend::departure`](crate::backend::Backend::departure)).
-    pub fn new(
-        device: &str,
-        departure: Arc<Departure>,
-        halt: impl FnMut() + Send + 'static,
-    ) -> Self {
+    /// once it breaks the protocol; it is called on whichever thread finds that out. `removal` is the
+    /// device's ([`Backend::removal`](crate::backend::Backend::removal)).
+    pub fn new(device: &str, removal: Arc<Removal>, halt: impl FnMut() + Send + 'static) -> Self {
         Self(Arc::new(Shared {
             now: AtomicU8::new(STOPPED),
             device: device.to_owned(),
-            departure,
+            removal,
             why: Mutex::default(),
             halt: Mutex::new(Box::new(halt)),
         }))
@@ -91,14 +87,14 @@ impl RingState {
     /// Returns whether the rings run and may be worked on: [`RingState::check`] without its error. Two loads.
     #[inline]
     pub fn is_well(&self) -> bool {
-        self.is_running() && !self.0.departure.is_announced()
+        self.is_running() && !self.0.removal.is_announced()
     }
 
     /// Checks that the rings run, and that no removal of the device and no error of its bus was announced:
     /// until its owner lets go it may work as ever, so that nothing else tells.
     ///
     /// # Errors
-    /// [`Error::DeviceGone`], [`Error::BusError`]; [`Error::Stopped`]; [`Error::DeviceLied`] with what the
+    /// [`Error::DeviceGone`], [`Error::BusError`]; [`Error::Stopped`]; [`Error::ProtocolViolation`] with what the
     /// device did.
     #[inline]
     pub fn check(&self) -> Result<()> {
@@ -111,13 +107,13 @@ impl RingState {
     #[cold]
     #[inline(never)]
     fn error(&self) -> Error {
-        if let Err(leaving) = self.0.departure.check() {
+        if let Err(leaving) = self.0.removal.check() {
             return leaving;
         }
         let device = self.0.device.clone();
         let what = locked(&self.0.why);
         match self.0.now.load(Ordering::Relaxed) {
-            BROKEN => Error::DeviceLied {
+            BROKEN => Error::ProtocolViolation {
                 device,
                 what: what.clone(),
             },
@@ -158,8 +154,8 @@ mod tests {
         let halt = move || {
             counter.fetch_add(1, Ordering::Relaxed);
         };
-        let departure = Departure::of("a card");
-        (RingState::new("a card", departure, halt), halts)
+        let removal = Removal::of("a card");
+        (RingState::new("a card", removal, halt), halts)
     }
 
     #[test]
@@ -174,7 +170,10 @@ mod tests {
             assert!(error.contains("a card") && error.contains("one"), "{error}");
             // Stopping the device makes nothing true.
             state.stop();
-            assert!(matches!(state.check(), Err(Error::DeviceLied { .. })));
+            assert!(matches!(
+                state.check(),
+                Err(Error::ProtocolViolation { .. })
+            ));
         }
         assert_eq!(halts.load(Ordering::Relaxed), 1, "it is halted once");
         state.start();
@@ -190,10 +189,10 @@ mod tests {
     #[test]
     fn one_that_leaves_is_touched_no_more_by_its_rings_and_says_so_whatever_else_it_did() {
         for why in [Why::Removal, Why::BusError] {
-            let departure = Departure::of("a card");
-            let state = RingState::new("a card", Arc::clone(&departure), || {});
+            let removal = Removal::of("a card");
+            let state = RingState::new("a card", Arc::clone(&removal), || {});
             state.start();
-            departure.announce(why);
+            removal.announce(why);
             let is_told = |error: &Error| match why {
                 Why::Removal => matches!(error, Error::DeviceGone(_)),
                 Why::BusError => matches!(error, Error::BusError(_)),

@@ -56,7 +56,7 @@ impl Bench {
     fn send(&mut self, mut frames: Vec<Frame>) {
         while !frames.is_empty() {
             self.card.send(&mut frames).unwrap();
-            self.card.reap(&mut Vec::new()).unwrap();
+            self.card.completed(&mut Vec::new()).unwrap();
         }
         self.is_content();
     }
@@ -74,7 +74,7 @@ fn bytes(seed: u32, len: usize) -> Vec<u8> {
 }
 
 fn frame(pool: &Pool, content: &[u8]) -> Frame {
-    let mut buf = pool.take().expect("a buffer");
+    let mut buf = pool.alloc().expect("a buffer");
     buf.fill(content);
     Frame::from(buf)
 }
@@ -223,7 +223,7 @@ fn short_frames_are_padded_with_zeros_and_nothing_that_was_in_their_buffers() {
             for capacity in [59, 60, 64, 2048] {
                 let pool = Pool::new(b.card.dma(), 1, capacity).unwrap();
                 for len in MIN_FRAME..=59 {
-                    let mut buf = pool.take().unwrap();
+                    let mut buf = pool.alloc().unwrap();
                     buf.fill(&vec![0xa5; capacity]);
                     buf.fill(&bytes(len as u32, len));
                     b.send(vec![buf.into()]);

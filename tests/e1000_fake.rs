@@ -13,7 +13,7 @@ use fakes::lock;
 use pinwire::Error;
 use pinwire::backend::FakeMemory;
 use pinwire::dma::{DmaArray, DmaFile, DmaRegion, DmaSpace, Pool};
-use pinwire::inspect::{Marks, Owner};
+use pinwire::inspect::{Owner, RingIndices};
 use pinwire::mmio::{Place, Width};
 use pinwire::nic::e1000::E1000;
 use pinwire::nic::{Frame, Inspect, Nic, NicConfig, Offload, OffloadFlags};
@@ -54,7 +54,7 @@ fn bytes(seed: u32, len: usize) -> Vec<u8> {
 }
 
 fn frame(pool: &Pool, content: &[u8]) -> Frame {
-    let mut buf = pool.take().expect("a buffer");
+    let mut buf = pool.alloc().expect("a buffer");
     buf.fill(content);
     Frame::from(buf)
 }
@@ -90,7 +90,7 @@ fn a_batch_rings_the_doorbell_once_and_asks_for_one_write_back() {
     let mut frames: Vec<_> = (0..100).map(|i| frame(&pool, &bytes(i, 60))).collect();
     assert_eq!(b.card.send(&mut frames).unwrap(), 100);
     let mut done = Vec::new();
-    assert_eq!(b.card.reap(&mut done).unwrap(), 100);
+    assert_eq!(b.card.completed(&mut done).unwrap(), 100);
     let device = lock(&b.device);
     assert_eq!((device.doorbells, device.write_backs), (1, 1));
     assert_eq!(device.sent.len(), 100);
@@ -108,7 +108,7 @@ fn a_full_ring_gives_the_frame_back() {
     assert_eq!((frames.len(), b.card.in_flight()), (3, 7));
     assert_eq!(b.card.send(&mut frames).unwrap(), 0);
     lock(&b.device).step_tx(&b.memory, usize::MAX);
-    assert_eq!(b.card.reap(&mut Vec::new()).unwrap(), 7);
+    assert_eq!(b.card.completed(&mut Vec::new()).unwrap(), 7);
     assert_eq!(b.card.send(&mut frames).unwrap(), 3);
 }
 
@@ -168,11 +168,11 @@ fn header_and_payload_from_different_memory_leave_as_one_frame() {
     let expected = [bytes(1, 42), content[4000..].to_vec()].concat();
     assert_eq!(lock(&b.device).sent, [expected]);
     let mut done = Vec::new();
-    b.card.reap(&mut done).unwrap();
+    b.card.completed(&mut done).unwrap();
     assert_eq!(done.len(), 1);
-    assert!(pool.take().is_none(), "the frame still has the header");
+    assert!(pool.alloc().is_none(), "the frame still has the header");
     drop(done);
-    assert!(pool.take().is_some(), "the header is home");
+    assert!(pool.alloc().is_some(), "the header is home");
 }
 
 #[test]
@@ -331,7 +331,7 @@ fn worked_on(b: &mut Bench, len: usize, offload: Offload) -> pinwire::Result<usi
     let mut out = frame(&pool, &bytes(1, len));
     out.set_offload(offload);
     let sent = b.card.send(&mut vec![out]);
-    b.card.reap(&mut Vec::new()).unwrap();
+    b.card.completed(&mut Vec::new()).unwrap();
     sent
 }
 
@@ -518,7 +518,7 @@ fn show_sees_who_owns_what() {
         [Owner::Device, Owner::Device, Owner::Device, Owner::Driver]
     );
     assert_eq!(tx.slots[0].buffer.unwrap().0, iova);
-    assert_eq!(tx.marks, Marks::Registers { head: 0, tail: 3 });
+    assert_eq!(tx.indices, RingIndices::Registers { head: 0, tail: 3 });
     assert_eq!(
         rx.slots
             .iter()
@@ -674,7 +674,7 @@ fn a_length_beyond_the_buffer_stops_the_device() {
     lock(&b.device).inbox.push_back(bytes(1, 60));
     lock(&b.device).step_rx(&b.memory);
     let error = b.card.recv(&mut Vec::new(), 8).unwrap_err();
-    assert!(matches!(error, Error::DeviceLied { .. }), "{error}");
+    assert!(matches!(error, Error::ProtocolViolation { .. }), "{error}");
     assert!(
         error.to_string().contains("2049 bytes in a buffer of 2048"),
         "{error}"
@@ -713,7 +713,7 @@ fn a_frame_that_never_ends_does_not_get_all_buffers_byte_by_byte() {
     lock(&b.device).inbox.extend((0..20).map(|i| bytes(i, 1)));
     lock(&b.device).step_rx(&b.memory);
     let error = b.card.recv(&mut Vec::new(), 8).unwrap_err();
-    assert!(matches!(error, Error::DeviceLied { .. }), "{error}");
+    assert!(matches!(error, Error::ProtocolViolation { .. }), "{error}");
     assert!(error.to_string().contains("9 buffers"), "{error}");
 }
 
@@ -724,11 +724,11 @@ fn done_on_descriptors_never_sent_is_not_believed() {
     lock(&b.device).lie = Lie::AllDone;
     b.card.send(&mut vec![frame(&pool, &bytes(1, 60))]).unwrap();
     let mut done = Vec::new();
-    assert_eq!(b.card.reap(&mut done).unwrap(), 1);
+    assert_eq!(b.card.completed(&mut done).unwrap(), 1);
     lock(&b.device).eager = false;
     b.card.send(&mut vec![frame(&pool, &bytes(2, 60))]).unwrap();
     assert_eq!(
-        b.card.reap(&mut done).unwrap(),
+        b.card.completed(&mut done).unwrap(),
         0,
         "posting cleared the lie"
     );
@@ -740,16 +740,16 @@ fn a_head_outside_the_ring_is_only_shown() {
     let mut b = bench(small());
     let pool = Pool::new(b.card.dma(), 4, 2048).unwrap();
     lock(&b.device).lie = Lie::Head(0xdead_beef);
-    let marks = &b.card.rings()[0].marks;
+    let indices = &b.card.rings()[0].indices;
     assert!(matches!(
-        marks,
-        Marks::Registers {
+        indices,
+        RingIndices::Registers {
             head: 0xdead_beef,
             ..
         }
     ));
     b.card.send(&mut vec![frame(&pool, &bytes(1, 60))]).unwrap();
-    assert_eq!(b.card.reap(&mut Vec::new()).unwrap(), 1);
+    assert_eq!(b.card.completed(&mut Vec::new()).unwrap(), 1);
     assert_eq!(b.card.recv(&mut Vec::new(), 8).unwrap(), 0);
 }
 
@@ -759,7 +759,7 @@ fn gone_in_the_middle_of_sending_is_found_and_nothing_hangs() {
     let pool = Pool::new(b.card.dma(), 4, 2048).unwrap();
     lock(&b.device).lie = Lie::Gone;
     b.card.send(&mut vec![frame(&pool, &bytes(1, 60))]).unwrap();
-    b.card.reap(&mut Vec::new()).unwrap();
+    b.card.completed(&mut Vec::new()).unwrap();
     assert!(matches!(b.card.check(), Err(Error::DeviceGone(_))));
     assert!(!b.card.link().up);
     let begin = Instant::now();
@@ -843,7 +843,7 @@ proptest! {
                     lock(&b.device).step_tx(&b.memory, most);
                 }
                 Step::Reap => {
-                    b.card.reap(&mut done).unwrap();
+                    b.card.completed(&mut done).unwrap();
                     for frame in done.drain(..) {
                         prop_assert_eq!(Some(frame.to_vec()), in_flight.pop_front());
                     }
@@ -852,7 +852,7 @@ proptest! {
         }
         for _ in 0..40 {
             lock(&b.device).step_tx(&b.memory, usize::MAX);
-            b.card.reap(&mut done).unwrap();
+            b.card.completed(&mut done).unwrap();
             for frame in done.drain(..) {
                 prop_assert_eq!(Some(frame.to_vec()), in_flight.pop_front());
             }
@@ -861,7 +861,7 @@ proptest! {
         prop_assert!(waiting.is_empty() && in_flight.is_empty());
         prop_assert_eq!(&lock(&b.device).sent, &expected);
         prop_assert_eq!(&lock(&b.device).silicon.complaints, &Vec::<String>::new());
-        let home: Vec<_> = std::iter::from_fn(|| pool.take()).collect();
+        let home: Vec<_> = std::iter::from_fn(|| pool.alloc()).collect();
         prop_assert_eq!(home.len(), 256);
         prop_assert!(b.memory.faults().is_empty());
     }

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use pinwire::backend::{Peer, Qtest, QtestSpec, Watch, Watched};
 use pinwire::dma::Pool;
-use pinwire::inspect::Marks;
+use pinwire::inspect::RingIndices;
 use pinwire::mmio::Place;
 use pinwire::net::{Manner, Pace, Progress, SyntheticSource, transmit};
 use pinwire::nic::{Frame, Mac, Nic, NicConfig};
@@ -73,7 +73,7 @@ fn on(fault: &Fault) {
 
 fn one_frame(nic: &mut dyn Nic) -> Result<usize> {
     let pool = Pool::new(nic.dma(), 1, 64)?;
-    let mut buf = pool.take().expect("a buffer");
+    let mut buf = pool.alloc().expect("a buffer");
     buf.fill(&[0xff; 60]);
     nic.send(&mut vec![Frame::from(buf)])
 }
@@ -146,17 +146,17 @@ fn heads_outside_of_the_rings_are_only_shown() {
     });
     let Some(mut nic) = card(&fault) else { return };
     on(&fault);
-    let marks = &nic.rings()[0].marks;
+    let indices = &nic.rings()[0].indices;
     assert!(matches!(
-        marks,
-        Marks::Registers {
+        indices,
+        RingIndices::Registers {
             head: 0xdead_beef,
             ..
         }
     ));
     assert_eq!(one_frame(&mut *nic).unwrap(), 1);
     let begin = Instant::now();
-    while nic.reap(&mut Vec::new()).unwrap() == 0 {
+    while nic.completed(&mut Vec::new()).unwrap() == 0 {
         assert!(begin.elapsed() < Duration::from_secs(10));
     }
     assert_eq!(nic.recv(&mut Vec::new(), 8).unwrap(), 0);

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use etherparse::PacketBuilder;
 use pinwire::backend::{Peer, Qtest, QtestSpec};
 use pinwire::dma::Pool;
-use pinwire::inspect::Marks;
+use pinwire::inspect::RingIndices;
 use pinwire::nic::Checksum::{Bad, Good, Unchecked};
 use pinwire::nic::{Nic, NicConfig, Received, Waiting};
 use pinwire::open;
@@ -157,11 +157,11 @@ fn both_queues_send_and_each_on_a_thread_of_its_own() {
                     let mut frame = raw([0xff; 6], 100);
                     frame[6..12].copy_from_slice(&OUR_MAC);
                     frame[14..16].copy_from_slice(&[index as u8, seed]);
-                    let mut buf = pool.take().unwrap();
+                    let mut buf = pool.alloc().unwrap();
                     buf.fill(&frame);
                     pair.send(&mut vec![buf.into()]).unwrap();
                     let begin = Instant::now();
-                    while pair.reap(&mut Vec::new()).unwrap() == 0 {
+                    while pair.completed(&mut Vec::new()).unwrap() == 0 {
                         assert!(begin.elapsed() < Duration::from_secs(10));
                     }
                 }
@@ -218,7 +218,7 @@ fn headers_and_payload_come_in_different_buffers() {
         assert_eq!(segments(&got[2]), [256, 1258]);
         assert_eq!(contents(&got), [datagram, segment, other]);
     }
-    let Marks::Registers { head, tail } = nic.rings()[1].marks else {
+    let RingIndices::Registers { head, tail } = nic.rings()[1].indices else {
         panic!("registers");
     };
     assert_eq!((head, tail), (60 % 8, (60 + 7) % 8), "in descriptors");

@@ -107,7 +107,7 @@ fn the_packet_buffer_is_halved_whatever_a_kernel_left() {
 fn short_frames_are_left_to_the_hardware_which_pads_them_well() {
     let (mut card, device) = started();
     let pool = pinwire::dma::Pool::new(card.dma(), 1, 64).unwrap();
-    let mut buf = pool.take().unwrap();
+    let mut buf = pool.alloc().unwrap();
     buf.fill(&[7; 17]);
     card.send(&mut vec![buf.into()]).unwrap();
     assert_eq!(lock(&device).sent, [(0, vec![7; 17])]);

@@ -65,7 +65,7 @@ fn bytes(seed: u32, len: usize) -> Vec<u8> {
 }
 
 fn frame(pool: &Pool, content: &[u8]) -> Frame {
-    let mut buf = pool.take().expect("a buffer");
+    let mut buf = pool.alloc().expect("a buffer");
     buf.fill(content);
     Frame::from(buf)
 }
@@ -101,7 +101,7 @@ fn each_queue_has_its_own_registers_and_rings() {
     assert_eq!(b.card.pair_mut(1).send(&mut frames).unwrap(), 2);
     assert_eq!(b.card.in_flight(), 0, "the first pair has none");
     assert_eq!(lock(&b.device).sent, [(1, bytes(1, 60)), (1, bytes(2, 60))]);
-    assert_eq!(b.card.pair_mut(1).reap(&mut Vec::new()).unwrap(), 2);
+    assert_eq!(b.card.pair_mut(1).completed(&mut Vec::new()).unwrap(), 2);
     comes_in(&b, 1, bytes(3, 100));
     let mut got = Vec::new();
     assert_eq!(b.card.recv(&mut got, 8).unwrap(), 0);
@@ -277,7 +277,7 @@ fn is_a_lie(config: &NicConfig, untruth: Untruth, text: &str) {
         b.card.recv(&mut got, 64).err()
     });
     let error = error.expect("an error, and not a ring without buffers");
-    assert!(matches!(error, Error::DeviceLied { .. }), "{error}");
+    assert!(matches!(error, Error::ProtocolViolation { .. }), "{error}");
     assert!(error.to_string().contains(text), "{error}");
     assert!(got.is_empty());
     assert!(!lock(&b.device).is_on(), "it is stopped");
@@ -353,7 +353,9 @@ fn stopping_and_restarting_give_all_buffers_back() {
             assert_eq!(back.len(), 5 * config.queues, "round {round}");
         }
         assert_eq!(
-            std::iter::from_fn(|| pool.take()).collect::<Vec<_>>().len(),
+            std::iter::from_fn(|| pool.alloc())
+                .collect::<Vec<_>>()
+                .len(),
             10
         );
         comes_in(&b, 0, bytes(9, 60));

@@ -29,7 +29,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64};
 
 use far::{Python, file_of, hash};
 use pinwire::paths::ladder::{
-    Delivered, FarEnd, Job, Kind, Out, Protocol, RUNGS, Rung, Stopped, Terms, Why, receive,
+    Delivered, Job, Kind, Protocol, RUNGS, Receiver, Rung, Sink, Stopped, Terms, Why, receive,
 };
 
 static GO_ON: AtomicBool = AtomicBool::new(false);
@@ -100,7 +100,7 @@ fn send_so(
 ) -> Result<Done, Stopped> {
     (&*file).seek(SeekFrom::Start(manner.from)).unwrap();
     let payload = Terms::usual(protocol);
-    let mut far = FarEnd::announce(control, None, protocol, (len, payload)).unwrap();
+    let mut far = Receiver::announce(control, None, protocol, (len, payload)).unwrap();
     let terms = Terms {
         len,
         most: manner.most.unwrap_or(payload),
@@ -113,13 +113,13 @@ fn send_so(
             socket.connect(far.data()).unwrap();
             socket.set_nonblocking(manner.nonblocking).unwrap();
             set_buffer(&socket, manner.buffer);
-            Out::datagrams(socket, &mut far, terms).unwrap()
+            Sink::datagrams(socket, &mut far, terms).unwrap()
         }
         _ => {
             let stream = TcpStream::connect(far.data()).unwrap();
             stream.set_nonblocking(manner.nonblocking).unwrap();
             set_buffer(&stream, manner.buffer);
-            Out::stream(stream, terms).unwrap()
+            Sink::stream(stream, terms).unwrap()
         }
     };
     let log = tempfile::tempfile_in(files::scratch()).unwrap();
@@ -129,14 +129,14 @@ fn send_so(
     }
     let mut job = Job {
         file,
-        out,
+        sink: out,
         from,
         into: Some(&log),
         interface: None,
         card: None,
     };
     let ended = (rung.run)(&mut job);
-    let copied = job.out.copied();
+    let copied = job.sink.copied();
     drop(job);
     ended.map_err(|stopped| match manner.asks {
         true => stopped.ask(&mut far, &GO_ON),

@@ -21,7 +21,7 @@ use pinwire::mmio::Place;
 use pinwire::net::UdpFlow;
 use pinwire::nic::{Mac, Nic, NicConfig};
 use pinwire::paths::ladder::{
-    Card, Delivered, FarEnd, Job, Out, Protocol, RUNGS, Rung, Stopped, Terms, Why,
+    Card, Delivered, Job, Protocol, RUNGS, Receiver, Rung, Sink, Stopped, Terms, Why,
 };
 use pinwire::{DeviceSpec, open};
 
@@ -59,7 +59,7 @@ fn send(
     progress: &AtomicU64,
 ) -> Result<(Delivered, u64), Stopped> {
     let payload = Terms::usual(Protocol::Udp);
-    let far = FarEnd::announce(python.address, None, Protocol::Udp, (len, payload));
+    let far = Receiver::announce(python.address, None, Protocol::Udp, (len, payload));
     let mut far = far.unwrap();
     let terms = Terms {
         len,
@@ -77,7 +77,7 @@ fn climb(
     nic: &mut dyn Nic,
     file: &File,
     prove: bool,
-    far: &mut FarEnd,
+    far: &mut Receiver,
     terms: Terms<'_>,
 ) -> Result<u64, Stopped> {
     let flow = UdpFlow {
@@ -88,14 +88,14 @@ fn climb(
     };
     let mut job = Job {
         file,
-        out: Out::elsewhere(Some(far), terms),
+        sink: Sink::elsewhere(Some(far), terms),
         from: None,
         into: None,
         interface: None,
         card: Some(Card { nic, flow, prove }),
     };
     (rung.run)(&mut job)?;
-    Ok(job.out.copied())
+    Ok(job.sink.copied())
 }
 
 #[test]
@@ -276,7 +276,7 @@ impl Silent {
                 control
             });
             let control = self.control.local_addr().unwrap();
-            let far = FarEnd::announce(control, None, Protocol::Udp, (len, payload));
+            let far = Receiver::announce(control, None, Protocol::Udp, (len, payload));
             let _held = held.join().unwrap();
             scope.spawn(|| {
                 while interrupt.is_some() && progress.load(Ordering::Relaxed) < Self::ROOM {
@@ -406,7 +406,7 @@ fn a_sparse_file_of_5_gib_goes_whole() {
         };
         let mut job = Job {
             file: &file,
-            out: Out::elsewhere(None, terms),
+            sink: Sink::elsewhere(None, terms),
             from: None,
             into: None,
             interface: None,
@@ -418,7 +418,7 @@ fn a_sparse_file_of_5_gib_goes_whole() {
         };
         (&file).seek(SeekFrom::Start(0)).unwrap();
         (rung.run)(&mut job).unwrap();
-        assert_eq!(job.out.sent(), LEN, "{}", rung.name);
+        assert_eq!(job.sink.sent(), LEN, "{}", rung.name);
         drop(job);
         let scale = scale.lock().unwrap();
         assert_eq!((scale.bytes, &scale.content[..]), (LEN, &[1, 2, 3, 4][..]));

@@ -22,7 +22,7 @@ use std::time::{Duration, Instant};
 use far::file_of;
 use pestered::pestered;
 use pinwire::paths::ladder::{
-    Arrived, Delivered, FarEnd, Interface, Job, Out, Protocol, RUNGS, Rung, Stopped, Terms, Why,
+    Arrived, Delivered, Interface, Job, Protocol, RUNGS, Receiver, Rung, Sink, Stopped, Terms, Why,
 };
 use sha2::{Digest, Sha256};
 
@@ -146,9 +146,9 @@ fn send(
     (file, len): (&File, u64),
     far: &Far,
     stop: &AtomicBool,
-) -> (Result<u64, Stopped>, FarEnd) {
+) -> (Result<u64, Stopped>, Receiver) {
     let payload = Terms::usual(Protocol::Udp);
-    let announced = FarEnd::announce(far.control, None, Protocol::Udp, (len, payload));
+    let announced = Receiver::announce(far.control, None, Protocol::Udp, (len, payload));
     let mut announced = announced.unwrap();
     let SocketAddr::V4(to) = announced.data() else {
         panic!("not IPv4");
@@ -162,19 +162,19 @@ fn send(
     };
     let mut job = Job {
         file,
-        out: Out::elsewhere(Some(&mut announced), terms),
+        sink: Sink::elsewhere(Some(&mut announced), terms),
         from: None,
         into: None,
         interface: Some(interface),
         card: None,
     };
     let ended = (rung.run)(&mut job);
-    let copied = job.out.copied();
+    let copied = job.sink.copied();
     drop(job);
     (ended.map(|()| copied), announced)
 }
 
-fn arrived(mut far: FarEnd) -> Delivered {
+fn arrived(mut far: Receiver) -> Delivered {
     far.delivered(&GO_ON).unwrap()
 }
 
@@ -320,7 +320,7 @@ fn an_interface_that_cannot_be_used_is_told_with_why() {
         };
         let mut job = Job {
             file: &file,
-            out: Out::elsewhere(None, terms),
+            sink: Sink::elsewhere(None, terms),
             from: None,
             into: None,
             interface: None,
@@ -363,7 +363,7 @@ fn what_lies_behind_four_gib_is_sent_as_it_is() {
 }
 
 /// A file with nothing in it that takes a while, and `meddle` once some of it has gone.
-fn meddled(rung: &Rung, far: &Far, meddle: impl FnOnce(&File) + Send) -> (Stopped, FarEnd) {
+fn meddled(rung: &Rung, far: &Far, meddle: impl FnOnce(&File) + Send) -> (Stopped, Receiver) {
     let file = tempfile::tempfile().unwrap();
     file.set_len(LONG).unwrap();
     PROGRESS.store(0, Ordering::Relaxed);

@@ -136,7 +136,7 @@ impl Bench {
 }
 
 fn frame(pool: &Pool) -> Frame {
-    let mut buf = pool.take().expect("a buffer is at hand");
+    let mut buf = pool.alloc().expect("a buffer is at hand");
     buf.fill(&[0x5a; 64]);
     buf.into()
 }
@@ -209,7 +209,7 @@ fn buffers_of_a_card_that_does_not_stop_do_not_come_back() {
         card.send(&mut frames).unwrap();
         drop(card);
         for _ in 0..3 {
-            let all: Vec<_> = std::iter::from_fn(|| pool.take()).collect();
+            let all: Vec<_> = std::iter::from_fn(|| pool.alloc()).collect();
             assert_eq!(all.len(), 11, "{which}");
             assert!(!all.iter().any(|buf| gone.contains(&buf.iova())), "{which}");
         }
@@ -247,7 +247,7 @@ fn what_a_card_could_write_that_only_says_it_is_gone_is_never_given_to_anybody_e
             .collect();
         device.lock().unwrap().config().fill(0xff);
         drop(card);
-        let home: Vec<_> = std::iter::from_fn(|| pool.take()).collect();
+        let home: Vec<_> = std::iter::from_fn(|| pool.alloc()).collect();
         assert_eq!(
             home.len(),
             16,
@@ -297,7 +297,7 @@ fn a_frame_of_another_address_space_is_refused_wherever_it_lies() {
             let mut frame = frame(&pool);
             frame.append(
                 other
-                    .take()
+                    .alloc()
                     .map(|mut buf| {
                         buf.fill(&[1; 60]);
                         buf
@@ -331,7 +331,7 @@ fn a_frame_of_another_address_space_is_refused_wherever_it_lies() {
             );
             assert_eq!(frames.len(), 2, "{which}, {nth}: those before it went");
             let mut done = Vec::new();
-            ours.card.reap(&mut done).unwrap();
+            ours.card.completed(&mut done).unwrap();
             assert_eq!(ours.memory.faults(), [], "{which}, {nth}");
         }
         let mut frames = vec![frame(&pool), frame(&pool)];

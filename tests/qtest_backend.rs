@@ -86,7 +86,7 @@ impl Card {
         let word = LegacyTx::new().with_length(len as u16);
         let word = word.with_eop(true).with_ifcs(true).with_rs(true);
         let desc = &self.tx[self.tail];
-        desc.post(iova, word.into());
+        desc.write(iova, word.into());
         self.tail = (self.tail + 1) % RING;
         dma_wmb();
         self.bar.set(regs::TDT, self.tail as u32);
@@ -100,7 +100,7 @@ impl Card {
 
     /// Lets the card receive one frame to `iova`.
     fn listen(&self, iova: u64) {
-        self.rx[0].post(iova);
+        self.rx[0].write(iova);
         dma_wmb();
         self.bar.set(regs::RDT, 1);
         let rctl = Rctl::new().with_upe(true).with_bam(true).with_secrc(true);
@@ -108,7 +108,7 @@ impl Card {
     }
 
     fn received(&self) -> Vec<u8> {
-        let length = wait_for("a frame", || self.rx[0].take()).length();
+        let length = wait_for("a frame", || self.rx[0].poll()).length();
         let mut frame = vec![0; length.into()];
         self.buffer.read(0, &mut frame);
         frame
@@ -855,7 +855,7 @@ fn a_card_that_is_pulled_out_in_traffic_is_gone_and_its_neighbour_is_not() {
     }
     let word = LegacyTx::new().with_length(1514).with_eop(true);
     for desc in pulled.tx.iter() {
-        desc.post(pulled.buffer.iova().0, word.into());
+        desc.write(pulled.buffer.iova().0, word.into());
     }
     pulled
         .bar
@@ -1083,9 +1083,9 @@ fn a_file_of_one_byte_and_an_empty_one() {
     let word = LegacyTx::new().with_ifcs(true).with_rs(true);
     card.buffer.write(0, &frame(60));
     let buffer = card.buffer.iova().0;
-    card.tx[0].post(buffer, word.with_length(60).into());
+    card.tx[0].write(buffer, word.with_length(60).into());
     let last = word.with_eop(true).with_length(1);
-    card.tx[1].post(slice.iova().0, last.into());
+    card.tx[1].write(slice.iova().0, last.into());
     card.tail = 2;
     dma_wmb();
     card.bar.set(regs::TDT, 2);
@@ -1157,7 +1157,7 @@ fn the_device_cannot_write_a_file() {
     let slice = mapped.slice(0, 2048).unwrap();
     card.listen(slice.iova().0);
     wire.send(&frame(1000)).unwrap();
-    assert_eq!(wait_for("a frame", || card.rx[0].take()).length(), 1000);
+    assert_eq!(wait_for("a frame", || card.rx[0].poll()).length(), 1000);
     let mut now = vec![0; 5000];
     file.read_exact_at(&mut now, 0).unwrap();
     assert_eq!(now, bytes);
@@ -1178,7 +1178,7 @@ fn a_file_that_is_truncated_takes_the_device_along_and_nobody_hangs() {
     assert_eq!(next_frame(&wire), [b'.'; 1000]);
     file.set_len(100).unwrap();
     assert_eq!(mapped.len_now().unwrap(), 100);
-    card.tx[1].post(
+    card.tx[1].write(
         slice.iova().0,
         LegacyTx::new().with_length(60).with_eop(true).into(),
     );

@@ -35,9 +35,9 @@ fn open(packed: bool) -> (PciTransport<Qtest>, UnixDatagram, u64) {
         .with("packed", if packed { "on" } else { "off" })
         .unwrap();
     let device = PciTransport::open(Qtest::start(&spec).unwrap()).unwrap();
-    let offered = device.begin().unwrap();
+    let offered = device.begin_init().unwrap();
     let wanted = VERSION_1 | EVENT_IDX | RING_RESET | RING_PACKED;
-    device.agree(offered & wanted).unwrap();
+    device.negotiate(offered & wanted).unwrap();
     (device, wire, offered & wanted)
 }
 
@@ -54,7 +54,7 @@ fn send<R: Ring<u8>>(
         iova: memory.iova(),
         len: (HEADER + frame(0).len()) as u32,
     };
-    ring.push(&[piece], 1, number).unwrap();
+    ring.submit(&[piece], 1, number).unwrap();
     if let Some(value) = ring.publish() {
         doorbell.ring(value);
     }
@@ -63,7 +63,7 @@ fn send<R: Ring<u8>>(
     assert_eq!(bytes[..len], frame(number));
     let begin = Instant::now();
     loop {
-        match ring.pop().unwrap() {
+        match ring.poll().unwrap() {
             Some(used) => return assert_eq!(used.token, number),
             None => assert!(begin.elapsed() < Duration::from_secs(5), "not used"),
         }
@@ -101,12 +101,12 @@ fn a_queue_is_reset_alone<R: Ring<u8>>(packed: bool) {
                 10 * round + number,
             );
         }
-        // Out, but never shown to the device.
+        // Sink, but never shown to the device.
         let piece = Piece {
             iova: memory.iova(),
             len: 60,
         };
-        ring.push(&[piece], 1, 100 + round).unwrap();
+        ring.submit(&[piece], 1, 100 + round).unwrap();
         device.reset_queue(QUEUE).unwrap();
         assert_eq!(ring.reset(), [100 + round], "what was out comes back");
         let status = device.status();
@@ -140,9 +140,9 @@ fn a_device_that_does_not_offer_it_is_not_asked() {
     let spec = QtestSpec::new("virtio-net", peer).unwrap();
     let spec = spec.with("queue_reset", "off").unwrap();
     let device = PciTransport::open(Qtest::start(&spec).unwrap()).unwrap();
-    let offered = device.begin().unwrap();
+    let offered = device.begin_init().unwrap();
     assert_eq!(offered & RING_RESET, 0);
-    device.agree(VERSION_1).unwrap();
+    device.negotiate(VERSION_1).unwrap();
     let error = device.reset_queue(QUEUE).unwrap_err().to_string();
     assert!(error.contains("VIRTIO_F_RING_RESET"), "{error}");
 }

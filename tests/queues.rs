@@ -42,7 +42,7 @@ fn on_every_card(ways: &[Waiting], body: impl Fn(&mut dyn Nic, &(dyn Wire + Sync
         let taken = |name: &str| {
             nic.features()
                 .iter()
-                .any(|view| view.name == name && view.taken)
+                .any(|view| view.name == name && view.negotiated)
         };
         for name in features {
             assert!(taken(name), "{name} was agreed on");
@@ -142,21 +142,23 @@ fn send_all(
         assert!(begin.elapsed() < BOUND, "pair {index}: {sent} sent");
         let mut frames = Vec::new();
         while sent < each && sent < arrived.load(Ordering::Relaxed) + WINDOW {
-            let Some(mut buf) = pool.take() else { break };
+            let Some(mut buf) = pool.alloc() else { break };
             buf.fill(&numbered(index, sent));
             frames.push(Frame::from(buf));
             sent += 1;
         }
         pair.send(&mut frames).unwrap();
         assert!(frames.is_empty(), "a ring that is larger than the pool");
-        if pair.reap(&mut back).unwrap() == 0 {
+        if pair.completed(&mut back).unwrap() == 0 {
             pair.wait(Duration::from_millis(5)).unwrap();
         }
         back.clear();
     }
     assert_eq!(
         pool.count(),
-        std::iter::from_fn(|| pool.take()).collect::<Vec<_>>().len()
+        std::iter::from_fn(|| pool.alloc())
+            .collect::<Vec<_>>()
+            .len()
     );
 }
 
@@ -247,11 +249,11 @@ fn sleep_until_one_comes(pair: &mut dyn QueuePair, index: usize) -> Received {
 
 /// Sends one frame, and waits until it has left.
 fn say(pair: &mut dyn QueuePair, dma: &std::sync::Arc<dyn DmaSpace>, content: &[u8]) {
-    let mut buf = Pool::new(dma, 1, 2048).unwrap().take().unwrap();
+    let mut buf = Pool::new(dma, 1, 2048).unwrap().alloc().unwrap();
     buf.fill(content);
     pair.send(&mut vec![buf.into()]).unwrap();
     let begin = Instant::now();
-    while pair.reap(&mut Vec::new()).unwrap() == 0 {
+    while pair.completed(&mut Vec::new()).unwrap() == 0 {
         assert!(begin.elapsed() < BOUND, "a frame does not leave");
         std::thread::yield_now();
     }

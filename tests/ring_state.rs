@@ -218,7 +218,7 @@ enum Way {
 
 impl Bench {
     fn frame(&self) -> Frame {
-        let mut buf = self.pool.take().expect("a buffer");
+        let mut buf = self.pool.alloc().expect("a buffer");
         buf.fill(&[1; 60]);
         buf.into()
     }
@@ -241,7 +241,7 @@ impl Bench {
             self.device.receive(0);
         }
         let error = self.recv(way).expect_err("it cannot be");
-        assert!(matches!(error, Error::DeviceLied { .. }), "{error}");
+        assert!(matches!(error, Error::ProtocolViolation { .. }), "{error}");
         error.to_string()
     }
 
@@ -258,11 +258,11 @@ impl Bench {
             let mut refused = match way {
                 Way::Card => vec![
                     nic.send(&mut frames).map(|_| ()),
-                    nic.post(&mut frames).map(|_| ()),
+                    nic.submit(&mut frames).map(|_| ()),
                     nic.doorbell(),
-                    nic.reap(&mut done).map(|_| ()),
+                    nic.completed(&mut done).map(|_| ()),
                     nic.wait(second).map(|_| ()),
-                    nic.tend(),
+                    nic.service(),
                     nic.limit(60, 4, 100).map(|_| ()),
                     nic.set_promiscuous(true),
                 ],
@@ -271,9 +271,9 @@ impl Bench {
                     vec![
                         pair.check_running(),
                         pair.send(&mut frames).map(|_| ()),
-                        pair.post(&mut frames).map(|_| ()),
+                        pair.submit(&mut frames).map(|_| ()),
                         pair.doorbell(),
-                        pair.reap(&mut done).map(|_| ()),
+                        pair.completed(&mut done).map(|_| ()),
                         pair.wait(second).map(|_| ()),
                         pair.arm().map(|_| ()),
                         wait_any(&mut [pair], second).map(|_| ()),
@@ -313,7 +313,7 @@ impl Bench {
             assert_eq!(self.recv(Way::Pair).unwrap().len(), 1, "{}", self.name);
             let mut frames = vec![self.frame()];
             assert_eq!(self.nic.send(&mut frames).unwrap(), 1);
-            assert_eq!(self.nic.reap(&mut frames).unwrap(), 1);
+            assert_eq!(self.nic.completed(&mut frames).unwrap(), 1);
         }
     }
 
@@ -401,7 +401,7 @@ fn a_lie_on_one_pair_stops_what_stops_with_it() {
                 let pair = &mut *first[0];
                 let lie = move || pair.recv(&mut Vec::new(), 8).unwrap_err();
                 let error = scope.spawn(lie).join().unwrap();
-                assert!(matches!(error, Error::DeviceLied { .. }), "{error}");
+                assert!(matches!(error, Error::ProtocolViolation { .. }), "{error}");
             });
             let mut got = Vec::new();
             let other: &mut dyn QueuePair = &mut *second[0];
@@ -409,8 +409,11 @@ fn a_lie_on_one_pair_stops_what_stops_with_it() {
                 Ok(came) => assert!(alone && came == 1, "{which:?}"),
                 Err(error) => {
                     assert!(!alone, "{which:?}");
-                    assert!(matches!(error, Error::DeviceLied { .. }), "{error}");
-                    assert!(matches!(other.doorbell(), Err(Error::DeviceLied { .. })));
+                    assert!(matches!(error, Error::ProtocolViolation { .. }), "{error}");
+                    assert!(matches!(
+                        other.doorbell(),
+                        Err(Error::ProtocolViolation { .. })
+                    ));
                 }
             }
         }
@@ -428,23 +431,23 @@ fn a_card_that_is_stopped_refuses_what_is_pushed_one_by_one() {
     let (fake, _device) = FakeE1000::fake();
     let mut card = pinwire::nic::e1000::E1000::start(fake, &NicConfig::default()).unwrap();
     let pool = Pool::new(card.dma(), 1, 2048).unwrap();
-    let mut buf = pool.take().unwrap();
+    let mut buf = pool.alloc().unwrap();
     buf.fill(&[1; 60]);
     card.stop().unwrap();
-    use pinwire::nic::e1000::PushError;
-    let refused = card.tx().push(buf.into());
+    use pinwire::nic::e1000::SubmitError;
+    let refused = card.tx().submit(buf.into());
     assert!(matches!(
         refused,
-        Err(PushError::Refused(_, Error::Stopped { .. }))
+        Err(SubmitError::Refused(_, Error::Stopped { .. }))
     ));
     assert!(matches!(card.tx().doorbell(), Err(Error::Stopped { .. })));
     assert!(matches!(
-        card.tx().reap(&mut Vec::new()),
+        card.tx().completed(&mut Vec::new()),
         Err(Error::Stopped { .. })
     ));
     assert!(matches!(card.rx().refill(), Err(Error::Stopped { .. })));
     assert!(matches!(
-        card.rx().take(&mut Vec::new(), 1),
+        card.rx().poll(&mut Vec::new(), 1),
         Err(Error::Stopped { .. })
     ));
 }

@@ -62,7 +62,7 @@ fn buffers_go_from_thread_to_thread_and_home() {
                 .for_each(|buf| assert_eq!(number(&buf), u32::MAX))
         });
         for round in 0..ROUNDS {
-            let mut buf = std::iter::repeat_with(|| pool.take())
+            let mut buf = std::iter::repeat_with(|| pool.alloc())
                 .find_map(|buf| buf)
                 .unwrap();
             buf.fill(&round.to_le_bytes());
@@ -70,7 +70,7 @@ fn buffers_go_from_thread_to_thread_and_home() {
         }
         drop(to_reader);
     });
-    let home: Vec<_> = std::iter::from_fn(|| pool.take()).collect();
+    let home: Vec<_> = std::iter::from_fn(|| pool.alloc()).collect();
     assert_eq!(home.len(), 8);
 }
 
@@ -78,7 +78,7 @@ fn buffers_go_from_thread_to_thread_and_home() {
 #[test]
 fn a_buffer_seen_as_atomics_is_written_by_threads_at_once() {
     let pool = Pool::new(&dma(), 1, 64).unwrap();
-    let mut buf = pool.take().unwrap();
+    let mut buf = pool.alloc().unwrap();
     buf.set_len(64);
     buf.zero();
     let bytes = buf.atomic_bytes();
@@ -104,7 +104,7 @@ fn the_last_owner_on_whatever_thread_frees_the_memory() {
     let before = memory.mappings();
     for round in 0..ROUNDS / 10 {
         let pool = Pool::new(&dma, 4, 64).unwrap();
-        let bufs: Vec<DmaBuf> = std::iter::from_fn(|| pool.take()).collect();
+        let bufs: Vec<DmaBuf> = std::iter::from_fn(|| pool.alloc()).collect();
         thread::scope(|scope| {
             for (nth, mut buf) in bufs.into_iter().enumerate() {
                 scope.spawn(move || {
@@ -170,12 +170,12 @@ fn pairs_of_one_card_work_on_threads_of_their_own() {
             let pool = Pool::new(&dma, 64, 2048).unwrap();
             let (mut done, mut sent) = (Vec::new(), 0);
             for frame in from_first {
-                let mut own = pool.take().unwrap();
+                let mut own = pool.alloc().unwrap();
                 own.fill(&[1; 64]);
                 let mut frames = vec![frame, own.into()];
                 while !frames.is_empty() {
                     sent += second.send(&mut frames).unwrap();
-                    second.reap(&mut done).unwrap();
+                    second.completed(&mut done).unwrap();
                     done.clear();
                 }
             }

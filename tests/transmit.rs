@@ -219,7 +219,7 @@ impl Source for Broken {
         if self.lengths.is_empty() {
             return Err(Error::Usage("the source broke".to_owned()));
         }
-        let Some(mut buf) = self.pool.take() else {
+        let Some(mut buf) = self.pool.alloc() else {
             return Ok(Next::Wait);
         };
         buf.fill(&vec![7; self.lengths.remove(0)]);

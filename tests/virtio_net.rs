@@ -99,7 +99,7 @@ fn bytes(seed: usize, len: usize) -> Vec<u8> {
 }
 
 fn frame(pool: &Pool, content: &[u8]) -> Frame {
-    let mut buf = pool.take().expect("a buffer");
+    let mut buf = pool.alloc().expect("a buffer");
     buf.fill(content);
     buf.into()
 }
@@ -128,7 +128,7 @@ fn frames_go_out_and_come_in_over_every_ring() {
             let before = b.card().notifications.len();
             assert_eq!(b.nic.send(&mut frames).unwrap(), 11);
             assert_eq!(
-                b.nic.reap(&mut done).unwrap(),
+                b.nic.completed(&mut done).unwrap(),
                 11,
                 "{ring:#x}, round {round}"
             );
@@ -165,7 +165,7 @@ fn a_frame_of_many_segments_and_one_that_begins_in_a_file_leave_whole() {
             let from_file = Frame::from(file.slice(0, 1500).unwrap());
             b.nic.send(&mut vec![parts, from_file]).unwrap();
             let mut done = Vec::new();
-            assert_eq!(b.nic.reap(&mut done).unwrap(), 2);
+            assert_eq!(b.nic.completed(&mut done).unwrap(), 2);
             assert_eq!(done[0].segments().count(), 3, "as it was given");
             assert_eq!(done[1].segments().count(), 1);
             for (_, sent) in std::mem::take(&mut b.card().sent) {
@@ -178,8 +178,8 @@ fn a_frame_of_many_segments_and_one_that_begins_in_a_file_leave_whole() {
 
 /// A frame that begins `early` bytes early, in its headroom.
 fn early(pool: &Pool, early: usize, content: &[u8]) -> Frame {
-    let mut buf = pool.take().expect("a buffer");
-    buf.begin_early(early);
+    let mut buf = pool.alloc().expect("a buffer");
+    buf.prepend(early);
     buf.fill(content);
     buf.into()
 }
@@ -200,7 +200,7 @@ fn a_frame_without_headroom_leaves_whole_at_any_place_of_a_batch() {
                 let sent = std::mem::take(&mut b.card().sent);
                 let expected = content.iter().map(|c| (1, [&[0; 12], &c[..]].concat()));
                 assert_eq!(sent, expected.collect::<Vec<_>>(), "{begins} at {place}");
-                assert_eq!(b.nic.reap(&mut Vec::new()).unwrap(), 5);
+                assert_eq!(b.nic.completed(&mut Vec::new()).unwrap(), 5);
             }
         }
         assert_eq!(b.memory.faults(), []);
@@ -214,7 +214,7 @@ fn empty_segments_of_a_frame_make_no_descriptor() {
         let pool = Pool::new(b.nic.dma(), 8, 2048).unwrap();
         let nothing = Pool::new(b.nic.dma(), 8, 0).unwrap();
         let content = bytes(1, 120);
-        let empties = |pool: &Pool| pool.take().unwrap();
+        let empties = |pool: &Pool| pool.alloc().unwrap();
         for first in [&nothing, &pool] {
             let mut whole = Frame::from(empties(first));
             whole.append(empties(&nothing));
@@ -224,7 +224,7 @@ fn empty_segments_of_a_frame_make_no_descriptor() {
             whole.append(empties(&nothing));
             // The fake card refuses descriptors of length 0.
             assert_eq!(b.nic.send(&mut vec![whole]).unwrap(), 1);
-            assert_eq!(b.nic.reap(&mut Vec::new()).unwrap(), 1);
+            assert_eq!(b.nic.completed(&mut Vec::new()).unwrap(), 1);
             let (_, sent) = b.card().sent.pop().unwrap();
             assert_eq!(sent[12..], content);
         }
@@ -319,7 +319,7 @@ fn a_header_says_what_is_to_be_done_and_the_driver_does_the_rest() {
         let pseudo: u32 = [0x0a00u32, 1, 0x0a00, 2, 6, 8020].iter().sum();
         assert_eq!(sent[12 + 50..12 + 52], (pseudo as u16).to_be_bytes());
         let mut done = Vec::new();
-        b.nic.reap(&mut done).unwrap();
+        b.nic.completed(&mut done).unwrap();
         cut = done.pop().unwrap();
     }
 }
@@ -464,7 +464,7 @@ fn is_driven(b: &mut Bench) {
         1
     );
     assert_eq!(b.card().sent.len(), 1);
-    assert_eq!(b.nic.reap(&mut Vec::new()).unwrap(), 1);
+    assert_eq!(b.nic.completed(&mut Vec::new()).unwrap(), 1);
     assert_eq!(b.receive([0; 12], &bytes(2, 70)).len(), 1);
 }
 
@@ -878,7 +878,7 @@ fn the_network_is_told_where_the_card_is_when_the_device_asks() {
         );
         // It is nobody's frame: none comes back, and it is not counted.
         let mut done = Vec::new();
-        assert_eq!(b.nic.reap(&mut done).unwrap(), 0);
+        assert_eq!(b.nic.completed(&mut done).unwrap(), 0);
         assert_eq!(
             (done.len(), b.nic.in_flight(), b.nic.stats().tx_frames),
             (0, 0, 0)
@@ -950,7 +950,7 @@ fn the_limit_is_reached_with_one_buffer_and_leaves_the_ring_usable() {
             b.card().sent.clear();
             b.nic.send(&mut vec![frame(&pool, &bytes(1, 60))]).unwrap();
             let mut done = Vec::new();
-            assert_eq!(b.nic.reap(&mut done).unwrap(), 1);
+            assert_eq!(b.nic.completed(&mut done).unwrap(), 1);
             b.card().sent.clear();
         }
         assert!(b.nic.limit(60, 16, 100).is_err());
@@ -1019,7 +1019,7 @@ fn features_are_listed_with_what_became_of_them() {
             .into_iter()
             .find(|view| view.name == name)
             .unwrap();
-        (view.bit, view.offered, view.taken)
+        (view.bit, view.offered, view.negotiated)
     };
     assert_eq!(of("MRG_RXBUF"), (15, true, false));
     assert_eq!(of("RING_PACKED"), (34, true, true));
@@ -1402,7 +1402,7 @@ fn tcp_and_udp_to_be_cut_leave_with_a_sum_that_the_device_can_complete() {
             let mut cut = frame(&pool, &given);
             cut.set_offload(long.offload);
             b.nic.send(&mut vec![cut]).unwrap();
-            b.nic.reap(&mut Vec::new()).unwrap();
+            b.nic.completed(&mut Vec::new()).unwrap();
             let (_, sent) = b.card().sent.pop().unwrap();
             assert_eq!(sent[..12], long.header(), "{:?}", long.offload);
             let whole = completed(sent[12..].to_vec(), start, offset);

@@ -200,14 +200,14 @@ fn unsummed(mut packet: Vec<u8>, offload: Offload) -> Vec<u8> {
 /// Sends one frame and waits until the card has taken it.
 fn send(nic: &mut dyn Nic, packet: &[u8], offload: Offload) {
     let pool = Pool::new(nic.dma(), 1, 65_536).unwrap();
-    let mut buf = pool.take().unwrap();
+    let mut buf = pool.alloc().unwrap();
     buf.fill(packet);
     let mut frame = Frame::from(buf);
     frame.set_offload(offload);
     assert_eq!(nic.send(&mut vec![frame]).unwrap(), 1);
     let mut done = Vec::new();
     let begin = Instant::now();
-    while nic.reap(&mut done).unwrap() == 0 {
+    while nic.completed(&mut done).unwrap() == 0 {
         assert!(begin.elapsed() < BOUND, "the card does not take a frame");
     }
 }

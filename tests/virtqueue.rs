@@ -13,7 +13,7 @@ use fakes::virtio::queue::{Agreed, Chain, Queue};
 use pinwire::Error;
 use pinwire::backend::{Backend, Fake, FakeMemory};
 use pinwire::dma::{DmaRegion, DmaSpace, Iova};
-use pinwire::inspect::{Marks, Owner};
+use pinwire::inspect::{Owner, RingIndices};
 use pinwire::virtio::{Areas, Packed, Piece, Ring, RingConfig, Sink, Split, Used};
 use proptest::prelude::*;
 
@@ -70,7 +70,7 @@ fn pop_each<R: Ring<u64>>(
         is_picky: most % 2 == 1,
         accepted: VecDeque::new(),
     };
-    ring.pop_into(most, &mut sink)
+    ring.poll_into(most, &mut sink)
 }
 
 /// A piece of [`pieces`] for the device to write.
@@ -167,7 +167,7 @@ impl<R: Kind> Bench<R> {
     /// Pushes `count` writable chains of one piece, tokens from `first` on.
     fn push(&mut self, first: u64, count: u64) {
         for token in first..first + count {
-            self.ring.push(&pieces(token, 1), 0, token).unwrap();
+            self.ring.submit(&pieces(token, 1), 0, token).unwrap();
         }
     }
 
@@ -180,7 +180,7 @@ impl<R: Kind> Bench<R> {
     }
 
     fn pop(&mut self) -> Option<(u64, u32)> {
-        let used = self.ring.pop().expect("a device that tells the truth");
+        let used = self.ring.poll().expect("a device that tells the truth");
         used.map(|used| (used.token, used.written))
     }
 
@@ -189,13 +189,13 @@ impl<R: Kind> Bench<R> {
     fn is_stopped(&mut self, tokens: &[u64]) {
         self.ring.stop();
         for _ in 0..3 {
-            assert!(matches!(self.ring.pop(), Err(Error::Stopped { .. })));
+            assert!(matches!(self.ring.poll(), Err(Error::Stopped { .. })));
             let each = pop_each(&mut self.ring, 9, |_, _| panic!("something came"));
             assert!(matches!(each, Err(Error::Stopped { .. })));
             assert!(self.ring.is_ready() && self.ring.arm());
             self.takes_nothing();
         }
-        let _ = (self.ring.marks(), self.ring.slots(|_, _| None));
+        let _ = (self.ring.indices(), self.ring.slots(|_, _| None));
         assert_eq!(self.ring.in_flight(), tokens.len());
         assert_eq!(self.ring.reset(), tokens);
         self.works_as_at_first();
@@ -205,18 +205,21 @@ impl<R: Kind> Bench<R> {
     /// says opens the ring again, and a reset gives back `tokens`, after which it works.
     fn is_shut(&mut self, text: &str, tokens: &[u64]) {
         assert!(self.ring.is_ready(), "nobody would look");
-        let error = self.ring.pop().expect_err("a lie");
-        assert!(matches!(error, Error::DeviceLied { .. }), "{error}");
+        let error = self.ring.poll().expect_err("a lie");
+        assert!(matches!(error, Error::ProtocolViolation { .. }), "{error}");
         assert!(error.to_string().contains(text), "{error}");
         assert!(error.to_string().contains("queue 5"), "{error}");
         for _ in 0..3 {
-            assert!(matches!(self.ring.pop(), Err(Error::DeviceLied { .. })));
+            assert!(matches!(
+                self.ring.poll(),
+                Err(Error::ProtocolViolation { .. })
+            ));
             let each = pop_each(&mut self.ring, 9, |_, _| panic!("something came"));
-            assert!(matches!(each, Err(Error::DeviceLied { .. })));
+            assert!(matches!(each, Err(Error::ProtocolViolation { .. })));
             assert!(self.ring.is_ready() && self.ring.arm());
             self.takes_nothing();
         }
-        let _ = (self.ring.marks(), self.ring.slots(|_, _| None));
+        let _ = (self.ring.indices(), self.ring.slots(|_, _| None));
         assert_eq!(self.ring.reset(), tokens);
         self.works_as_at_first();
     }
@@ -239,12 +242,12 @@ impl<R: Kind> Bench<R> {
     fn takes_nothing(&mut self) {
         assert_eq!(self.ring.room(), 0);
         for count in [1, 2] {
-            assert_eq!(self.ring.push(&pieces(77, count), 0, 77), Err(77));
+            assert_eq!(self.ring.submit(&pieces(77, count), 0, 77), Err(77));
         }
         assert_eq!(refill(&mut self.ring, 0..3), 0);
         let mut tokens = vec![0, 1, 2];
         let piece = |token: &mut u64| Some(pieces(*token, 1)[0]);
-        assert_eq!(self.ring.push_front(&mut tokens, piece), 0);
+        assert_eq!(self.ring.submit_front(&mut tokens, piece), 0);
         assert_eq!(tokens, [0, 1, 2]);
         assert_eq!(self.ring.publish(), None);
     }
@@ -303,10 +306,10 @@ both! {
     fn a_full_ring_gives_the_token_back<R>() {
         let mut b = bench::<R>(4, PLAIN);
         b.push(0, 2);
-        assert_eq!(b.ring.push(&pieces(7, 3), 1, 7), Err(7));
-        b.ring.push(&pieces(2, 2), 1, 2).unwrap();
+        assert_eq!(b.ring.submit(&pieces(7, 3), 1, 7), Err(7));
+        b.ring.submit(&pieces(2, 2), 1, 2).unwrap();
         assert_eq!((b.ring.room(), b.ring.in_flight()), (0, 3));
-        assert_eq!(b.ring.push(&pieces(7, 1), 1, 7), Err(7));
+        assert_eq!(b.ring.submit(&pieces(7, 1), 1, 7), Err(7));
         b.ring.publish();
         let chain = b.take();
         b.give(&chain, 100);
@@ -318,8 +321,8 @@ both! {
     fn a_chain_as_long_as_the_ring_goes_and_a_longer_one_never<R>() {
         let mut b = bench::<R>(4, PLAIN);
         for round in 0..3 {
-            assert_eq!(b.ring.push(&pieces(9, 5), 5, 9), Err(9));
-            b.ring.push(&pieces(round, 4), 2, round).unwrap();
+            assert_eq!(b.ring.submit(&pieces(9, 5), 5, 9), Err(9));
+            b.ring.submit(&pieces(round, 4), 2, round).unwrap();
             b.ring.publish();
             let chain = b.take();
             assert_eq!((chain.count, &chain.pieces), (4, &seen(&pieces(round, 4), 2)));
@@ -332,7 +335,7 @@ both! {
         let mut b = bench::<R>(4, INDIRECT);
         assert_eq!([1, 2, 3, 4, 5].map(|n| b.ring.needs(n)), [1, 2, 1, 1, 5]);
         for token in 0..4 {
-            b.ring.push(&pieces(token, 4), 1, token).unwrap();
+            b.ring.submit(&pieces(token, 4), 1, token).unwrap();
         }
         assert_eq!(b.ring.room(), 0);
         b.ring.publish();
@@ -369,7 +372,7 @@ both! {
             let mut b = bench::<R>(1, agreed);
             for token in 0..70_000 {
                 b.push(token, 1);
-                assert_eq!(b.ring.push(&[Piece { iova: Iova(1), len: 1 }], 0, 0), Err(0));
+                assert_eq!(b.ring.submit(&[Piece { iova: Iova(1), len: 1 }], 0, 0), Err(0));
                 b.ring.publish();
                 let chain = b.take();
                 b.give(&chain, 3);
@@ -450,7 +453,7 @@ both! {
 
     fn a_used_id_of_the_middle_of_a_chain_is_a_lie<R>() {
         let mut b = bench::<R>(8, PLAIN);
-        b.ring.push(&pieces(0, 3), 0, 0).unwrap();
+        b.ring.submit(&pieces(0, 3), 0, 0).unwrap();
         b.push(1, 1);
         b.ring.publish();
         let chain = b.take();
@@ -515,14 +518,14 @@ both! {
     fn more_bytes_than_there_is_room_for_are_a_lie<R>() {
         for agreed in [PLAIN, IN_ORDER, INDIRECT] {
             let mut b = bench::<R>(8, agreed);
-            b.ring.push(&pieces(0, 4), 2, 0).unwrap();
+            b.ring.submit(&pieces(0, 4), 2, 0).unwrap();
             b.ring.publish();
             let chain = b.take();
             b.give(&chain, 102 + 103 + 1);
             b.is_shut("room for 205", &[0]);
         }
         let mut b = bench::<R>(8, PLAIN);
-        b.ring.push(&pieces(0, 1), 1, 0).unwrap();
+        b.ring.submit(&pieces(0, 1), 1, 0).unwrap();
         b.ring.publish();
         let chain = b.take();
         b.give(&chain, 1);
@@ -532,7 +535,7 @@ both! {
     fn one_entry_stands_for_all_before_it_in_order<R>() {
         let mut b = bench::<R>(8, IN_ORDER);
         for token in 0..6 {
-            b.ring.push(&pieces(token, 1 + token as usize % 2), 1, token).unwrap();
+            b.ring.submit(&pieces(token, 1 + token as usize % 2), 1, token).unwrap();
             if b.ring.room() < 2 {
                 break;
             }
@@ -553,7 +556,7 @@ both! {
         for agreed in [PLAIN, IN_ORDER, INDIRECT] {
             let mut b = bench::<R>(8, agreed);
             b.push(0, 1);
-            b.ring.push(&pieces(1, 2), 1, 1).unwrap();
+            b.ring.submit(&pieces(1, 2), 1, 1).unwrap();
             b.push(2, 1);
             b.ring.publish();
             b.push(3, 1);
@@ -596,7 +599,7 @@ both! {
                             assert_eq!(got, back);
                             back += 1;
                         }
-                        if b.ring.push(&[Piece { iova: Iova(token), len: 9 }], 0, token).is_ok() {
+                        if b.ring.submit(&[Piece { iova: Iova(token), len: 9 }], 0, token).is_ok() {
                             token += 1;
                         }
                     }
@@ -615,7 +618,7 @@ both! {
                     interrupted |= b.queue.must_interrupt(&b.memory);
                     told = b.queue.ask(&b.memory) || !held.is_empty();
                 }
-                assert!(told || interrupted, "both are asleep: {:?}", b.ring.marks());
+                assert!(told || interrupted, "both are asleep: {:?}", b.ring.indices());
             }
         }
     }
@@ -751,7 +754,7 @@ both! {
         let nothing = [Piece { iova: Iova(0x1000), len: 0 }; 2];
         for chain in [&nothing[..1], &nothing] {
             let mut b = bench::<R>(8, PLAIN);
-            assert!(catch_unwind(AssertUnwindSafe(|| b.ring.push(chain, 1, 0))).is_err());
+            assert!(catch_unwind(AssertUnwindSafe(|| b.ring.submit(chain, 1, 0))).is_err());
             let none = catch_unwind(AssertUnwindSafe(|| b.ring.refill(0, 0..1, |_| chain[0].iova)));
             assert!(none.is_err());
             assert_eq!((b.ring.in_flight(), b.ring.publish()), (0, None));
@@ -844,19 +847,19 @@ fn a_split_rings_marks_are_what_is_in_memory() {
     b.give(&chain, 77);
     b.queue.ask(&b.memory);
     b.ring.arm();
-    let Marks::Split(marks) = b.ring.marks() else {
+    let RingIndices::Split(indices) = b.ring.indices() else {
         panic!("not a split ring's");
     };
     assert_eq!(
-        (marks.avail_idx, marks.used_idx, marks.taken_idx),
+        (indices.avail_idx, indices.used_idx, indices.taken_idx),
         (3, 1, 0)
     );
-    assert_eq!((marks.used_event, marks.avail_event), (0, 1));
-    assert_eq!(marks.avail[..3], [0, 1, 2]);
-    assert_eq!(marks.used[0], (0, 77));
-    assert_eq!((marks.avail_flags, marks.used_flags), (0, 0));
-    assert_eq!(marks.avail_iova, b.ring.areas().driver);
-    assert_eq!(marks.used_iova, b.ring.areas().device);
+    assert_eq!((indices.used_event, indices.avail_event), (0, 1));
+    assert_eq!(indices.avail[..3], [0, 1, 2]);
+    assert_eq!(indices.used[0], (0, 77));
+    assert_eq!((indices.avail_flags, indices.used_flags), (0, 0));
+    assert_eq!(indices.avail_iova, b.ring.areas().driver);
+    assert_eq!(indices.used_iova, b.ring.areas().device);
 }
 
 #[test]
@@ -921,15 +924,15 @@ fn a_packed_rings_marks_are_what_is_in_memory() {
     b.ring.publish();
     b.queue.ask(&b.memory);
     b.ring.arm();
-    let Marks::Packed(marks) = b.ring.marks() else {
+    let RingIndices::Packed(indices) = b.ring.indices() else {
         panic!("not a packed ring's");
     };
-    assert_eq!((marks.next_avail, marks.avail_wrap), (1, false));
-    assert_eq!((marks.next_used, marks.used_wrap), (3, true));
-    assert_eq!(marks.driver_event, [0x8003, 2]);
-    assert_eq!(marks.device_event, [0x8003, 2]);
-    assert_eq!(marks.driver_event_iova, b.ring.areas().driver);
-    assert_eq!(marks.device_event_iova, b.ring.areas().device);
+    assert_eq!((indices.next_avail, indices.avail_wrap), (1, false));
+    assert_eq!((indices.next_used, indices.used_wrap), (3, true));
+    assert_eq!(indices.driver_event, [0x8003, 2]);
+    assert_eq!(indices.device_event, [0x8003, 2]);
+    assert_eq!(indices.driver_event_iova, b.ring.areas().driver);
+    assert_eq!(indices.device_event_iova, b.ring.areas().device);
 }
 
 /// A step of [`Walk`].
@@ -999,7 +1002,7 @@ impl<R: Kind> Siege<R> {
                 Step::Push(count, readable) => {
                     let readable = *readable.min(count);
                     let these = pieces(self.token, *count);
-                    if self.b.ring.push(&these, readable, self.token).is_ok() {
+                    if self.b.ring.submit(&these, readable, self.token).is_ok() {
                         let writable = these[readable..].iter().map(|piece| piece.len).sum();
                         self.pushed.push((self.token, writable, false));
                         self.token += 1;
@@ -1029,7 +1032,7 @@ impl<R: Kind> Siege<R> {
                     self.b.memory.write(base + 4 * past, &value.to_le_bytes());
                 }
                 Step::Say(id, len, skip) => self.b.queue.say_used(&self.b.memory, *id, *len, *skip),
-                Step::Pop => match self.b.ring.pop() {
+                Step::Pop => match self.b.ring.poll() {
                     Ok(Some(used)) => self.came(used.token, used.written),
                     Ok(None) => assert!(!self.shut, "a lie that is forgotten"),
                     Err(_) => self.shut = true,
@@ -1049,7 +1052,7 @@ impl<R: Kind> Siege<R> {
             }
             assert_eq!(self.b.ring.in_flight(), self.pushed.len());
             assert!(self.b.ring.is_ready() || !self.shut);
-            let _ = (self.b.ring.marks(), self.b.ring.slots(|_, _| None));
+            let _ = (self.b.ring.indices(), self.b.ring.slots(|_, _| None));
         }
         let left: Vec<_> = self.pushed.iter().map(|pushed| pushed.0).collect();
         assert_eq!(self.b.ring.reset(), left);
@@ -1138,7 +1141,7 @@ impl<R: Kind> Walk<R> {
                 let readable = *readable.min(count);
                 let (token, these) = (self.token, pieces(self.token, *count));
                 let needs = self.b.ring.needs(*count);
-                let done = self.b.ring.push(&these, readable, token);
+                let done = self.b.ring.submit(&these, readable, token);
                 assert_eq!(
                     done,
                     if needs <= self.room {
@@ -1180,7 +1183,7 @@ impl<R: Kind> Walk<R> {
                 let mut tokens: Vec<_> = (first..first + wanted + 2).collect();
                 let ring = &mut self.b.ring;
                 let push = || {
-                    ring.push_front(&mut tokens, |token| {
+                    ring.submit_front(&mut tokens, |token| {
                         let past = *token - first;
                         if past == wanted && *panics {
                             resume_unwind(Box::new("no more"));
@@ -1218,7 +1221,7 @@ impl<R: Kind> Walk<R> {
                     return;
                 }
                 let needs = self.b.ring.needs(wanted.len());
-                let done = self.b.ring.push(&these, readable, token);
+                let done = self.b.ring.submit(&these, readable, token);
                 assert_eq!(done.is_ok(), needs <= self.room);
                 if done.is_ok() {
                     self.token += 1;

@@ -117,7 +117,7 @@ fn a_restart_gives_back_what_was_in_flight_and_goes_on() {
     let mut nic = E1000::start(fake, &config(Waiting::Interrupt)).unwrap();
     let pool = pinwire::dma::Pool::new(nic.dma(), 8, 60).unwrap();
     let frame = |byte: u8| {
-        let mut buf = pool.take().expect("a buffer");
+        let mut buf = pool.alloc().expect("a buffer");
         buf.fill(&[byte; 60]);
         pinwire::nic::Frame::from(buf)
     };
@@ -135,7 +135,7 @@ fn a_restart_gives_back_what_was_in_flight_and_goes_on() {
     }
     lock(&card).eager = true;
     nic.send(&mut vec![frame(9)]).unwrap();
-    assert_eq!(nic.reap(&mut Vec::new()).unwrap(), 1);
+    assert_eq!(nic.completed(&mut Vec::new()).unwrap(), 1);
     assert_eq!(lock(&card).sent, [vec![9; 60]]);
     lock(&card).inbox.push_back(vec![7; 60]);
     lock(&card).step_rx(&memory);

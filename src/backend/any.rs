@@ -9,7 +9,7 @@ use std::sync::Arc;
 use super::{Backend, Fake, FakeBar, Qtest, QtestBar, Vfio, VfioBar, Watch, Watched, WatchedBar};
 use crate::dma::DmaSpace;
 use crate::error::Result;
-use crate::irq::{Departure, Irq, IrqKind};
+use crate::irq::{Irq, IrqKind, Removal};
 use crate::mmio::{Mmio, Width};
 use crate::pci::config::Config;
 use crate::pci::express::Aspm;
@@ -120,8 +120,8 @@ impl Backend for AnyBackend {
         each!(Self, self, one => one.has_iommu())
     }
 
-    fn departure(&self) -> Arc<Departure> {
-        each!(Self, self, one => one.departure())
+    fn removal(&self) -> Arc<Removal> {
+        each!(Self, self, one => one.removal())
     }
 
     fn is_absent(&self) -> bool {

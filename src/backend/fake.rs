@@ -2,7 +2,7 @@
 //!
 //! The test's device reads and writes DMA memory through [`FakeMemory`], which refuses what is not
 //! mapped, as an IOMMU does, and remembers it. So a driver can be tested against a device that
-//! behaves, and against one that lies.
+//! behaves, and against one that breaks the protocol.
 
 use std::alloc::{Layout, alloc_zeroed, dealloc};
 use std::collections::BTreeMap;

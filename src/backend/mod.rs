@@ -20,7 +20,7 @@ pub use watch::{Watch, Watched, WatchedBar};
 
 use crate::dma::{DmaSpace, Iova};
 use crate::error::{Error, Result};
-use crate::irq::{Departure, Irq, IrqKind};
+use crate::irq::{Irq, IrqKind, Removal};
 use crate::mmio::Mmio;
 use crate::pci::config::{self, Config};
 use crate::pci::express::{self, Aspm};
@@ -40,7 +40,7 @@ use crate::pci::express::{self, Aspm};
 /// - Register accesses of one thread arrive in their order, and reads are answered after the writes before them. A write
 ///   alone has not arrived as it returns: over qtest, as over PCI, it is posted.
 /// - A device that is gone reads all ones, of registers and of config space, so that every wait needs a bound. That it is
-///   being taken away is told before ([`Backend::departure`]): give that to
+///   being taken away is told before ([`Backend::removal`]): give that to
 ///   [`RingState::new`](crate::ring_state::RingState::new), and rings tell their callers.
 /// - The same driver runs over VFIO, qtest and fakes: it is generic, and asks for nothing else.
 pub trait Backend: Config + Send {
@@ -127,8 +127,8 @@ pub trait Backend: Config + Send {
     /// The news that the function is being taken away, or that its bus met an error: reads memory only, where
     /// [`Backend::check_present`] asks the system. One that is never announced, where the backend hears of
     /// nothing.
-    fn departure(&self) -> Arc<Departure> {
-        Departure::of(self.name())
+    fn removal(&self) -> Arc<Removal> {
+        Removal::of(self.name())
     }
 
     /// Returns whether the function seems not to be there any more: config space reads all ones, or cannot be

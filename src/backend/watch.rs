@@ -8,7 +8,7 @@ use std::sync::Arc;
 use super::Backend;
 use crate::dma::DmaSpace;
 use crate::error::Result;
-use crate::irq::{Departure, Irq, IrqKind};
+use crate::irq::{Irq, IrqKind, Removal};
 use crate::mmio::{Mmio, Place, Width};
 use crate::pci::config::Config;
 use crate::pci::express::Aspm;
@@ -94,8 +94,8 @@ impl<B: Backend> Backend for Watched<B> {
         self.inner.has_iommu()
     }
 
-    fn departure(&self) -> Arc<Departure> {
-        self.inner.departure()
+    fn removal(&self) -> Arc<Removal> {
+        self.inner.removal()
     }
 
     fn check_present(&self) -> Result<()> {

@@ -339,7 +339,7 @@ impl Run<'_> {
             if came == 0 {
                 self.sink.flush()?;
                 // Answers that have left: else the wait would end for them.
-                self.nic.reap(&mut Vec::new())?;
+                self.nic.completed(&mut Vec::new())?;
                 // What an earlier wait did in vain is no part of the story.
                 if let Some(explainer) = &self.explainer {
                     explainer.forget();

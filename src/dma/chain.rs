@@ -7,7 +7,7 @@
 
 use std::ptr::NonNull;
 
-use super::home::Meta;
+use super::free_list::BufHeader;
 use super::{DmaBuf, FileSlice, Iova, SpaceId};
 
 /// The question that a ring asks of every chain at its door, in one word: is its memory of my space (low
@@ -38,7 +38,7 @@ impl Door {
     }
 }
 
-impl Meta {
+impl BufHeader {
     #[inline]
     fn rider(&self) -> u64 {
         u64::from(self.door.rider()) | u64::from(self.rider_high) << 32
@@ -53,9 +53,9 @@ impl Meta {
 
 /// One owned stretch of memory that the device can reach; dropping it gives it back to where it
 /// came from.
-pub struct Segment(pub(super) NonNull<Meta>);
+pub struct Segment(pub(super) NonNull<BufHeader>);
 
-// SAFETY: a segment is the only owner of its buffer and of the `Meta`; giving it back is atomic.
+// SAFETY: a segment is the only owner of its buffer and of the `BufHeader`; giving it back is atomic.
 unsafe impl Send for Segment {}
 // SAFETY: a shared segment gives out numbers only.
 unsafe impl Sync for Segment {}
@@ -68,13 +68,13 @@ impl std::fmt::Debug for Segment {
 
 impl Segment {
     #[inline]
-    pub(super) fn meta(&self) -> &Meta {
-        // SAFETY: a segment owns its `Meta`, whose home cannot go while the segment is out.
+    pub(super) fn buf_header(&self) -> &BufHeader {
+        // SAFETY: a segment owns its `BufHeader`, whose slab cannot go while the segment is out.
         unsafe { self.0.as_ref() }
     }
 
     #[inline]
-    pub(super) fn meta_mut(&mut self) -> &mut Meta {
+    pub(super) fn buf_header_mut(&mut self) -> &mut BufHeader {
         // SAFETY: as above; the only owner.
         unsafe { self.0.as_mut() }
     }
@@ -82,32 +82,32 @@ impl Segment {
     /// Address of its first byte for the device.
     #[inline]
     pub fn iova(&self) -> Iova {
-        self.meta().iova
+        self.buf_header().iova
     }
 
     /// Length in bytes.
     #[inline]
     #[allow(clippy::len_without_is_empty)]
     pub fn len(&self) -> usize {
-        self.meta().len as usize
+        self.buf_header().len as usize
     }
 
     /// The pages of memory behind it have 2 to the power of this many bytes. What lies in one, by its
     /// IOVA, lies side by side in the machine's memory.
     #[inline]
     pub fn page_shift(&self) -> u32 {
-        self.meta().page_shift.into()
+        self.buf_header().page_shift.into()
     }
 
     /// Address in this process: for showing, not for touching.
     pub fn address(&self) -> usize {
-        self.meta().ptr.as_ptr() as usize
+        self.buf_header().ptr.as_ptr() as usize
     }
 
     /// The space that its IOVA belongs to.
     #[inline]
     pub fn space(&self) -> SpaceId {
-        self.meta().door.space()
+        self.buf_header().door.space()
     }
 
     /// Gives it up, and what is chained behind it: a device that did not stop may go on reaching it. It is
@@ -115,15 +115,15 @@ impl Segment {
     pub fn quarantine(mut self) {
         let mut segment = Some(&mut self);
         while let Some(one) = segment {
-            let meta = one.meta_mut();
-            meta.quarantine();
-            segment = meta.next.as_mut();
+            let header = one.buf_header_mut();
+            header.quarantine();
+            segment = header.next.as_mut();
         }
     }
 
     /// Returns whether it is a packet buffer (memory of a pool), which may be written again.
     pub fn is_buffer(&self) -> bool {
-        self.meta().capacity != 0
+        self.buf_header().capacity != 0
     }
 }
 
@@ -147,9 +147,9 @@ impl From<FileSlice> for Chain {
 impl From<Segment> for Chain {
     #[inline]
     fn from(mut segment: Segment) -> Self {
-        let meta = segment.meta_mut();
-        meta.door = Door::plain(meta.door.space());
-        meta.rider_high = 0;
+        let header = segment.buf_header_mut();
+        header.door = Door::plain(header.door.space());
+        header.rider_high = 0;
         Self(segment)
     }
 }
@@ -158,36 +158,36 @@ impl Chain {
     /// Adds `segment` at the end.
     pub fn append(&mut self, segment: impl Into<Segment>) {
         let mut last = &mut self.0;
-        while last.meta().next.is_some() {
-            last = last.meta_mut().next.as_mut().expect("just seen");
+        while last.buf_header().next.is_some() {
+            last = last.buf_header_mut().next.as_mut().expect("just seen");
         }
-        last.meta_mut().next = Some(segment.into());
+        last.buf_header_mut().next = Some(segment.into());
     }
 
     /// Adds `head` before its first segment; the other way is [`Chain::split_first`].
     pub(crate) fn prepend(self, head: DmaBuf) -> Self {
         let mut head = head.0;
-        debug_assert!(head.meta().next.is_none(), "a buffer by itself");
-        head.meta_mut().next = Some(self.0);
+        debug_assert!(head.buf_header().next.is_none(), "a buffer by itself");
+        head.buf_header_mut().next = Some(self.0);
         Self(head)
     }
 
     /// Takes the first segment off; the rest is a chain with the rider's word that it had before
     /// [`Chain::prepend`].
     pub(crate) fn split_first(mut self) -> (Segment, Option<Self>) {
-        let rest = self.0.meta_mut().next.take();
+        let rest = self.0.buf_header_mut().next.take();
         (self.0, rest.map(Self))
     }
 
     /// Its segments, in order.
     pub fn segments(&self) -> impl Iterator<Item = &Segment> {
-        std::iter::successors(Some(&self.0), |segment| segment.meta().next.as_ref())
+        std::iter::successors(Some(&self.0), |segment| segment.buf_header().next.as_ref())
     }
 
     /// The only segment, where it has just one: what the fast path asks.
     #[inline]
     pub fn single(&self) -> Option<&Segment> {
-        self.0.meta().next.is_none().then_some(&self.0)
+        self.0.buf_header().next.is_none().then_some(&self.0)
     }
 
     /// The first segment.
@@ -206,8 +206,8 @@ impl Chain {
     /// a ring asks at its door.
     #[inline]
     pub fn plain(&self, space: SpaceId) -> Option<&Segment> {
-        let meta = self.0.meta();
-        let is_plain = meta.door == Door::plain(space) && meta.next.is_none();
+        let header = self.0.buf_header();
+        let is_plain = header.door == Door::plain(space) && header.next.is_none();
         is_plain.then_some(&self.0)
     }
 
@@ -226,11 +226,11 @@ impl Chain {
     #[allow(clippy::len_without_is_empty)]
     pub fn len(&self) -> usize {
         // A loop in place, and no call that would have the frame in memory.
-        let mut meta = self.0.meta();
-        let mut len = meta.len as usize;
-        while let Some(next) = &meta.next {
-            meta = next.meta();
-            len += meta.len as usize;
+        let mut header = self.0.buf_header();
+        let mut len = header.len as usize;
+        while let Some(next) = &header.next {
+            header = next.buf_header();
+            len += header.len as usize;
         }
         len
     }
@@ -238,13 +238,13 @@ impl Chain {
     /// The rider's word; 0 until it was set.
     #[inline]
     pub fn rider(&self) -> u64 {
-        self.0.meta().rider()
+        self.0.buf_header().rider()
     }
 
     /// Sets the rider's word. Its low half is what [`Chain::plain`] asks for.
     #[inline]
     pub fn set_rider(&mut self, word: u64) {
-        self.0.meta_mut().set_rider(word);
+        self.0.buf_header_mut().set_rider(word);
     }
 
     /// Takes the chain apart, in order.
@@ -252,7 +252,7 @@ impl Chain {
         let mut next = Some(self.0);
         std::iter::from_fn(move || {
             let mut segment = next.take()?;
-            next = segment.meta_mut().next.take();
+            next = segment.buf_header_mut().next.take();
             Some(segment)
         })
     }

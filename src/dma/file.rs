@@ -10,13 +10,13 @@ use std::os::fd::AsFd;
 use std::ptr::NonNull;
 use std::sync::Arc;
 
-use super::home::Keeper;
+use super::free_list::FreeList;
 use super::{DmaRegion, DmaSpace, Iova, Mapping, Segment};
 use crate::error::{Error, Result};
 
 /// A file, or a part of one, whose page cache is pinned and mapped for the device to read.
 pub struct DmaFile {
-    keeper: Keeper,
+    list: FreeList,
     file: File,
     /// Its beginning in the file, in bytes.
     offset: u64,
@@ -66,7 +66,7 @@ impl DmaFile {
             .then(|| DmaRegion::map_file(space, file, offset, size))
             .transpose()?;
         let count = if len > 0 { in_flight as u32 } else { 0 };
-        let keeper = Keeper::new(region, count, |region, _| {
+        let list = FreeList::new(region, count, |region, _| {
             let mapping = region.mapping();
             (mapping.ptr, mapping.iova, 0)
         });
@@ -75,7 +75,7 @@ impl DmaFile {
             .try_clone_to_owned()
             .map_err(|source| Error::io("duplicating the file's descriptor", source))?;
         Ok(Self {
-            keeper,
+            list,
             file: file.into(),
             offset,
             len,
@@ -104,7 +104,7 @@ impl DmaFile {
     /// # Errors
     /// Where the system refuses.
     pub fn deny_cpu(&self) -> Result<()> {
-        let Some(region) = self.keeper.region() else {
+        let Some(region) = self.list.region() else {
             return Ok(());
         };
         let mapping = region.mapping();
@@ -119,7 +119,7 @@ impl DmaFile {
 
     /// Its mapping, for showing: never to be read through.
     pub fn mapping(&self) -> Option<Mapping> {
-        self.keeper.region().map(DmaRegion::mapping)
+        self.list.region().map(DmaRegion::mapping)
     }
 
     /// `len` bytes from byte `offset` of the file on; `None` where `in_flight` slices are out already.
@@ -133,14 +133,14 @@ impl DmaFile {
             .expect("a place in this part");
         let past = offset.checked_add(len as u64);
         assert!(len > 0 && past.is_some_and(|past| past <= self.len));
-        let mapping = self.keeper.region()?.mapping();
-        let mut segment = self.keeper.take()?;
-        let meta = segment.meta_mut();
-        meta.iova = Iova(mapping.iova.0 + offset);
+        let mapping = self.list.region()?.mapping();
+        let mut segment = self.list.alloc()?;
+        let header = segment.buf_header_mut();
+        header.iova = Iova(mapping.iova.0 + offset);
         // An address for `show`, never read through.
-        meta.ptr =
+        header.ptr =
             NonNull::new(mapping.ptr.as_ptr().wrapping_add(offset as usize)).unwrap_or(mapping.ptr);
-        meta.len = u32::try_from(len).expect("a slice of at most 4 GiB");
+        header.len = u32::try_from(len).expect("a slice of at most 4 GiB");
         Some(FileSlice(segment))
     }
 }

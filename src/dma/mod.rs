@@ -7,7 +7,7 @@
 
 mod chain;
 mod file;
-mod home;
+mod free_list;
 mod iova;
 mod pool;
 mod region;

@@ -47,7 +47,7 @@ use std::os::fd::AsRawFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering, compiler_fence};
 
-use super::home::{Keeper, MOST};
+use super::free_list::{FreeList, MOST};
 use super::region::bytes_of;
 use super::{DmaRegion, DmaSpace, Iova, Mapping, Segment, SpaceId};
 use crate::error::{Error, Result};
@@ -62,13 +62,13 @@ const _: () = assert!(HEADROOM < u8::MAX as usize, "`early` has a byte");
 /// A buffer may be dropped on any thread; they are taken on one at a time. The memory lives until
 /// the pool and all its buffers are gone.
 pub struct Pool {
-    keeper: Keeper,
+    list: FreeList,
     capacity: usize,
 }
 
 impl std::fmt::Debug for Pool {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Pool({} x {})", self.keeper.total(), self.capacity)
+        write!(f, "Pool({} x {})", self.list.total(), self.capacity)
     }
 }
 
@@ -87,14 +87,14 @@ impl Pool {
         // Whole cache lines, so that two owners do not share one.
         let stride = HEADROOM + capacity.next_multiple_of(64);
         let region = DmaRegion::alloc(space, bytes_of(count, stride)?)?;
-        let keeper = Keeper::new(Some(region), count as u32, |region, index| {
+        let list = FreeList::new(Some(region), count as u32, |region, index| {
             let offset = index as usize * stride + HEADROOM;
             let mapping = region.mapping();
             // SAFETY: `count * stride` bytes were allocated, so the sum stays inside.
             let ptr = unsafe { mapping.ptr.add(offset) };
             (ptr, Iova(mapping.iova.0 + offset as u64), capacity as u32)
         });
-        Ok(Self { keeper, capacity })
+        Ok(Self { list, capacity })
     }
 
     /// Bytes that a buffer can hold.
@@ -104,37 +104,37 @@ impl Pool {
 
     /// Number of buffers, at hand or out.
     pub fn count(&self) -> usize {
-        self.keeper.total() as usize
+        self.list.total() as usize
     }
 
     /// Place and length of the memory behind it: for showing.
     pub fn mapping(&self) -> Mapping {
-        let region = self.keeper.region().expect("a pool has a region");
+        let region = self.list.region().expect("a pool has a region");
         region.mapping()
     }
 
     /// The space that its buffers' IOVAs belong to.
     pub fn space(&self) -> SpaceId {
-        let region = self.keeper.region().expect("a pool has a region");
+        let region = self.list.region().expect("a pool has a region");
         region.space()
     }
 
     /// Leaves the memory to [`DmaSpace::quarantine`] once the pool and all its buffers are gone: a device that did
     /// not stop may go on reaching it.
     pub fn quarantine(&self) {
-        self.keeper.quarantine();
+        self.list.quarantine();
     }
 
     /// A buffer of length 0; `None` where all are out.
     #[inline]
-    pub fn take(&self) -> Option<DmaBuf> {
-        self.keeper.take().map(DmaBuf)
+    pub fn alloc(&self) -> Option<DmaBuf> {
+        self.list.alloc().map(DmaBuf)
     }
 
-    /// As [`Pool::take`], one after the other until all are out: for whoever takes many, as a ring does.
+    /// As [`Pool::alloc`], one after the other until all are out: for whoever takes many, as a ring does.
     #[inline]
-    pub fn take_each(&self) -> impl Iterator<Item = DmaBuf> {
-        self.keeper.take_each().map(DmaBuf)
+    pub fn alloc_each(&self) -> impl Iterator<Item = DmaBuf> {
+        self.list.alloc_each().map(DmaBuf)
     }
 }
 
@@ -146,7 +146,7 @@ impl DmaBuf {
     /// Bytes that it can hold.
     #[inline]
     pub fn capacity(&self) -> usize {
-        self.0.meta().capacity as usize
+        self.0.buf_header().capacity as usize
     }
 
     /// Bytes that count.
@@ -170,7 +170,7 @@ impl DmaBuf {
     /// The `N` bytes right before the buffer, in its [`HEADROOM`].
     ///
     /// # Panics
-    /// Where the headroom is a part of the buffer ([`DmaBuf::begin_early`]).
+    /// Where the headroom is a part of the buffer ([`DmaBuf::prepend`]).
     #[inline]
     pub fn headroom<const N: usize>(&self) -> [u8; N] {
         self.headroom_at(N)
@@ -186,20 +186,20 @@ impl DmaBuf {
         unsafe { self.0.before(before) }.expect("headroom before the buffer")
     }
 
-    /// Begins `bytes` earlier, in the headroom: a device that was lent the buffer with some of its
+    /// Begins `bytes` earlier, in the headroom: a device that was given the buffer with some of its
     /// headroom has filled it from there on. Until the buffer goes back to its pool.
     ///
     /// # Panics
     /// Where it did so before.
     #[inline]
-    pub fn begin_early(&mut self, bytes: usize) {
-        let meta = self.0.meta_mut();
-        assert!(meta.early == 0 && bytes <= HEADROOM);
+    pub fn prepend(&mut self, bytes: usize) {
+        let header = self.0.buf_header_mut();
+        assert!(header.early == 0 && bytes <= HEADROOM);
         // SAFETY: every buffer of a pool has `HEADROOM` bytes before it, which go with it.
-        meta.ptr = unsafe { meta.ptr.sub(bytes) };
-        meta.iova.0 -= bytes as u64;
-        meta.capacity += bytes as u32;
-        meta.early = bytes as u8;
+        header.ptr = unsafe { header.ptr.sub(bytes) };
+        header.iova.0 -= bytes as u64;
+        header.capacity += bytes as u32;
+        header.early = bytes as u8;
     }
 
     /// Gives it up: see [`Segment::quarantine`].
@@ -214,7 +214,7 @@ impl DmaBuf {
     #[inline]
     pub fn set_len(&mut self, len: usize) {
         assert!(len <= self.capacity());
-        self.0.meta_mut().len = len as u32;
+        self.0.buf_header_mut().len = len as u32;
     }
 
     /// Makes `from` its content.
@@ -237,7 +237,7 @@ impl DmaBuf {
     /// Makes all its bytes 0.
     pub fn zero(&mut self) {
         // SAFETY: the whole length of the buffer, which we own; raw, as in `put`.
-        unsafe { self.0.meta().ptr.as_ptr().write_bytes(0, self.len()) };
+        unsafe { self.0.buf_header().ptr.as_ptr().write_bytes(0, self.len()) };
     }
 
     /// Its bytes as atomics, in place and without a copy, for as many threads as want them. What a device wrote, or may
@@ -269,7 +269,7 @@ impl DmaBuf {
         );
         // SAFETY: inside of the buffer, which we own: no device writes it, and nobody else looks at it.
         let read = unsafe {
-            let into = self.0.meta().ptr.as_ptr().add(offset);
+            let into = self.0.buf_header().ptr.as_ptr().add(offset);
             libc::pread(file.as_raw_fd(), into.cast(), len, from as libc::off_t)
         };
         usize::try_from(read).map_err(|_| io::Error::last_os_error())
@@ -314,13 +314,13 @@ impl Segment {
     /// It is a buffer of a pool.
     #[inline]
     unsafe fn before<const N: usize>(&self, before: usize) -> Option<[u8; N]> {
-        let early = usize::from(self.meta().early);
+        let early = usize::from(self.buf_header().early);
         (N <= before && before <= HEADROOM && early <= HEADROOM - before).then(|| {
             let mut bytes = [0; N];
             // SAFETY: every buffer of a pool has `HEADROOM` bytes before it, which go with it; a raw
             // copy, as in `put`.
             unsafe {
-                let from = self.meta().ptr.as_ptr().sub(before);
+                let from = self.buf_header().ptr.as_ptr().sub(before);
                 from.copy_to_nonoverlapping(bytes.as_mut_ptr(), N);
             }
             bytes
@@ -335,7 +335,7 @@ impl Segment {
         if fits {
             // SAFETY: inside the buffer, which we own; a raw copy, as in `DmaBuf::put`.
             unsafe {
-                let to = self.meta().ptr.as_ptr().add(offset);
+                let to = self.buf_header().ptr.as_ptr().add(offset);
                 to.copy_from_nonoverlapping(from.as_ptr(), from.len());
             }
         }
@@ -357,7 +357,7 @@ impl Segment {
     #[inline]
     pub fn atomic_bytes(&mut self) -> Option<&[AtomicU8]> {
         self.is_buffer().then(|| {
-            let first = self.meta().ptr.as_ptr().cast::<AtomicU8>();
+            let first = self.buf_header().ptr.as_ptr().cast::<AtomicU8>();
             // SAFETY: inside the buffer, whose owner is borrowed as its only user for as long as the slice lives: no
             // copy that is not atomic, of which `get` and `put` are, happens meanwhile. What a device or another thread
             // writes is expected behind an atomic.
@@ -385,17 +385,17 @@ impl Segment {
     /// it. `None` where there is no room: a slice of a file has none.
     #[inline]
     pub fn put_header<const N: usize>(&mut self, header: [u8; N]) -> Option<Iova> {
-        if !self.is_buffer() || N + usize::from(self.meta().early) > HEADROOM {
+        if !self.is_buffer() || N + usize::from(self.buf_header().early) > HEADROOM {
             return None;
         }
-        let meta = self.meta_mut();
+        let buf = self.buf_header_mut();
         // SAFETY: every buffer of a pool has `HEADROOM` bytes before it, which go with it; a raw
         // copy, as in `put`.
         unsafe {
-            let to = meta.ptr.as_ptr().sub(N);
+            let to = buf.ptr.as_ptr().sub(N);
             to.copy_from_nonoverlapping(header.as_ptr(), N);
         }
-        Some(Iova(meta.iova.0 - N as u64))
+        Some(Iova(buf.iova.0 - N as u64))
     }
 }
 
@@ -406,7 +406,7 @@ pub(super) fn copy_out(segment: &Segment, offset: usize, into: &mut [u8]) {
     assert!(segment.is_buffer() && past.is_some_and(|past| past <= segment.len()));
     // SAFETY: inside the buffer, whose owner is borrowed; a raw copy, as in `put`.
     unsafe {
-        let from = segment.meta().ptr.as_ptr().add(offset);
+        let from = segment.buf_header().ptr.as_ptr().add(offset);
         from.copy_to_nonoverlapping(into.as_mut_ptr(), into.len());
     }
     // The copy is what counts from here on: the compiler must not go back to the buffer for it, which a

@@ -242,7 +242,7 @@ impl DmaRegion {
     pub fn read(&self, offset: usize, into: &mut [u8]) {
         let past = offset.checked_add(into.len());
         assert!(past.is_some_and(|past| past <= self.mapping.len));
-        // SAFETY: inside the mapping; whoever writes it must borrow the region, which is lent to us. A raw
+        // SAFETY: inside the mapping; whoever writes it must borrow the region, as this does. A raw
         // copy, since the device may write the same bytes.
         unsafe {
             let from = self.mapping.ptr.as_ptr().add(offset);

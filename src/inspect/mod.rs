@@ -5,5 +5,5 @@ mod view;
 
 pub use registers::read_registers;
 pub use view::{
-    FeatureView, Marks, Owner, PackedMarks, RegisterView, RingView, SlotView, SplitMarks,
+    FeatureView, Owner, PackedIndices, RegisterView, RingIndices, RingView, SlotView, SplitIndices,
 };

@@ -50,14 +50,14 @@ pub struct RingView {
     /// Address of the first descriptor in this process.
     pub address: usize,
     /// Progress of driver and device.
-    pub marks: Marks,
+    pub indices: RingIndices,
     /// The descriptors, in order.
     pub slots: Vec<SlotView>,
 }
 
 /// Progress of driver and device, as each tells the other. The device's words are not checked.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Marks {
+pub enum RingIndices {
     /// Two registers (Intel's cards).
     Registers {
         /// Index of the descriptor that the device takes next.
@@ -73,14 +73,14 @@ pub enum Marks {
         oldest: u32,
     },
     /// Two more rings in memory (virtio 1.2, §2.7).
-    Split(SplitMarks),
+    Split(SplitIndices),
     /// Bits in each descriptor, which change their meaning each time round (virtio 1.2, §2.8).
-    Packed(PackedMarks),
+    Packed(PackedIndices),
 }
 
 /// The available and the used ring of a split virtqueue.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SplitMarks {
+pub struct SplitIndices {
     /// Address of the available ring for the device.
     pub avail_iova: Iova,
     /// The available ring's flags.
@@ -107,7 +107,7 @@ pub struct SplitMarks {
 
 /// Positions of both sides of a packed virtqueue, and the events that they ask for.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PackedMarks {
+pub struct PackedIndices {
     /// The descriptor that the driver makes available next.
     pub next_avail: u16,
     /// The driver's wrap counter.
@@ -137,6 +137,6 @@ pub struct FeatureView {
     pub what: &'static str,
     /// The device offers it.
     pub offered: bool,
-    /// The driver took it.
-    pub taken: bool,
+    /// The driver accepted it: it is in force.
+    pub negotiated: bool,
 }

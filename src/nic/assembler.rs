@@ -5,7 +5,7 @@ use super::longest::Longest;
 use super::{Frame, NicConfig, Received, RxInfo};
 use crate::dma::DmaBuf;
 
-/// What a device says of a buffer: see [`Assembler::take_in`].
+/// What a device says of a buffer: see [`FrameAssembler::take_in`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Filled {
     /// A frame begins there.
@@ -23,7 +23,7 @@ pub struct Filled {
 /// What a device says of lengths is checked here: a buffer's against its capacity, a frame's against the
 /// longest that the device can take in. What is wrong comes back as words for
 /// [`RingState::mark_broken`](crate::ring_state::RingState::mark_broken).
-pub struct Assembler {
+pub struct FrameAssembler {
     partial: Option<Frame>,
     /// Bytes and buffers so far.
     bytes: usize,
@@ -34,7 +34,7 @@ pub struct Assembler {
     longest: Longest,
 }
 
-impl Assembler {
+impl FrameAssembler {
     /// For a device that takes in frames of at most `bytes` bytes in at most `buffers` buffers, of which `config` wants
     /// those that are not longer than [`NicConfig::max_frame`].
     pub fn new(config: &NicConfig, bytes: usize, buffers: usize) -> Self {
@@ -84,7 +84,7 @@ impl Assembler {
     /// dropped, and so is the rest of one that did not begin: the device had no room for the end, or the beginning.
     ///
     /// # Errors
-    /// As [`Assembler::add`].
+    /// As [`FrameAssembler::add`].
     pub fn take_in(&mut self, buf: DmaBuf, filled: Filled) -> Result<Option<Received>, String> {
         if filled.is_first {
             self.discard();
@@ -140,19 +140,19 @@ mod tests {
         Pool::new(fake.dma(), 8, 64).unwrap()
     }
 
-    fn assembler(max_frame: usize) -> Assembler {
+    fn assembler(max_frame: usize) -> FrameAssembler {
         let config = NicConfig {
             max_frame,
             ..NicConfig::default()
         };
-        Assembler::new(&config, 150, 3)
+        FrameAssembler::new(&config, 150, 3)
     }
 
     #[test]
     fn buffers_become_one_frame_in_their_order() {
         let (pool, mut frames) = (pool(), assembler(150));
         for (byte, length) in [(1, 64), (2, 64), (3, 0)] {
-            let mut buf = pool.take().unwrap();
+            let mut buf = pool.alloc().unwrap();
             buf.fill(&[byte; 64]);
             frames.add(buf, length).unwrap();
         }
@@ -165,11 +165,11 @@ mod tests {
     fn a_frame_longer_than_asked_for_is_dropped_and_counted() {
         let (pool, mut frames) = (pool(), assembler(100));
         for _ in 0..2 {
-            frames.add(pool.take().unwrap(), 64).unwrap();
+            frames.add(pool.alloc().unwrap(), 64).unwrap();
         }
         assert!(frames.end(RxInfo::NONE).is_none());
         assert_eq!(frames.dropped_longer(), 1);
-        frames.add(pool.take().unwrap(), 64).unwrap();
+        frames.add(pool.alloc().unwrap(), 64).unwrap();
         assert_eq!(frames.end(RxInfo::NONE).unwrap().frame.len(), 64);
     }
 
@@ -177,7 +177,7 @@ mod tests {
     fn a_frame_whose_end_was_lost_does_not_spoil_the_next() {
         let (pool, mut frames) = (pool(), assembler(150));
         let buf = |byte| {
-            let mut buf = pool.take().unwrap();
+            let mut buf = pool.alloc().unwrap();
             buf.fill(&[byte; 64]);
             buf
         };
@@ -206,12 +206,12 @@ mod tests {
     #[test]
     fn lengths_that_cannot_be_are_told_in_words() {
         let (pool, mut frames) = (pool(), assembler(150));
-        let error = frames.add(pool.take().unwrap(), 65).unwrap_err();
+        let error = frames.add(pool.alloc().unwrap(), 65).unwrap_err();
         assert!(error.contains("65 bytes in a buffer of 64"), "{error}");
         for _ in 0..3 {
-            frames.add(pool.take().unwrap(), 1).unwrap();
+            frames.add(pool.alloc().unwrap(), 1).unwrap();
         }
-        let error = frames.add(pool.take().unwrap(), 1).unwrap_err();
+        let error = frames.add(pool.alloc().unwrap(), 1).unwrap_err();
         assert!(error.contains("3 buffers"), "{error}");
     }
 }

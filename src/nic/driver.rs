@@ -27,7 +27,7 @@ use crate::error::Result;
 /// | setting | |
 /// |---|---|
 /// | [`tx_ring`](NicConfig::tx_ring), [`rx_ring`](NicConfig::rx_ring) | wishes: take the nearest that the card has; [`Nic::tx_capacity`] says what fits |
-/// | [`max_frame`](NicConfig::max_frame) | every card lets in longer ones: [`Assembler`](super::parts::Assembler) or [`Longest`](super::parts::Longest) drops and counts them |
+/// | [`max_frame`](NicConfig::max_frame) | every card lets in longer ones: [`FrameAssembler`](super::parts::FrameAssembler) or [`Longest`](super::parts::Longest) drops and counts them |
 /// | [`promiscuous`](NicConfig::promiscuous) | as [`Nic::set_promiscuous`], again at each [`Nic::restart`] |
 /// | [`interrupt_interval`](NicConfig::interrupt_interval) | the least time between two interrupts: the card's next longer one; not at all on a card that cannot throttle |
 /// | [`queues`](NicConfig::queues) | so many pairs, or refused |

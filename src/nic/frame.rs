@@ -8,23 +8,23 @@
 //! # use pinwire::{backend::FakeBar, dma::DmaBuf, nic::e1000::TxRing};
 //! fn write_then_push(mut tx: TxRing<FakeBar>, mut buf: DmaBuf) {
 //!     buf.fill(b"in time");
-//!     tx.push(buf.into()).unwrap();
+//!     tx.submit(buf.into()).unwrap();
 //! }
 //! ```
 //!
 //! ```compile_fail,E0382
 //! # use pinwire::{backend::FakeBar, dma::DmaBuf, nic::e1000::TxRing};
-//! fn push_then_write(mut tx: TxRing<FakeBar>, mut buf: DmaBuf) {
-//!     tx.push(buf.into()).unwrap();
+//! fn submit_then_write(mut tx: TxRing<FakeBar>, mut buf: DmaBuf) {
+//!     tx.submit(buf.into()).unwrap();
 //!     buf.fill(b"too late"); // the NIC has it
 //! }
 //! ```
 //!
 //! ```compile_fail,E0382
 //! # use pinwire::{backend::FakeBar, nic::Frame, nic::e1000::TxRing};
-//! fn push_twice(mut tx: TxRing<FakeBar>, frame: Frame) {
-//!     tx.push(frame).unwrap();
-//!     tx.push(frame).unwrap(); // the NIC has it already
+//! fn submit_twice(mut tx: TxRing<FakeBar>, frame: Frame) {
+//!     tx.submit(frame).unwrap();
+//!     tx.submit(frame).unwrap(); // the NIC has it already
 //! }
 //! ```
 //!

@@ -390,12 +390,12 @@ pub trait Nic: Inspect + Send {
         vec![self.pair_mut(0)]
     }
 
-    /// [`QueuePair::post`] of the first pair.
+    /// [`QueuePair::submit`] of the first pair.
     ///
     /// # Errors
     /// As there.
-    fn post(&mut self, frames: &mut Vec<Frame>) -> Result<usize> {
-        self.pair_mut(0).post(frames)
+    fn submit(&mut self, frames: &mut Vec<Frame>) -> Result<usize> {
+        self.pair_mut(0).submit(frames)
     }
 
     /// [`QueuePair::doorbell`] of the first pair.
@@ -416,8 +416,8 @@ pub trait Nic: Inspect + Send {
 
     /// Sends one frame by the first pair: one call for a program that has a frame and wants no batch.
     ///
-    /// Frames that the card has sent meanwhile are taken back first and dropped, so their buffers go home to their
-    /// pools; a program that wants to see those again uses [`Nic::send`] and [`Nic::reap`] alone. Each call rings the
+    /// Frames that the card has sent meanwhile are taken back first and dropped, so their buffers return to their
+    /// pools; a program that wants to see those again uses [`Nic::send`] and [`Nic::completed`] alone. Each call rings the
     /// doorbell and allocates twice: for rates, send batches.
     ///
     /// ```compile_fail,E0382
@@ -430,11 +430,11 @@ pub trait Nic: Inspect + Send {
     ///
     /// # Errors
     /// The frame again, with [`Error::RingFull`] where the card has not sent enough of those before
-    /// ([`Nic::wait`] waits for that); as [`Nic::send`] and [`Nic::reap`].
+    /// ([`Nic::wait`] waits for that); as [`Nic::send`] and [`Nic::completed`].
     fn send_one(&mut self, frame: Frame) -> Result<(), NotSent> {
         let mut frames = vec![frame];
         let sent = self
-            .reap(&mut Vec::new())
+            .completed(&mut Vec::new())
             .and_then(|_| self.send(&mut frames));
         let error = match sent {
             Ok(1) => return Ok(()),
@@ -453,7 +453,7 @@ pub trait Nic: Inspect + Send {
     /// [`Pool`] of the program's own. Where all are out, what the card has sent is taken back, as by [`Nic::send_one`].
     ///
     /// # Errors
-    /// [`Error::NoBuffer`] where all are out; [`Error::Usage`] where they are shorter than `len`; as [`Nic::reap`].
+    /// [`Error::NoBuffer`] where all are out; [`Error::Usage`] where they are shorter than `len`; as [`Nic::completed`].
     fn alloc(&mut self, len: usize) -> Result<DmaBuf> {
         let capacity = self.rx_pool().capacity();
         if len > capacity {
@@ -463,10 +463,10 @@ pub trait Nic: Inspect + Send {
                 self.name(),
             )));
         }
-        let mut taken = self.rx_pool().take();
+        let mut taken = self.rx_pool().alloc();
         if taken.is_none() {
-            self.reap(&mut Vec::new())?;
-            taken = self.rx_pool().take();
+            self.completed(&mut Vec::new())?;
+            taken = self.rx_pool().alloc();
         }
         let mut buf = taken.ok_or_else(|| Error::NoBuffer {
             device: self.name().to_owned(),
@@ -478,16 +478,16 @@ pub trait Nic: Inspect + Send {
         Ok(buf)
     }
 
-    /// [`QueuePair::reap`] of the first pair. A card that lies is stopped.
+    /// [`QueuePair::completed`] of the first pair. A card that breaks the protocol is stopped.
     ///
     /// # Errors
     /// As there.
-    fn reap(&mut self, done: &mut Vec<Frame>) -> Result<usize> {
-        let reaped = self.pair_mut(0).reap(done);
-        if let Err(Error::DeviceLied { .. }) = reaped {
+    fn completed(&mut self, done: &mut Vec<Frame>) -> Result<usize> {
+        let completed = self.pair_mut(0).completed(done);
+        if let Err(Error::ProtocolViolation { .. }) = completed {
             self.stop()?;
         }
-        reaped
+        completed
     }
 
     /// [`QueuePair::in_flight`] of the first pair.
@@ -495,13 +495,13 @@ pub trait Nic: Inspect + Send {
         self.pair(0).in_flight()
     }
 
-    /// [`QueuePair::recv`] of the first pair. A card that lies is stopped.
+    /// [`QueuePair::recv`] of the first pair. A card that breaks the protocol is stopped.
     ///
     /// # Errors
     /// As there.
     fn recv(&mut self, into: &mut Vec<Received>, most: usize) -> Result<usize> {
         let received = self.pair_mut(0).recv(into, most);
-        if let Err(Error::DeviceLied { .. }) = received {
+        if let Err(Error::ProtocolViolation { .. }) = received {
             self.stop()?;
         }
         received
@@ -526,7 +526,7 @@ pub trait Nic: Inspect + Send {
     ///
     /// # Errors
     /// As [`Nic::wait`].
-    fn tend(&mut self) -> Result<()> {
+    fn service(&mut self) -> Result<()> {
         Ok(())
     }
 
@@ -595,12 +595,12 @@ pub trait Nic: Inspect + Send {
     /// [`Error::Timeout`] where it did not stop.
     fn stop(&mut self) -> Result<()>;
 
-    /// Stops the card and starts it again, as after a lie or a link that hangs; what was set up since
+    /// Stops the card and starts it again, as after a protocol violation or a link that hangs; what was set up since
     /// the first start (filters) is not. Gives back the frames that were in flight: they may have
     /// left, or not.
     ///
     /// # Errors
-    /// As starting and stopping; the card is stopped then, and the frames go home.
+    /// As starting and stopping; the card is stopped then, and the frames return to their pools.
     fn restart(&mut self) -> Result<Vec<Frame>>;
 }
 

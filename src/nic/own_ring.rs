@@ -14,7 +14,7 @@ use super::front::Front;
 use super::limits::TxLimits;
 use crate::dma::{DmaArray, DmaBuf, DmaSpace, Iova, Pool, Segment, Shared};
 use crate::error::Result;
-use crate::inspect::{Marks, Owner, RingView, SlotView};
+use crate::inspect::{Owner, RingIndices, RingView, SlotView};
 use crate::nic::Frame;
 
 /// A descriptor with an OWN bit.
@@ -89,7 +89,7 @@ pub struct OwnRing<D, T> {
 
 impl<D: OwnDescriptor> OwnRing<D, Frame> {
     /// Moves frames from the front of `frames` into the ring, as many as it has room for, each checked against
-    /// `limits`: what [`QueuePair::post`](super::QueuePair::post) does. `write` fills in the descriptor of a
+    /// `limits`: what [`QueuePair::submit`](super::QueuePair::submit) does. `write` fills in the descriptor of a
     /// segment and sets its OWN. Returns how many frames went.
     ///
     /// A frame's first descriptor is written last: the device, which may look at any time, finds OWN there and with it
@@ -97,7 +97,7 @@ impl<D: OwnDescriptor> OwnRing<D, Frame> {
     ///
     /// # Errors
     /// As [`TxLimits::check`]: that frame stays at the front, those before it went.
-    pub fn post(
+    pub fn submit(
         &mut self,
         frames: &mut Vec<Frame>,
         limits: &TxLimits,
@@ -130,8 +130,8 @@ impl<D: OwnDescriptor> OwnRing<D, Frame> {
     }
 
     /// Appends to `done` the frames that the device is through with: what
-    /// [`QueuePair::reap`](super::QueuePair::reap) does. Returns those.
-    pub fn reap<'a>(&mut self, done: &'a mut Vec<Frame>) -> &'a [Frame] {
+    /// [`QueuePair::completed`](super::QueuePair::completed) does. Returns those.
+    pub fn completed<'a>(&mut self, done: &'a mut Vec<Frame>) -> &'a [Frame] {
         let before = done.len();
         while self.is_done() {
             done.extend(self.take());
@@ -144,7 +144,7 @@ impl<D: OwnDescriptor> OwnRing<D, DmaBuf> {
     /// Posts buffers of `pool`, as many as it has and the ring has room for. `write` fills in a descriptor and sets
     /// its OWN, told whether it is the last of the ring, at which the device wraps.
     pub fn refill(&mut self, pool: &Pool, write: impl Fn(&D, &DmaBuf, bool)) {
-        for buf in pool.take_each().take(self.room()) {
+        for buf in pool.alloc_each().take(self.room()) {
             let wraps = self.next + 1 == self.descs.len();
             write(&self.descs[self.next], &buf, wraps);
             self.advance(1, buf);
@@ -152,7 +152,7 @@ impl<D: OwnDescriptor> OwnRing<D, DmaBuf> {
     }
 
     /// Takes the oldest buffer, if the device has filled it, and what `read` finds in its descriptor.
-    pub fn pop<S>(&mut self, read: impl FnOnce(&D) -> S) -> Option<(S, DmaBuf)> {
+    pub fn poll<S>(&mut self, read: impl FnOnce(&D) -> S) -> Option<(S, DmaBuf)> {
         if !self.is_done() {
             return None;
         }
@@ -255,7 +255,7 @@ impl<D: OwnDescriptor, T: Posted> OwnRing<D, T> {
             name,
             pair,
             address: self.descs.as_ptr().addr(),
-            marks: Marks::Own {
+            indices: RingIndices::Own {
                 next: self.next as u32,
                 oldest: self.oldest as u32,
             },
@@ -323,7 +323,7 @@ mod tests {
     /// A frame of `count` buffers, whose first byte is `name`; one of them is empty.
     fn frame(pool: &Pool, name: u8, count: usize) -> Frame {
         let buf = |content: &[u8]| {
-            let mut buf = pool.take().unwrap();
+            let mut buf = pool.alloc().unwrap();
             buf.fill(content);
             buf
         };
@@ -344,7 +344,7 @@ mod tests {
                 .push((name, piece.is_first, piece.is_last));
         };
         let mut frames = vec![frame(&pool, 7, 3), frame(&pool, 8, 1)];
-        assert_eq!(ring.post(&mut frames, &limits, post).unwrap(), 2);
+        assert_eq!(ring.submit(&mut frames, &limits, post).unwrap(), 2);
         let expected = [
             (0, false, false),
             (0, false, true),
@@ -367,13 +367,13 @@ mod tests {
         for name in 0..20 {
             let mut frames = vec![frame(&pool, name, 3), frame(&pool, 99, 2)];
             // The second has no room beside the first.
-            assert_eq!(ring.post(&mut frames, &limits, post).unwrap(), 1);
+            assert_eq!(ring.submit(&mut frames, &limits, post).unwrap(), 1);
             assert_eq!(frames[0].to_vec(), [99, 0]);
-            assert!(ring.reap(&mut done).is_empty(), "the device has it");
+            assert!(ring.completed(&mut done).is_empty(), "the device has it");
             ring.descs.iter().for_each(Desc::give_back);
-            let reaped = ring.reap(&mut done);
-            assert_eq!(reaped.len(), 1);
-            assert_eq!(reaped[0].to_vec(), [name, 0, 0]);
+            let completed = ring.completed(&mut done);
+            assert_eq!(completed.len(), 1);
+            assert_eq!(completed[0].to_vec(), [name, 0, 0]);
             done.clear();
         }
         assert_eq!(*wraps.borrow(), 20 * 3 / LEN);
@@ -383,16 +383,16 @@ mod tests {
     fn a_device_that_clears_own_of_others_gives_nothing_back() {
         let (mut ring, limits, pool) = ring();
         ring.descs.iter().for_each(Desc::give_back);
-        assert!(!ring.is_done() && ring.reap(&mut Vec::new()).is_empty());
+        assert!(!ring.is_done() && ring.completed(&mut Vec::new()).is_empty());
         let mut frames = vec![frame(&pool, 1, 1)];
         let post = |desc: &Desc, _: &Segment, _: Piece| desc.put(1);
-        ring.post(&mut frames, &limits, post).unwrap();
+        ring.submit(&mut frames, &limits, post).unwrap();
         ring.descs[1..].iter().for_each(Desc::give_back);
         assert!(!ring.is_done());
         ring.descs.iter().for_each(Desc::give_back);
         let mut done = Vec::new();
-        assert_eq!(ring.reap(&mut done).len(), 1);
-        assert!(ring.reap(&mut done).is_empty(), "once is once");
+        assert_eq!(ring.completed(&mut done).len(), 1);
+        assert!(ring.completed(&mut done).is_empty(), "once is once");
     }
 
     #[test]
@@ -401,12 +401,12 @@ mod tests {
         let too_many = frame(&pool, 2, LEN + 1);
         let mut frames = vec![frame(&pool, 1, 1), too_many, frame(&pool, 3, 1)];
         let post = |desc: &Desc, _: &Segment, _: Piece| desc.put(0);
-        let error = ring.post(&mut frames, &limits, post).unwrap_err();
+        let error = ring.submit(&mut frames, &limits, post).unwrap_err();
         assert!(matches!(error, Error::Usage(_)), "{error}");
         let names: Vec<u8> = frames.iter().map(|frame| frame.to_vec()[0]).collect();
         assert_eq!((names, ring.in_flight()), (vec![2, 3], 1));
         let view = ring.view("transmit", 0);
-        assert_eq!(view.marks, Marks::Own { next: 1, oldest: 0 });
+        assert_eq!(view.indices, RingIndices::Own { next: 1, oldest: 0 });
         let owners: Vec<Owner> = view.slots.iter().map(|slot| slot.owner).collect();
         let rest = [Owner::Driver; LEN - 1];
         assert_eq!(owners, [&[Owner::Device][..], &rest].concat());

@@ -55,7 +55,7 @@ const LOOKS: u32 = 64;
 /// [`RingState::mark_broken`](crate::ring_state::RingState::mark_broken), never in a panic: lengths are checked against
 /// the buffer, ids against the ring, and what a descriptor says is read once.
 ///
-/// **A frame that does not go stays.** [`QueuePair::post`] checks a frame before it writes a descriptor
+/// **A frame that does not go stays.** [`QueuePair::submit`] checks a frame before it writes a descriptor
 /// ([`TxLimits`](super::parts::TxLimits): its space, its work, its length, its buffers), and takes it out of the batch
 /// after ([`Front`](super::parts::Front)).
 ///
@@ -67,10 +67,10 @@ const LOOKS: u32 = 64;
 /// buffers begin at multiples of 64 bytes, for the device too, and hold at least what was asked for; pools and rings
 /// begin on a page. With the pool empty [`QueuePair::recv`] still gives what came in, posts what there is, and
 /// is no error: the card then drops what comes, and counts it ([`Stats::rx_missed`](super::Stats::rx_missed)).
-/// [`QueuePair::recv`] and [`QueuePair::arm`] both post what came home since, or nobody ever would.
+/// [`QueuePair::recv`] and [`QueuePair::arm`] both post what was returned since, or nobody ever would.
 ///
 /// **Sleep.** [`QueuePair::is_ready`] reads memory only. It is `true` whenever [`QueuePair::recv`] or
-/// [`QueuePair::reap`] has something to give, or an error is to be told; a `true` with nothing behind it must not
+/// [`QueuePair::completed`] has something to give, or an error is to be told; a `true` with nothing behind it must not
 /// last, since who waits then spins. [`QueuePair::arm`] unmasks first and looks after: what came before is either
 /// seen, or still in the card's cause register, which interrupts as soon as it is unmasked. [`QueuePair::disarm`] masks,
 /// clears the causes, reads a register so that both have reached the card, and only then unmasks the line.
@@ -83,21 +83,21 @@ pub trait QueuePair: Send + AsFd {
     /// # Errors
     /// A frame that cannot be sent ([`Error::FrameLength`], [`Error::NotOffered`]): it stays at the
     /// front, those before it went. As [`QueuePair::check_running`].
-    fn post(&mut self, frames: &mut Vec<Frame>) -> Result<usize>;
+    fn submit(&mut self, frames: &mut Vec<Frame>) -> Result<usize>;
 
-    /// Hands everything that was posted to the card: one register write, or none where the card
+    /// Hands everything that was submitted to the card: one register write, or none where the card
     /// does not want to be told.
     ///
     /// # Errors
     /// As [`QueuePair::check_running`].
     fn doorbell(&mut self) -> Result<()>;
 
-    /// [`QueuePair::post`], then [`QueuePair::doorbell`].
+    /// [`QueuePair::submit`], then [`QueuePair::doorbell`].
     ///
     /// # Errors
-    /// As [`QueuePair::post`].
+    /// As [`QueuePair::submit`].
     fn send(&mut self, frames: &mut Vec<Frame>) -> Result<usize> {
-        let posted = self.post(frames);
+        let posted = self.submit(frames);
         self.doorbell()?;
         posted
     }
@@ -106,9 +106,9 @@ pub trait QueuePair: Send + AsFd {
     ///
     /// # Errors
     /// As [`QueuePair::check_running`].
-    fn reap(&mut self, done: &mut Vec<Frame>) -> Result<usize>;
+    fn completed(&mut self, done: &mut Vec<Frame>) -> Result<usize>;
 
-    /// Frames posted and not yet given back by [`QueuePair::reap`].
+    /// Frames submitted and not yet given back by [`QueuePair::completed`].
     fn in_flight(&self) -> usize;
 
     /// Appends to `into` the frames that came in, at most `most`, and gives the card fresh buffers, as far as
@@ -131,11 +131,11 @@ pub trait QueuePair: Send + AsFd {
     /// a whole if it cannot be.
     ///
     /// # Errors
-    /// [`Error::DeviceLied`] where the card broke the protocol; [`Error::Stopped`] where it was stopped;
+    /// [`Error::ProtocolViolation`] where the card broke the protocol; [`Error::Stopped`] where it was stopped;
     /// [`Error::DeviceGone`] and [`Error::BusError`] as soon as either is announced.
     fn check_running(&self) -> Result<()>;
 
-    /// Returns whether there is something to receive, or to reap, or an error to be told. Reads memory only. May be true
+    /// Returns whether there is something to receive, something completed, or an error to be told. Reads memory only. May be true
     /// for what turns out to be none (a frame that is dropped), but not for long.
     fn is_ready(&self) -> bool;
 

@@ -6,7 +6,7 @@
 //! | what a ring may be asked, and when | [`RingState`](crate::ring_state::RingState) |
 //! | a batch that is posted, and what of it can be sent | [`Front`], [`TxLimits`] |
 //! | a ring whose descriptors have an OWN bit | [`OwnRing`], [`OwnDescriptor`] |
-//! | frames of several buffers | [`Assembler`], or [`Longest`] alone |
+//! | frames of several buffers | [`FrameAssembler`], or [`Longest`] alone |
 //! | the interrupt of a pair | [`one_interrupt`], [`no_interrupt`] |
 //! | memory of a device that did not stop | [`OwnRing::quarantine`], [`Pool::quarantine`](crate::dma::Pool::quarantine), [`DmaArray::quarantine`](crate::dma::DmaArray::quarantine) |
 //! | views for people | [`read_registers`], [`OwnRing::view`] |
@@ -16,7 +16,7 @@
 
 use std::time::Duration;
 
-pub use super::assembler::{Assembler, Filled};
+pub use super::assembler::{Filled, FrameAssembler};
 pub use super::await_link;
 pub use super::front::Front;
 pub use super::limits::TxLimits;

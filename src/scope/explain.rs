@@ -13,7 +13,7 @@ use anstyle::{AnsiColor, Style};
 
 use crate::Error;
 use crate::backend::Watch;
-use crate::inspect::{Marks, Owner, PackedMarks, RingView, SlotView, SplitMarks};
+use crate::inspect::{Owner, PackedIndices, RingIndices, RingView, SlotView, SplitIndices};
 use crate::mmio::Access::ReadClear;
 use crate::mmio::{Place, RegInfo};
 use crate::net::{Next, Progress, Source};
@@ -158,11 +158,11 @@ impl Explainer {
                 slot.iova,
                 ring.address
             ));
-            let lent = ring.slots.iter().filter(|slot| slot.owner == Owner::Device);
-            let lent = lent.count();
-            if lent > 0 {
+            let posted = ring.slots.iter().filter(|slot| slot.owner == Owner::Device);
+            let posted = posted.count();
+            if posted > 0 {
                 self.say(&format!(
-                    "{lent} of them hold a buffer for the card to fill"
+                    "{posted} of them hold a buffer for the card to fill"
                 ));
             }
         }
@@ -212,7 +212,7 @@ impl Explainer {
 
         self.step("The driver fills descriptors; the card does not look at them yet");
         let mut frames = vec![frame];
-        nic.post(&mut frames)?;
+        nic.submit(&mut frames)?;
         self.changes(nic);
 
         let words = Words::of(&self.rings);
@@ -241,7 +241,7 @@ impl Explainer {
 
         self.step(words.taken_back);
         let mut done = Vec::new();
-        nic.reap(&mut done)?;
+        nic.completed(&mut done)?;
         self.registers(nic);
         self.look(nic);
         progress.add(done.len(), done.iter().map(Frame::len).sum());
@@ -301,7 +301,7 @@ impl Explainer {
 
     /// Tells what the driver did once it had taken frames.
     pub fn taken(&mut self, nic: &dyn Nic) {
-        self.step(Words::of(&self.rings).lent);
+        self.step(Words::of(&self.rings).refilled);
         self.registers(nic);
         self.changes(nic);
         self.print("\n");
@@ -376,40 +376,40 @@ struct Words {
     sent: &'static str,
     taken_back: &'static str,
     arrived: &'static str,
-    lent: &'static str,
+    refilled: &'static str,
 }
 
 impl Words {
     fn of(rings: &[RingView]) -> &'static Self {
-        match rings.first().map(|ring| &ring.marks) {
-            Some(Marks::Split(_)) => &Self {
+        match rings.first().map(|ring| &ring.indices) {
+            Some(RingIndices::Split(_)) => &Self {
                 doorbell: "The driver moves the available index, and rings the doorbell where the card wants it",
                 sent: "The card reads the available ring, descriptors and frame by DMA, sends, and writes the used ring",
                 taken_back: "The driver sees the used index in memory, without asking the card, and has the frame back",
                 arrived: "The card wrote header and frame by DMA, then an entry of the used ring and its index",
-                lent: "The driver took the frame, makes a fresh buffer available, and moves the available index",
+                refilled: "The driver took the frame, makes a fresh buffer available, and moves the available index",
             },
-            Some(Marks::Packed(_)) => &Self {
+            Some(RingIndices::Packed(_)) => &Self {
                 doorbell: "The driver flips the flags of the first descriptor last, and rings the doorbell where the card wants it",
                 sent: "The card reads descriptors and frame by DMA, sends, and writes a used descriptor over the first",
                 taken_back: "The driver sees AVAIL and USED alike in memory, without asking the card, and has the frame back",
                 arrived: "The card wrote header and frame by DMA, then a used descriptor over the available one",
-                lent: "The driver took the frame, and makes a fresh buffer available in the next descriptor",
+                refilled: "The driver took the frame, and makes a fresh buffer available in the next descriptor",
             },
-            Some(Marks::Own { .. }) => &Self {
+            Some(RingIndices::Own { .. }) => &Self {
                 doorbell: "The doorbell: one register write has the card look at OWN of its next descriptor",
                 sent: "The card reads descriptors and frame by DMA, sends, and clears OWN",
                 taken_back: "The driver sees OWN cleared in memory, without asking the card, and has the frame back",
                 arrived: "The card wrote the frame by DMA, then its descriptor, with OWN cleared",
-                lent: "The driver took the frame, and posts a fresh buffer: OWN hands it to the card, with no register",
+                refilled: "The driver took the frame, and posts a fresh buffer: OWN hands it to the card, with no register",
             },
-            Some(Marks::Registers { .. }) | None => &Self {
+            Some(RingIndices::Registers { .. }) | None => &Self {
                 doorbell: "The doorbell: one register write hands them to the card \
                     (the driver asks for a report, RS, in the last one just before)",
                 sent: "The card reads descriptors and frame by DMA, sends, and writes DD back",
                 taken_back: "The driver sees DD in memory, without asking the card, and has the frame back",
                 arrived: "The card wrote the frame by DMA, then its descriptor, with DD",
-                lent: "The driver took the frame, lends a fresh buffer, and moves the tail",
+                refilled: "The driver took the frame, posts a fresh buffer, and moves the tail",
             },
         }
     }
@@ -557,20 +557,20 @@ fn changes_told(before: &RingView, now: &RingView, palette: &Palette) -> String 
         let more = changed.len() - SLOTS;
         let _ = writeln!(text, "    ... and {more} more descriptors");
     }
-    if before.marks != now.marks {
-        for marks in marks_told(&before.marks, &now.marks) {
-            let _ = writeln!(text, "    {} {marks}", now.name);
+    if before.indices != now.indices {
+        for told in indices_told(&before.indices, &now.indices) {
+            let _ = writeln!(text, "    {} {told}", now.name);
         }
     }
     text
 }
 
 /// The changes in the progress of driver and device, a line each.
-fn marks_told(before: &Marks, now: &Marks) -> Vec<String> {
+fn indices_told(before: &RingIndices, now: &RingIndices) -> Vec<String> {
     match (before, now) {
         (
-            Marks::Registers { head, tail },
-            Marks::Registers {
+            RingIndices::Registers { head, tail },
+            RingIndices::Registers {
                 head: head_now,
                 tail: tail_now,
             },
@@ -578,21 +578,21 @@ fn marks_told(before: &Marks, now: &Marks) -> Vec<String> {
             "ring: head {head} -> {head_now}, tail {tail} -> {tail_now}"
         )],
         (
-            Marks::Own { next, oldest },
-            Marks::Own {
+            RingIndices::Own { next, oldest },
+            RingIndices::Own {
                 next: next_now,
                 oldest: oldest_now,
             },
         ) => vec![format!(
             "ring: next to post {next} -> {next_now}, oldest not taken back {oldest} -> {oldest_now}"
         )],
-        (Marks::Split(before), Marks::Split(now)) => split_told(before, now),
-        (Marks::Packed(before), Marks::Packed(now)) => packed_told(before, now),
+        (RingIndices::Split(before), RingIndices::Split(now)) => split_told(before, now),
+        (RingIndices::Packed(before), RingIndices::Packed(now)) => packed_told(before, now),
         _ => Vec::new(),
     }
 }
 
-fn split_told(before: &SplitMarks, now: &SplitMarks) -> Vec<String> {
+fn split_told(before: &SplitIndices, now: &SplitIndices) -> Vec<String> {
     let mut lines = Vec::new();
     if before.avail_idx != now.avail_idx {
         let last = usize::from(now.avail_idx.wrapping_sub(1)) % now.avail.len().max(1);
@@ -624,7 +624,7 @@ fn split_told(before: &SplitMarks, now: &SplitMarks) -> Vec<String> {
     lines
 }
 
-fn packed_told(before: &PackedMarks, now: &PackedMarks) -> Vec<String> {
+fn packed_told(before: &PackedIndices, now: &PackedIndices) -> Vec<String> {
     let mut lines = Vec::new();
     let wrap = u8::from;
     if (before.next_avail, before.avail_wrap) != (now.next_avail, now.avail_wrap) {
@@ -745,7 +745,7 @@ mod tests {
             name: "transmit",
             pair: 0,
             address: 0,
-            marks: Marks::Registers { head: 0, tail },
+            indices: RingIndices::Registers { head: 0, tail },
             slots,
         };
         let same = slot(0, [1, 2], Owner::Driver);

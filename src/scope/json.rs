@@ -5,7 +5,7 @@ use serde_json::{Map, Value, json};
 
 use crate::dma::Iova;
 use crate::inspect::{
-    FeatureView, Marks, Owner, PackedMarks, RegisterView, RingView, SlotView, SplitMarks,
+    FeatureView, Owner, PackedIndices, RegisterView, RingIndices, RingView, SlotView, SplitIndices,
 };
 use crate::nic::{Nic, Stats};
 
@@ -38,7 +38,7 @@ pub fn feature(feature: &FeatureView) -> Value {
         "name": feature.name,
         "what": feature.what,
         "offered": feature.offered,
-        "taken": feature.taken,
+        "negotiated": feature.negotiated,
     })
 }
 
@@ -51,47 +51,49 @@ pub fn ring(ring: &RingView) -> Value {
         "address": hex(ring.address as u64),
         "descriptors": slots,
     });
-    match &ring.marks {
-        Marks::Registers { head, tail } => {
+    match &ring.indices {
+        RingIndices::Registers { head, tail } => {
             json["head"] = (*head).into();
             json["tail"] = (*tail).into();
         }
-        Marks::Own { next, oldest } => json["own"] = json!({ "next": next, "oldest": oldest }),
-        Marks::Split(marks) => json["split"] = split(marks),
-        Marks::Packed(marks) => json["packed"] = packed(marks),
+        RingIndices::Own { next, oldest } => {
+            json["own"] = json!({ "next": next, "oldest": oldest })
+        }
+        RingIndices::Split(indices) => json["split"] = split(indices),
+        RingIndices::Packed(indices) => json["packed"] = packed(indices),
     }
     json
 }
 
-fn split(marks: &SplitMarks) -> Value {
+fn split(indices: &SplitIndices) -> Value {
     json!({
         "available": {
-            "iova": hex(marks.avail_iova.0),
-            "flags": marks.avail_flags,
-            "idx": marks.avail_idx,
-            "ring": marks.avail,
-            "used_event": marks.used_event,
+            "iova": hex(indices.avail_iova.0),
+            "flags": indices.avail_flags,
+            "idx": indices.avail_idx,
+            "ring": indices.avail,
+            "used_event": indices.used_event,
         },
         "used": {
-            "iova": hex(marks.used_iova.0),
-            "flags": marks.used_flags,
-            "idx": marks.used_idx,
-            "ring": marks.used,
-            "avail_event": marks.avail_event,
+            "iova": hex(indices.used_iova.0),
+            "flags": indices.used_flags,
+            "idx": indices.used_idx,
+            "ring": indices.used,
+            "avail_event": indices.avail_event,
         },
-        "taken_back": marks.taken_idx,
+        "taken_back": indices.taken_idx,
     })
 }
 
-fn packed(marks: &PackedMarks) -> Value {
+fn packed(indices: &PackedIndices) -> Value {
     let event = |iova: Iova, [desc, flags]: [u16; 2]| json!({ "iova": hex(iova.0), "desc": desc, "flags": flags });
     json!({
-        "next_available": marks.next_avail,
-        "driver_wrap_counter": marks.avail_wrap,
-        "next_used": marks.next_used,
-        "device_wrap_counter": marks.used_wrap,
-        "driver_event": event(marks.driver_event_iova, marks.driver_event),
-        "device_event": event(marks.device_event_iova, marks.device_event),
+        "next_available": indices.next_avail,
+        "driver_wrap_counter": indices.avail_wrap,
+        "next_used": indices.next_used,
+        "device_wrap_counter": indices.used_wrap,
+        "driver_event": event(indices.driver_event_iova, indices.driver_event),
+        "device_event": event(indices.device_event_iova, indices.device_event),
     })
 }
 

@@ -38,7 +38,7 @@ pub fn into(to: Mac, seed: usize, len: usize) -> Vec<u8> {
 
 /// `content` in one buffer.
 pub fn frame(pool: &Pool, content: &[u8]) -> Frame {
-    let mut buf = pool.take().expect("a buffer");
+    let mut buf = pool.alloc().expect("a buffer");
     buf.fill(content);
     buf.into()
 }
@@ -49,7 +49,7 @@ pub fn scattered(pool: &Pool, content: &[u8], cuts: &[usize]) -> Frame {
     let mut start = 0;
     let mut whole: Option<Frame> = None;
     for end in ends {
-        let mut buf = pool.take().expect("a buffer");
+        let mut buf = pool.alloc().expect("a buffer");
         buf.fill(&content[start..end]);
         match &mut whole {
             None => whole = Some(buf.into()),
@@ -65,7 +65,7 @@ pub fn send_all(nic: &mut dyn Nic, mut frames: Vec<Frame>) {
     let begin = Instant::now();
     while !frames.is_empty() || nic.in_flight() > 0 {
         nic.send(&mut frames).expect("frames that can be sent");
-        nic.reap(&mut Vec::new()).expect("a card that runs");
+        nic.completed(&mut Vec::new()).expect("a card that runs");
         assert!(begin.elapsed() < SENT, "the card does not send");
     }
 }

@@ -36,15 +36,15 @@ pub struct Feature {
 }
 
 impl Feature {
-    /// The bit's state among those `offered` and `taken`.
-    pub fn view(&self, offered: u64, taken: u64) -> FeatureView {
+    /// The bit's state among those `offered` and `negotiated`.
+    pub fn view(&self, offered: u64, negotiated: u64) -> FeatureView {
         let among = |bits: u64| bits >> self.bit & 1 != 0;
         FeatureView {
             bit: self.bit,
             name: self.name,
             what: self.what,
             offered: among(offered),
-            taken: among(taken),
+            negotiated: among(negotiated),
         }
     }
 }

@@ -168,7 +168,7 @@ pub fn two_cards([a, b]: [&str; 2], incoming: usize) -> [Box<dyn Nic>; 2] {
 
 /// A frame of `length` bytes in a buffer of `pool`.
 pub fn buffer(pool: &Pool, length: usize) -> Frame {
-    let mut buf = pool.take().expect("a buffer");
+    let mut buf = pool.alloc().expect("a buffer");
     buf.fill(&vec![1; length]);
     Frame::from(buf)
 }
@@ -198,7 +198,7 @@ impl Sending {
         for _ in 0..batches {
             let nic = &mut self.card;
             nic.send(&mut self.ready).expect("frames that can be sent");
-            nic.reap(&mut self.done)
+            nic.completed(&mut self.done)
                 .expect("a device that tells the truth");
             assert_eq!((self.ready.len(), self.done.len()), (0, BATCH));
             std::mem::swap(&mut self.ready, &mut self.done);

@@ -91,10 +91,10 @@ impl<R: Ring<Frame>> Passing<R> {
     pub fn all_at_once(&mut self, batches: usize) {
         for _ in 0..batches {
             let first = |frame: &mut Frame| Some(piece(frame));
-            assert_eq!(self.ring.push_front(&mut self.frames, first), BATCH);
+            assert_eq!(self.ring.submit_front(&mut self.frames, first), BATCH);
             assert!(self.ring.publish().is_some(), "the device asked");
             self.device.work();
-            let popped = self.ring.pop_into(BATCH, &mut self.frames);
+            let popped = self.ring.poll_into(BATCH, &mut self.frames);
             assert_eq!(popped.expect("a device that tells the truth"), BATCH);
         }
     }
@@ -106,14 +106,14 @@ impl<R: Ring<Frame>> Passing<R> {
             for frame in self.frames.drain(..) {
                 let piece = piece(&frame);
                 let pushed = match pieces {
-                    1 => self.ring.push(&[piece], 1, frame),
-                    _ => self.ring.push(&[piece; 8][..pieces], 1, frame),
+                    1 => self.ring.submit(&[piece], 1, frame),
+                    _ => self.ring.submit(&[piece; 8][..pieces], 1, frame),
                 };
                 pushed.expect("room");
             }
             assert!(self.ring.publish().is_some(), "the device asked");
             self.device.work();
-            while let Some(used) = self.ring.pop().expect("a device that tells the truth") {
+            while let Some(used) = self.ring.poll().expect("a device that tells the truth") {
                 self.frames.push(used.token);
             }
             assert_eq!(self.frames.len(), BATCH);

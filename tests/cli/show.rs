@@ -12,7 +12,7 @@ fn show<const N: usize>(card: &str, args: [&str; N]) -> String {
 
 /// How far driver and device are when three frames are posted, sent, and reaped, as each kind of ring
 /// says it.
-fn marks(card: &str) -> [&'static [&'static str]; 3] {
+fn words(card: &str) -> [&'static [&'static str]; 3] {
     match card {
         "virtio-net" => [
             &["▲ idx 0 ", "0 made available and not used yet: "],
@@ -45,10 +45,10 @@ fn marks(card: &str) -> [&'static [&'static str]; 3] {
 fn frames_go_through_their_stages() {
     on_every_card(|card| {
         let cells = ["ppp·····", "✓✓✓·····", "········"];
-        for ((stage, cells), marks) in ["posted", "sent", "reaped"]
+        for ((stage, cells), words) in ["posted", "sent", "reaped"]
             .into_iter()
             .zip(cells)
-            .zip(marks(card))
+            .zip(words(card))
         {
             let text = show(
                 card,
@@ -64,7 +64,7 @@ fn frames_go_through_their_stages() {
                 ],
             );
             assert!(text.contains(&format!("╭▸ 0 {cells} ········ ")), "{text}");
-            for words in marks {
+            for words in words {
                 assert!(text.contains(words), "{words:?} is not in:\n{text}");
             }
             assert!(!text.contains('\u{1b}'), "colour without a terminal");

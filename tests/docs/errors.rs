@@ -145,8 +145,8 @@ pub fn samples() -> Vec<(&'static str, Error)> {
             },
         ),
         (
-            "DeviceLied",
-            Error::DeviceLied {
+            "ProtocolViolation",
+            Error::ProtocolViolation {
                 device: device(),
                 what: "9000 bytes in a buffer of 2048 (descriptor 3)".to_owned(),
             },

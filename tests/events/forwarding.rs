@@ -90,7 +90,7 @@ fn forward_until(two: &mut Two, happens: impl FnOnce() + Send) -> Error {
 
 /// Every buffer that frames come in by is at home with the card that stays, or lent to its device.
 fn assert_home(stays: &dyn Nic) {
-    let mut at_hand: Vec<_> = std::iter::from_fn(|| stays.rx_pool().take()).collect();
+    let mut at_hand: Vec<_> = std::iter::from_fn(|| stays.rx_pool().alloc()).collect();
     let rings = stays.rings();
     let lent = rings[1].slots.iter().filter_map(|slot| slot.buffer);
     let places: BTreeSet<_> = lent

@@ -175,7 +175,7 @@ impl Bench {
     fn round(&mut self) -> Result<()> {
         let mut frames = Vec::new();
         let mut numbers = Vec::new();
-        while let Some(mut buf) = self.pool.take() {
+        while let Some(mut buf) = self.pool.alloc() {
             buf.fill(&numbered([0xff; 6], OUR_MAC, self.next[0]));
             numbers.push(self.next[0]);
             self.next[0] += 1;
@@ -184,7 +184,7 @@ impl Bench {
         let sent = self.nic.send(&mut frames)?;
         self.out.extend(&numbers[..sent]);
         let mut back = Vec::new();
-        let reaped = self.nic.reap(&mut back);
+        let reaped = self.nic.completed(&mut back);
         self.account(back);
         reaped?;
         let mac = self.nic.mac().0;
@@ -256,7 +256,7 @@ impl Bench {
         let begin = Instant::now();
         while self.nic.in_flight() > 0 {
             let mut back = Vec::new();
-            self.nic.reap(&mut back).unwrap();
+            self.nic.completed(&mut back).unwrap();
             self.account(back);
             while self.wire.recv(Duration::from_millis(1)).is_some() {}
             assert!(
@@ -273,7 +273,7 @@ impl Bench {
         self.kept.clear();
         let pool = self.nic.rx_pool();
         let mut at_hand = Vec::new();
-        while let Some(buf) = pool.take() {
+        while let Some(buf) = pool.alloc() {
             at_hand.push(buf);
         }
         let rings = self.nic.rings();
@@ -299,7 +299,7 @@ impl Bench {
         drop(self.nic);
         assert_eq!(received(&self.kept), before);
         drop(self.kept);
-        let home: Vec<_> = std::iter::from_fn(|| self.pool.take()).collect();
+        let home: Vec<_> = std::iter::from_fn(|| self.pool.alloc()).collect();
         assert_eq!(home.len(), self.pool.count(), "buffers stay away");
         let places: BTreeSet<_> = home.iter().map(|buf| buf.iova()).collect();
         assert_eq!(places.len(), home.len(), "a buffer is there twice");
@@ -391,7 +391,7 @@ fn a_link_that_goes_down_and_up_wakes_who_sleeps_and_no_frame_comes_twice() {
             while bench.nic.wait(Duration::from_millis(100)).unwrap() {
                 assert!(begin.elapsed() < BOUND, "woken without end");
                 let mut back = Vec::new();
-                bench.nic.reap(&mut back).unwrap();
+                bench.nic.completed(&mut back).unwrap();
                 bench.account(back);
                 bench.nic.recv(&mut Vec::new(), 64).unwrap();
             }

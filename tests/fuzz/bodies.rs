@@ -149,7 +149,7 @@ fn virtqueue<R: Ring<u64>>(mut input: Input<'_>, size: u16, is_packed: bool) {
                     .collect();
                 let written = pieces.iter().skip(readable.into());
                 let room = written.map(|piece| piece.len).sum();
-                if ring.push(&pieces, readable.into(), next).is_ok() {
+                if ring.submit(&pieces, readable.into(), next).is_ok() {
                     out.insert(next, room);
                 }
                 next += 1;
@@ -161,7 +161,7 @@ fn virtqueue<R: Ring<u64>>(mut input: Input<'_>, size: u16, is_packed: bool) {
                 next += count;
             }
             3 => drop(ring.publish()),
-            4 => match ring.pop() {
+            4 => match ring.poll() {
                 Ok(Some(used)) => {
                     assert!(!is_broken, "a broken ring gives nothing");
                     back(&mut out, used.token, used.written);
@@ -173,7 +173,7 @@ fn virtqueue<R: Ring<u64>>(mut input: Input<'_>, size: u16, is_packed: bool) {
                 let most = usize::from(input.byte());
                 let was_broken = is_broken;
                 let mut came = Came::default();
-                let popped = ring.pop_into(most, &mut came);
+                let popped = ring.poll_into(most, &mut came);
                 assert!(
                     !was_broken || came.all.is_empty(),
                     "a broken ring gives nothing"
@@ -184,7 +184,7 @@ fn virtqueue<R: Ring<u64>>(mut input: Input<'_>, size: u16, is_packed: bool) {
                 is_broken |= popped.is_err();
             }
             6 => {
-                let _ = (ring.arm(), ring.is_ready(), ring.room(), ring.marks());
+                let _ = (ring.arm(), ring.is_ready(), ring.room(), ring.indices());
                 let _ = ring.slots(|_, _| None);
                 ring.disarm();
             }
@@ -299,7 +299,7 @@ fn intel<M: FakeDevice + Wire + 'static>(mut input: Input<'_>, inner: M) {
     while !input.is_empty() {
         match input.byte() % 10 {
             0 => {
-                if let Some(mut buf) = pool.take() {
+                if let Some(mut buf) = pool.alloc() {
                     buf.fill(&vec![1; 17 + usize::from(input.byte())]);
                     let mut frame = Frame::from(buf);
                     frame.set_offload(offload(&mut input));
@@ -327,7 +327,7 @@ fn intel<M: FakeDevice + Wire + 'static>(mut input: Input<'_>, inner: M) {
             }
             2 => {
                 let before = done.len();
-                let _ = card.reap(&mut done);
+                let _ = card.completed(&mut done);
                 sent -= done.len() - before; // panics below zero: more came back than went
                 done.clear();
             }
@@ -541,7 +541,10 @@ fn packets(data: &[u8]) {
             }
         };
         // What the wire brings is no fault of the card's.
-        assert!(!matches!(heard, Err(Error::DeviceLied { .. })), "{heard:?}");
+        assert!(
+            !matches!(heard, Err(Error::ProtocolViolation { .. })),
+            "{heard:?}"
+        );
     }
     let dma: Arc<dyn DmaSpace> = memory.clone();
     drop(DmaRegion::alloc(&dma, 64));

@@ -8,7 +8,7 @@ use std::net::{Ipv4Addr, TcpListener, TcpStream, UdpSocket};
 use std::os::unix::fs::FileExt;
 use std::time::Duration;
 
-use pinwire::paths::ladder::{Carrier, FarEnd, Job, Kind, Out, Protocol, Rung, Terms};
+use pinwire::paths::ladder::{Carrier, Job, Kind, Protocol, Receiver, Rung, Sink, Terms};
 
 use super::far::file_of;
 use super::taker::{Habit, Taker};
@@ -65,7 +65,7 @@ fn what_is_written_into_the_file_later_arrives_where_a_rung_says_it_copied_nothi
         });
         let payload = Terms::usual(protocol);
         let announced = (LITTLE as u64, payload);
-        let mut far = FarEnd::announce(address, None, protocol, announced).unwrap();
+        let mut far = Receiver::announce(address, None, protocol, announced).unwrap();
         let terms = Terms {
             len: LITTLE as u64,
             most: payload,
@@ -77,21 +77,21 @@ fn what_is_written_into_the_file_later_arrives_where_a_rung_says_it_copied_nothi
             Protocol::Udp => {
                 let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
                 socket.connect(far.data()).unwrap();
-                Out::datagrams(socket, &mut far, terms).unwrap()
+                Sink::datagrams(socket, &mut far, terms).unwrap()
             }
-            _ => Out::stream(TcpStream::connect(far.data()).unwrap(), terms).unwrap(),
+            _ => Sink::stream(TcpStream::connect(far.data()).unwrap(), terms).unwrap(),
         };
         let from = matches!(rung.kind, Kind::Relay | Kind::Log).then(|| feed(&file, LITTLE as u64));
         let mut job = Job {
             file: &file,
-            out,
+            sink: out,
             from,
             into: Some(&log),
             interface: None,
             card: None,
         };
         (rung.run)(&mut job).unwrap();
-        let copied = job.out.copied() / LITTLE as u64;
+        let copied = job.sink.copied() / LITTLE as u64;
 
         let before = contents(&file);
         let after = vec![0xee; LITTLE];

@@ -13,7 +13,7 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use pinwire::paths::ladder::{
-    BLOCK, Carrier, Job, Kind, Out, Place, RUNGS, Rung, Stopped, Terms, Why,
+    BLOCK, Carrier, Job, Kind, Place, RUNGS, Rung, Sink, Stopped, Terms, Why,
 };
 
 use rustix::fs::{MemfdFlags, memfd_create};
@@ -52,15 +52,15 @@ fn copy(manner: &Manner, rung: &Rung, file: &File, len: u64, into: &File) -> Res
     };
     let mut job = Job {
         file,
-        out: Out::elsewhere(None, terms),
+        sink: Sink::elsewhere(None, terms),
         from: None,
         into: Some(into),
         interface: None,
         card: None,
     };
     (rung.run)(&mut job)?;
-    assert_eq!(job.out.sent(), len);
-    Ok(job.out.copied())
+    assert_eq!(job.sink.sent(), len);
+    Ok(job.sink.copied())
 }
 
 /// Do files share blocks here? Asked of a program that is not ours.

@@ -4,7 +4,7 @@ use std::net::{Ipv4Addr, SocketAddrV4};
 
 use pinwire::net::UdpFlow;
 use pinwire::nic::Mac;
-use pinwire::paths::ladder::{Interface, Job, Out, RUNGS, Stopped, Terms, Why};
+use pinwire::paths::ladder::{Interface, Job, RUNGS, Sink, Stopped, Terms, Why};
 
 use super::common::{again, has_strace};
 use super::far::file_of;
@@ -30,7 +30,7 @@ fn asked(name: &str) -> Stopped {
     };
     let mut job = Job {
         file: &file_of(1).0,
-        out: Out::elsewhere(None, terms),
+        sink: Sink::elsewhere(None, terms),
         from: None,
         into: None,
         interface: Some(Interface { index: 1, flow }),

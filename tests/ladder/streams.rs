@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::net::TcpStream;
 
-use pinwire::paths::ladder::{FarEnd, Job, Kind, Out, Terms};
+use pinwire::paths::ladder::{Job, Kind, Receiver, Sink, Terms};
 use rustix::fs::{MemfdFlags, memfd_create};
 
 use super::files::{HUGE, Kept, mark, passing};
@@ -17,7 +17,7 @@ fn a_stream_of_5_gib_goes_whole_to_its_end_and_into_its_log() {
     every(&[Kind::Relay, Kind::Log], |rung, protocol| {
         let taker = Taker::start(Habit::Drains);
         let most = 1 << 20;
-        let mut far = FarEnd::announce(taker.address, None, protocol, (HUGE, most)).unwrap();
+        let mut far = Receiver::announce(taker.address, None, protocol, (HUGE, most)).unwrap();
         let terms = Terms {
             len: HUGE,
             most,
@@ -28,7 +28,7 @@ fn a_stream_of_5_gib_goes_whole_to_its_end_and_into_its_log() {
         let log = (rung.kind == Kind::Log).then(passing);
         let mut job = Job {
             file: &file,
-            out: Out::stream(stream, terms).unwrap(),
+            sink: Sink::stream(stream, terms).unwrap(),
             from: Some(feed(&file, HUGE)),
             into: log.as_ref().map(|(log, _)| log),
             interface: None,

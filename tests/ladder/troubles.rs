@@ -14,7 +14,7 @@ use super::pestered::pestered;
 use super::taker::{Habit, Taker};
 use super::{Manner, NETWORK, PLAIN, every, every_sender, send, send_so};
 use pinwire::paths::ladder::{
-    BLOCK, Carrier, FarEnd, Kind, Out, Place, Protocol, Rung, Stopped, Terms, Why,
+    BLOCK, Carrier, Kind, Place, Protocol, Receiver, Rung, Sink, Stopped, Terms, Why,
 };
 
 /// A small one, so that a block is more than it has room for.
@@ -205,7 +205,7 @@ fn a_far_end_that_boasts_and_falls_silent_is_told() {
         write!(control, "port 9 {most}\ngot {most}\n").unwrap();
         control
     });
-    let mut announced = FarEnd::announce(control, None, Protocol::Tcp, (1, 1)).unwrap();
+    let mut announced = Receiver::announce(control, None, Protocol::Tcp, (1, 1)).unwrap();
     let silent = announced.delivered(&super::GO_ON).unwrap_err();
     assert!(matches!(silent, Why::Stuck { seconds: 20 }), "{silent}");
     let terms = Terms {
@@ -214,7 +214,7 @@ fn a_far_end_that_boasts_and_falls_silent_is_told() {
         stop: &super::GO_ON,
         progress: &AtomicU64::new(0),
     };
-    let room = Out::elsewhere(Some(&mut announced), terms).room();
+    let room = Sink::elsewhere(Some(&mut announced), terms).room();
     assert_eq!(room.unwrap(), Some(1));
     drop(far.join());
 }

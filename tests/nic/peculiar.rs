@@ -46,7 +46,7 @@ fn of_our_cards_one_cuts_tcp_over_ipv6_right_and_the_others_refuse() {
             return;
         }
         let pool = Pool::new(nic.dma(), 1, 16_384).unwrap();
-        let mut buf = pool.take().unwrap();
+        let mut buf = pool.alloc().unwrap();
         buf.fill(&[0; 8074]);
         let mut frame = pinwire::nic::Frame::from(buf);
         frame.set_offload(Offload {

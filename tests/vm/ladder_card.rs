@@ -8,12 +8,12 @@ use std::process::{Child, Command, Stdio};
 use crate::common;
 
 /// A far end on this host, ended with the test.
-struct FarEnd {
+struct Receiver {
     child: Child,
     port: u16,
 }
 
-impl FarEnd {
+impl Receiver {
     fn start(program: &str) -> Self {
         let mut child = Command::new("python3")
             .args(["-c", program])
@@ -28,7 +28,7 @@ impl FarEnd {
     }
 }
 
-impl Drop for FarEnd {
+impl Drop for Receiver {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
@@ -40,7 +40,7 @@ fn the_card_is_given_back_and_a_wrong_hash_is_no_success() {
     const HONEST: &str = include_str!("../../qemu/far-end");
     let lies = HONEST.replace("{digest.hexdigest()}", &"0".repeat(64));
     assert_ne!(lies, HONEST);
-    let (honest, liar) = (FarEnd::start(HONEST), FarEnd::start(&lies));
+    let (honest, liar) = (Receiver::start(HONEST), Receiver::start(&lies));
     let script = format!(
         "
         card=/sys/bus/pci/devices/0000:00:03.0

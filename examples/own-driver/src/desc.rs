@@ -26,7 +26,7 @@ pub const LENGTH: u64 = 0x1fff;
 
 impl Desc {
     /// Hands the descriptor to the chip, with those of `flags` that are set, and a buffer of `len` bytes.
-    pub fn post<const N: usize>(&self, flags: [(u64, bool); N], len: usize, iova: Iova) {
+    pub fn write<const N: usize>(&self, flags: [(u64, bool); N], len: usize, iova: Iova) {
         let set = flags.iter().filter(|(_, is_set)| *is_set);
         let word = set.fold(OWN | len as u64, |word, (flag, _)| word | flag);
         self.0[1].store(iova.0.to_le(), Ordering::Relaxed);

@@ -28,7 +28,7 @@ struct Rtl8139<B: Backend> {
     tx: OwnRing<Desc, Frame>,
     rx: OwnRing<Desc, DmaBuf>,
     pool: Pool,
-    frames: Assembler,
+    frames: FrameAssembler,
     limits: TxLimits,
     /// Counted here: the chip counts what it missed, and no bytes.
     stats: Stats,
@@ -68,11 +68,11 @@ impl NicDriver for Driver {
             rx: OwnRing::new(dma, rx)?,
             // As many again as the ring holds, so that the caller may keep some.
             pool: Pool::new(dma, 2 * rx, BUFFER)?,
-            frames: Assembler::new(config, MOST * BUFFER, MOST),
+            frames: FrameAssembler::new(config, MOST * BUFFER, MOST),
             limits: TxLimits::plain(&device, dma.id(), FRAMES, tx),
             stats: Stats::default(),
             irq: one_interrupt(&backend, IrqKind::Intx, config.waiting)?,
-            state: RingState::new(&device, backend.departure(), move || quiet(&halted)),
+            state: RingState::new(&device, backend.removal(), move || quiet(&halted)),
             // As the chip loaded it from its EEPROM.
             mac: Mac::from_words(bar.get(IDR.index(0)), bar.get(IDR.index(1))),
             bar,
@@ -245,7 +245,7 @@ impl<B: Backend> Nic for Rtl8139<B> {
 
     fn stop(&mut self) -> Result<()> {
         match self.is_reset {
-            true => self.backend.departure().check(),
+            true => self.backend.removal().check(),
             false => self.halt(),
         }
     }

@@ -19,7 +19,7 @@ impl<B: Backend> Rtl8139<B> {
     /// Posts every buffer that the pool has, up to a full ring. OWN hands it over: there is no doorbell.
     pub fn refill(&mut self) {
         self.rx.refill(&self.pool, |desc, buf, wraps| {
-            desc.post([(EOR, wraps)], BUFFER, buf.iova());
+            desc.write([(EOR, wraps)], BUFFER, buf.iova());
         });
     }
 }
@@ -31,16 +31,17 @@ impl<B: Backend> AsFd for Rtl8139<B> {
 }
 
 impl<B: Backend> QueuePair for Rtl8139<B> {
-    fn post(&mut self, frames: &mut Vec<Frame>) -> Result<usize> {
+    fn submit(&mut self, frames: &mut Vec<Frame>) -> Result<usize> {
         self.state.check()?;
-        self.tx.post(frames, &self.limits, |desc, segment, piece| {
-            let flags = [
-                (FS, piece.is_first),
-                (LS, piece.is_last),
-                (EOR, piece.wraps),
-            ];
-            desc.post(flags, segment.len(), segment.iova());
-        })
+        self.tx
+            .submit(frames, &self.limits, |desc, segment, piece| {
+                let flags = [
+                    (FS, piece.is_first),
+                    (LS, piece.is_last),
+                    (EOR, piece.wraps),
+                ];
+                desc.write(flags, segment.len(), segment.iova());
+            })
     }
 
     fn doorbell(&mut self) -> Result<()> {
@@ -52,11 +53,11 @@ impl<B: Backend> QueuePair for Rtl8139<B> {
         Ok(())
     }
 
-    fn reap(&mut self, done: &mut Vec<Frame>) -> Result<usize> {
+    fn completed(&mut self, done: &mut Vec<Frame>) -> Result<usize> {
         self.state.check()?;
-        let reaped = self.tx.reap(done);
-        self.stats.count_sent(reaped);
-        Ok(reaped.len())
+        let completed = self.tx.completed(done);
+        self.stats.count_sent(completed);
+        Ok(completed.len())
     }
 
     fn in_flight(&self) -> usize {
@@ -67,7 +68,7 @@ impl<B: Backend> QueuePair for Rtl8139<B> {
         self.state.check()?;
         let before = into.len();
         while into.len() - before < most
-            && let Some((status, buf)) = self.rx.pop(Desc::status)
+            && let Some((status, buf)) = self.rx.poll(Desc::status)
         {
             let filled = Filled {
                 is_first: status & FS != 0,
@@ -102,7 +103,7 @@ impl<B: Backend> QueuePair for Rtl8139<B> {
             return Err(no_interrupt(self.backend.name()));
         }
         self.state.check()?;
-        // Buffers that came home since the last look: with none posted nothing can come in.
+        // Buffers that were returned since the last look: with none posted nothing can come in.
         self.refill();
         let transmit = if self.tx.in_flight() > 0 { TRANSMIT } else { 0 };
         self.bar.set(IMR, RECEIVE | transmit);

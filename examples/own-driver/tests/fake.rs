@@ -39,7 +39,7 @@ fn a_length_that_cannot_be_stops_the_card_until_it_is_restarted() {
     cable.send(&frame(1, 100));
     for _ in 0..2 {
         let error = nic.recv(&mut Vec::new(), 16).unwrap_err();
-        assert!(matches!(error, Error::DeviceLied { .. }), "{error}");
+        assert!(matches!(error, Error::ProtocolViolation { .. }), "{error}");
         assert!(
             error.to_string().contains("7996 bytes in a buffer of 1536"),
             "{error}"

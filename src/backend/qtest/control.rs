@@ -11,7 +11,7 @@ use super::machine::Machine;
 use super::spec;
 use super::wire::lock;
 use crate::error::{Error, Result};
-use crate::irq::{Departure, Why};
+use crate::irq::{Removal, Why};
 use crate::pci::config::{Command, Config};
 
 /// The PCI Express capability, and slot control in it.
@@ -29,7 +29,7 @@ pub struct QtestControl {
     /// The port that it is below, if any.
     pub(super) port: Option<Arc<Ports>>,
     /// Announced once the device is out of its slot.
-    pub(super) departure: Arc<Departure>,
+    pub(super) removal: Arc<Removal>,
     /// Weak: does not keep QEMU alive.
     pub(super) machine: Weak<Machine>,
 }
@@ -89,7 +89,7 @@ impl QtestControl {
             )));
         };
         // Before it is: no register access finds what is in its place then.
-        self.departure.announce(Why::Removal);
+        self.removal.announce(Why::Removal);
         let list = port.capabilities()?;
         let found = list.iter().find(|capability| capability.id == EXPRESS);
         let gone = || Error::DeviceGone(self.name.clone());
@@ -102,7 +102,7 @@ impl QtestControl {
 
     fn machine(&self) -> Result<Arc<Machine>> {
         let there = self.machine.upgrade();
-        let there = there.filter(|_| !self.departure.is_announced());
+        let there = there.filter(|_| !self.removal.is_announced());
         there.ok_or_else(|| Error::DeviceGone(self.name.clone()))
     }
 }

@@ -33,7 +33,7 @@ use self::wire::{Wire, lock};
 use super::{Backend, Found, unusable_bar};
 use crate::dma::DmaSpace;
 use crate::error::{Error, Result};
-use crate::irq::{Departure, Irq, IrqKind};
+use crate::irq::{Irq, IrqKind, Removal};
 use crate::mmio::{Mmio, Width};
 use crate::pci::config::{Command, Config};
 
@@ -97,7 +97,7 @@ impl Qtest {
             };
             tracing::debug!("{name}: BARs: {bars:x?}");
             let control = QtestControl {
-                departure: Departure::of(name.as_str()),
+                removal: Removal::of(name.as_str()),
                 name,
                 slot,
                 port,
@@ -182,7 +182,7 @@ impl Backend for Qtest {
             wire: Arc::clone(&self.machine.wire),
             base: bar.base,
             size: bar.size as usize,
-            departure: Arc::clone(&self.control.departure),
+            removal: Arc::clone(&self.control.removal),
         })
     }
 
@@ -206,7 +206,7 @@ impl Backend for Qtest {
         if kind == IrqKind::Intx {
             let mut irqs = vec![self.intx.connect(&self.machine.wire)?];
             super::set_intx(self, true)?;
-            self.control.departure.wakes_all(&mut irqs)?;
+            self.control.removal.wakes_all(&mut irqs)?;
             return Ok(irqs);
         }
         // The data of an MSI has 16 bits.
@@ -221,7 +221,7 @@ impl Backend for Qtest {
         let wire = &self.machine.wire;
         msi::enable(self, kind, vectors.messages(), &self.bars, wire)?;
         *lock(&self.vectors) = Some(vectors);
-        self.control.departure.wakes_all(&mut irqs)?;
+        self.control.removal.wakes_all(&mut irqs)?;
         Ok(irqs)
     }
 
@@ -234,8 +234,8 @@ impl Backend for Qtest {
         false
     }
 
-    fn departure(&self) -> Arc<Departure> {
-        Arc::clone(&self.control.departure)
+    fn removal(&self) -> Arc<Removal> {
+        Arc::clone(&self.control.removal)
     }
 }
 
@@ -246,7 +246,7 @@ pub struct QtestBar {
     base: u64,
     size: usize,
     /// Announces that the device is out of its slot. QEMU reads zeros from an empty slot, the PCI bus all ones.
-    departure: Arc<Departure>,
+    removal: Arc<Removal>,
 }
 
 impl QtestBar {
@@ -273,7 +273,7 @@ impl Mmio for QtestBar {
     fn read(&self, offset: usize, width: Width) -> u32 {
         let (suffix, address) = (suffix(width), self.address(offset, width));
         let value = self.wire.ask(format_args!("read{suffix} {address:#x}"));
-        let value = value.filter(|_| !self.departure.is_announced());
+        let value = value.filter(|_| !self.removal.is_announced());
         value.map_or(width.ones(), |value| value as u32 & width.ones())
     }
 

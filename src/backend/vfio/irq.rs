@@ -12,7 +12,7 @@ use vmm_sys_util::eventfd::EventFd;
 
 use super::ioctl;
 use crate::error::{Error, Result};
-use crate::irq::{Departure, Irq, IrqKind, IrqLine, Why};
+use crate::irq::{Irq, IrqKind, IrqLine, Removal, Why};
 
 /// The vectors of one device, of which one kind can be on at a time.
 #[derive(Debug)]
@@ -88,7 +88,7 @@ impl Interrupts {
 /// own, that nobody who is busy with the device needs a system call to know.
 #[derive(Debug)]
 pub struct News {
-    departure: Arc<Departure>,
+    removal: Arc<Removal>,
     /// Ends the thread.
     end: EventFd,
     listener: Option<JoinHandle<()>>,
@@ -105,7 +105,7 @@ impl News {
     pub fn of(name: &str, device: &File) -> std::io::Result<Self> {
         let event = || EventFd::new(libc::EFD_NONBLOCK | libc::EFD_CLOEXEC);
         let end = event()?;
-        let departure = Departure::of(name);
+        let removal = Removal::of(name);
         let mut kinds = Vec::new();
         for (index, why) in KINDS {
             if ioctl::irq_info(device, index).is_ok_and(|info| info.count > 0) {
@@ -117,25 +117,25 @@ impl News {
         let mut listener = None;
         if !kinds.is_empty() {
             let end = Irq::message(end.try_clone()?);
-            let departure = Arc::clone(&departure);
+            let removal = Arc::clone(&removal);
             let listen = move || {
                 if let Some(why) = first_of(&kinds, &end) {
-                    departure.announce(why);
+                    removal.announce(why);
                 }
             };
             let thread = std::thread::Builder::new().name("vfio request".to_owned());
             listener = Some(thread.spawn(listen)?);
         }
         Ok(Self {
-            departure,
+            removal,
             end,
             listener,
         })
     }
 
     /// The announcement that it makes.
-    pub fn departure(&self) -> &Arc<Departure> {
-        &self.departure
+    pub fn removal(&self) -> &Arc<Removal> {
+        &self.removal
     }
 }
 

@@ -23,7 +23,7 @@ pub use region::VfioBar;
 use super::{Backend, Found, check_bar};
 use crate::dma::DmaSpace;
 use crate::error::{Error, Result};
-use crate::irq::{Departure, Irq, IrqKind};
+use crate::irq::{Irq, IrqKind, Removal};
 use crate::pci::config::{BAR0, Command, Config};
 use crate::pci::express::Aspm;
 use crate::pci::{Address, Sysfs};
@@ -224,7 +224,7 @@ impl Backend for Vfio {
             // Not before the kernel listens to the line. It has begun masked, and is unmasked by this.
             super::set_intx(self, true)?;
         }
-        self.news.departure().wakes_all(&mut irqs)?;
+        self.news.removal().wakes_all(&mut irqs)?;
         Ok(irqs)
     }
 
@@ -244,13 +244,13 @@ impl Backend for Vfio {
         true
     }
 
-    fn departure(&self) -> Arc<Departure> {
-        Arc::clone(self.news.departure())
+    fn removal(&self) -> Arc<Removal> {
+        Arc::clone(self.news.removal())
     }
 
     fn check_present(&self) -> Result<()> {
         // Before config space: it answers until we let go.
-        self.news.departure().check()?;
+        self.news.removal().check()?;
         match super::answers(self) {
             true => Ok(()),
             false => Err(Error::DeviceGone(self.name.clone())),

@@ -19,7 +19,7 @@ pub enum Stop {
     /// On its way.
     At(Place),
     /// In the other socket of this machine: over loopback no card is on the way.
-    FarEnd,
+    Receiver,
 }
 
 /// A stretch of the way: who carries a byte along it, and where it is then.
@@ -129,7 +129,7 @@ impl Way {
             if stretch.to == Stop::At(Place::Card) {
                 *stretch = Stretch {
                     by: vec![Carrier::Reference],
-                    to: Stop::FarEnd,
+                    to: Stop::Receiver,
                 };
             }
         }
@@ -189,7 +189,7 @@ impl Stop {
             Self::Disk => "disk",
             Self::Feeder => "feeder",
             Self::At(place) => list::place(place),
-            Self::FarEnd => "far end",
+            Self::Receiver => "far end",
         }
     }
 }

@@ -127,11 +127,11 @@ impl Args {
         let frame = synthetic::frame(nic.mac(), NOBODY, LENGTH);
         let pool = Pool::new(nic.dma(), self.after, LENGTH)?;
         let mut frames = Vec::new();
-        while let Some(mut buf) = pool.take() {
+        while let Some(mut buf) = pool.alloc() {
             buf.fill(&frame);
             frames.push(Frame::from(buf));
         }
-        nic.post(&mut frames)?;
+        nic.submit(&mut frames)?;
         if !frames.is_empty() {
             return Err(Error::Usage(format!(
                 "--after {}: the ring had no room for {} of them; of {} descriptors (--descriptors) it \
@@ -148,7 +148,7 @@ impl Args {
         if self.stage == Stage::Reaped {
             let deadline = Instant::now() + REAP;
             while nic.in_flight() > 0 && Instant::now() < deadline {
-                nic.reap(&mut frames)?;
+                nic.completed(&mut frames)?;
             }
         }
         Ok(())

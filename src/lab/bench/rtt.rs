@@ -79,7 +79,7 @@ impl<'a> Ours<'a> {
     /// Asks for an interrupt, for what comes and not for what has left.
     fn arm(&mut self) -> Result<()> {
         let pair = self.nic.pair_mut(0);
-        pair.reap(&mut self.out)?;
+        pair.completed(&mut self.out)?;
         self.out.clear();
         self.armed = !pair.arm()?;
         Ok(())
@@ -97,9 +97,9 @@ impl<'a> Ours<'a> {
 impl Caller for Ours<'_> {
     fn call(&mut self) -> Result<()> {
         let pair = self.nic.pair_mut(0);
-        pair.reap(&mut self.out)?;
+        pair.completed(&mut self.out)?;
         self.out.clear();
-        let mut buf = self.pool.take().ok_or_else(|| {
+        let mut buf = self.pool.alloc().ok_or_else(|| {
             Error::Usage("the card does not give back the frames that it has sent".to_owned())
         })?;
         buf.fill(&self.frame);
@@ -204,7 +204,7 @@ impl<'a> Mirror<'a> {
                 if !self.out.is_empty() {
                     pair.send(&mut self.out)?;
                     // The frames before this one: their buffers are needed again.
-                    pair.reap(&mut self.out)?;
+                    pair.completed(&mut self.out)?;
                     self.out.clear();
                     return Ok(true);
                 }

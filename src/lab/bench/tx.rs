@@ -47,7 +47,7 @@ impl Tx {
     fn within(dma: &Arc<dyn DmaSpace>, frame: &[u8], batch: usize, all: usize) -> Result<Self> {
         let pool = Pool::new(dma, all, frame.len())?;
         let mut stock = Vec::with_capacity(all);
-        while let Some(mut buf) = pool.take() {
+        while let Some(mut buf) = pool.alloc() {
             buf.fill(frame);
             stock.push(Frame::from(buf));
         }
@@ -69,7 +69,7 @@ impl Tx {
         for _ in 0..batches {
             // There is room: no more frames exist than the ring holds.
             pair.send(&mut self.ready)?;
-            pair.reap(&mut self.done)?;
+            pair.completed(&mut self.done)?;
             if self.done.len() == self.batch {
                 // A card that keeps up.
                 std::mem::swap(&mut self.ready, &mut self.done);
@@ -78,7 +78,7 @@ impl Tx {
             }
         }
         while pair.in_flight() > 0 {
-            self.reap(pair)?;
+            self.take_completed(pair)?;
         }
         Ok(Run {
             frames: batches * self.batch as u64,
@@ -92,7 +92,7 @@ impl Tx {
     fn refill(&mut self, pair: &mut dyn QueuePair) -> Result<()> {
         self.stock.append(&mut self.done);
         while self.stock.len() < self.batch {
-            self.reap(pair)?;
+            self.take_completed(pair)?;
         }
         let newest = self.stock.len() - self.batch;
         self.ready.extend(self.stock.drain(newest..));
@@ -100,12 +100,12 @@ impl Tx {
     }
 
     /// Takes frames back into the stock: at least one.
-    fn reap(&mut self, pair: &mut dyn QueuePair) -> Result<()> {
+    fn take_completed(&mut self, pair: &mut dyn QueuePair) -> Result<()> {
         let mut looks = 0;
         let mut since = None;
         // Without a hint to the processor that we spin: a VM without KVM takes it as a reason to wait for
         // the device model's lock, and the next batch is late.
-        while pair.reap(&mut self.stock)? == 0 {
+        while pair.completed(&mut self.stock)? == 0 {
             looks += 1;
             if looks == PATIENCE {
                 looks = 0;
@@ -189,7 +189,7 @@ mod tests {
     }
 
     impl QueuePair for Slow {
-        fn post(&mut self, frames: &mut Vec<Frame>) -> Result<usize> {
+        fn submit(&mut self, frames: &mut Vec<Frame>) -> Result<usize> {
             let count = frames.len().min(RING - self.posted.len());
             self.posted.extend(frames.drain(..count));
             Ok(count)
@@ -200,7 +200,7 @@ mod tests {
             Ok(())
         }
 
-        fn reap(&mut self, done: &mut Vec<Frame>) -> Result<usize> {
+        fn completed(&mut self, done: &mut Vec<Frame>) -> Result<usize> {
             let count = self.told.min(self.most);
             let mut sent = self.posted[..count].iter();
             assert!(sent.all(|frame| frame.to_vec() == [1; LENGTH]));

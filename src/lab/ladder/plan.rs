@@ -83,7 +83,7 @@ impl Row {
         self.state == State::Runs
     }
 
-    /// Marks the row as not available here, for the reason `why`. What was measured before stays, and is no figure of
+    /// RingIndices the row as not available here, for the reason `why`. What was measured before stays, and is no figure of
     /// something missing: then it failed.
     pub fn found_missing(&mut self, why: String) {
         let was_there = !self.runs.is_empty() || self.seen.is_ok();

@@ -15,7 +15,7 @@ use super::plan::{Row, Run};
 use super::site::Reach;
 use crate::lab::count::Counting;
 use crate::lab::count::routines::Routines;
-use crate::paths::ladder::{FarEnd, Job, Kind, Out, Protocol, Stopped, Terms, Why};
+use crate::paths::ladder::{Job, Kind, Protocol, Receiver, Sink, Stopped, Terms, Why};
 use crate::{Error, Result, user_file};
 
 /// Parameters that all runs have in common.
@@ -132,14 +132,14 @@ impl Common {
             Protocol::Disk => None,
             _ => Some(self.announce(protocol, &reach)?),
         };
-        let (out, ends) = self.out(protocol, &reach, far.as_mut())?;
+        let (sink, ends) = self.sink(protocol, &reach, far.as_mut())?;
         let (interface, card) = match ends {
             Some((source, to)) => reach.headed(source, to, self.prove),
             None => (None, None),
         };
         let mut job = Job {
             file: &self.file,
-            out,
+            sink,
             from,
             into: into.as_ref(),
             interface,
@@ -148,7 +148,7 @@ impl Common {
         let watched = routines.map(Routines::begin);
         let counting = Counting::begin();
         let ended = (row.rung.run)(&mut job);
-        let copied = job.out.copied();
+        let copied = job.sink.copied();
         drop(job);
         let rest = counting.rung_is_through();
         let seen = match (routines, watched) {
@@ -183,9 +183,9 @@ impl Common {
         }
     }
 
-    fn announce(&self, protocol: Protocol, reach: &Reach<'_>) -> Result<FarEnd> {
+    fn announce(&self, protocol: Protocol, reach: &Reach<'_>) -> Result<Receiver> {
         let control = reach.control;
-        FarEnd::announce(control, reach.data, protocol, (self.len, self.payload)).map_err(
+        Receiver::announce(control, reach.data, protocol, (self.len, self.payload)).map_err(
             |source| {
                 Error::io(
                     format!("the far end at {control} (is it still there?)"),
@@ -196,12 +196,12 @@ impl Common {
     }
 
     /// Makes the destination of the bytes; for who makes frames by itself also from whom to whom.
-    fn out<'a>(
+    fn sink<'a>(
         &'a self,
         protocol: Protocol,
         reach: &Reach<'_>,
-        far: Option<&'a mut FarEnd>,
-    ) -> Result<(Out<'a>, Option<(SocketAddr, SocketAddr)>)> {
+        far: Option<&'a mut Receiver>,
+    ) -> Result<(Sink<'a>, Option<(SocketAddr, SocketAddr)>)> {
         let terms = Terms {
             len: self.len,
             most: match protocol {
@@ -216,12 +216,12 @@ impl Common {
             // Who drives the card makes the frames of datagrams and of streams by itself.
             (_, Some(far)) if reach.drives_card() => {
                 let flow = (SocketAddr::new(reach.from.into(), 7000), far.data());
-                (Out::elsewhere(Some(far), terms), Some(flow))
+                (Sink::elsewhere(Some(far), terms), Some(flow))
             }
             (Protocol::Tcp, Some(far)) => {
                 let bound = Duration::from_secs(10);
                 let stream = TcpStream::connect_timeout(&far.data(), bound).map_err(failed)?;
-                (Out::stream(stream, terms).map_err(failed)?, None)
+                (Sink::stream(stream, terms).map_err(failed)?, None)
             }
             (Protocol::Udp, Some(far)) => {
                 let to = far.data();
@@ -229,11 +229,11 @@ impl Common {
                 socket.connect(to).map_err(failed)?;
                 let flow = (socket.local_addr().map_err(failed)?, to);
                 (
-                    Out::datagrams(socket, far, terms).map_err(failed)?,
+                    Sink::datagrams(socket, far, terms).map_err(failed)?,
                     Some(flow),
                 )
             }
-            _ => (Out::elsewhere(None, terms), None),
+            _ => (Sink::elsewhere(None, terms), None),
         })
     }
 
@@ -251,7 +251,7 @@ impl Common {
 }
 
 /// Adds what the far end says of it, where the rung began to send.
-fn with_what_arrived(stopped: Stopped, far: Option<&mut FarEnd>, stop: &AtomicBool) -> Stopped {
+fn with_what_arrived(stopped: Stopped, far: Option<&mut Receiver>, stop: &AtomicBool) -> Stopped {
     match (&stopped.why, far) {
         (Why::Missing(_) | Why::Interrupted, _) | (_, None) => stopped,
         (_, Some(far)) => stopped.ask(far, stop),
@@ -259,7 +259,7 @@ fn with_what_arrived(stopped: Stopped, far: Option<&mut FarEnd>, stop: &AtomicBo
 }
 
 /// SHA-256 of all that arrived, and its bytes.
-fn delivered(far: &mut FarEnd, stop: &AtomicBool) -> std::result::Result<(String, u64), Fault> {
+fn delivered(far: &mut Receiver, stop: &AtomicBool) -> std::result::Result<(String, u64), Fault> {
     let delivered = far.delivered(stop);
     let delivered = delivered.map_err(|why| match why {
         Why::Interrupted => Fault::End(Error::Interrupted),

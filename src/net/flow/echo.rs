@@ -95,9 +95,9 @@ impl Echo {
     /// # Errors
     /// What the card says.
     pub fn round(&mut self, nic: &mut dyn Nic) -> Result<usize> {
-        let back = nic.reap(&mut self.gone)?;
+        let back = nic.completed(&mut self.gone)?;
         self.gone.clear();
-        // What had no room goes first; until then no more is taken, but buffers are lent.
+        // What had no room goes first; until then no more is taken, but buffers are posted.
         let most = if self.out.is_empty() { BATCH } else { 0 };
         let came = nic.recv(&mut self.came, most)?;
         let mut batch = std::mem::take(&mut self.came);

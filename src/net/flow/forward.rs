@@ -1,7 +1,7 @@
 //! Two cards, each sending what the other receives: no copy, the buffer itself is handed over.
 //!
 //! A frame stays in the buffer that its card put it into, is read from there by the other card, and
-//! goes home to the first one's pool when the other has sent it. So both cards must be in one IOMMU
+//! returns to the first one's pool when the other has sent it. So both cards must be in one IOMMU
 //! domain. What finds no room in the other's ring waits, at most a batch each way; meanwhile frames
 //! stay where they came in, and none is lost while that ring has buffers.
 
@@ -229,10 +229,10 @@ impl<'a> Forward<'a> {
             ([a, b], Side::B) => (b, a),
         };
         let way = &mut self.ways[side as usize];
-        let back = to.reap(&mut self.gone)?;
+        let back = to.completed(&mut self.gone)?;
         // Home in the pool of the card that they came in by.
         self.gone.clear();
-        // One that is blocked takes nothing, but lends its card the buffers that have come home.
+        // One that is blocked takes nothing, but posts the buffers that have come back.
         let room = if way.held.is_empty() { self.batch } else { 0 };
         let most = usize::try_from(most).map_or(room, |most| most.min(room));
         let took = from.recv(&mut self.came, most)?;
@@ -260,7 +260,7 @@ impl<'a> Forward<'a> {
     pub fn wait(&mut self, timeout: Duration) -> Result<bool> {
         let [a, b] = &mut self.cards;
         let came = wait_any(&mut [a.pair_mut(0), b.pair_mut(0)], timeout)?;
-        self.cards.iter_mut().try_for_each(|card| card.tend())?;
+        self.cards.iter_mut().try_for_each(|card| card.service())?;
         Ok(came)
     }
 
@@ -331,7 +331,7 @@ impl Way {
             return Ok(0);
         }
         let mut dropped = 0;
-        while let Err(error) = to.post(&mut self.held) {
+        while let Err(error) = to.submit(&mut self.held) {
             let counter = match error {
                 Error::FrameLength { .. } => &mut self.passed.bad_length,
                 Error::NotOffered { .. } => &mut self.passed.not_offered,

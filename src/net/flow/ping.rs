@@ -153,11 +153,11 @@ impl Ping {
         self.message[..ICMP_HEADER].copy_from_slice(&header.to_bytes());
         self.fill(nic, number as u16)?;
 
-        nic.post(&mut self.out)?;
+        nic.submit(&mut self.out)?;
         let at = Instant::now();
         nic.doorbell()?;
         while !self.out.is_empty() {
-            nic.reap(&mut self.gone)?;
+            nic.completed(&mut self.gone)?;
             self.gone.clear();
             nic.send(&mut self.out)?;
             self.not_stuck(nic, at)?;
@@ -198,10 +198,10 @@ impl Ping {
             };
             ip.header_checksum = ip.calc_header_checksum();
             let mut buf = loop {
-                if let Some(buf) = self.pool.take() {
+                if let Some(buf) = self.pool.alloc() {
                     break buf;
                 }
-                nic.reap(&mut self.gone)?;
+                nic.completed(&mut self.gone)?;
                 self.gone.clear();
                 self.not_stuck(nic, begin)?;
             };
@@ -233,7 +233,7 @@ impl Ping {
     /// # Errors
     /// What the card says.
     pub fn hear(&mut self, nic: &mut dyn Nic, mut heard: impl FnMut(Answer)) -> Result<usize> {
-        nic.reap(&mut self.gone)?;
+        nic.completed(&mut self.gone)?;
         self.gone.clear();
         let came = nic.recv(&mut self.came, BATCH)?;
         if came == 0 {

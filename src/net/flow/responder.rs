@@ -40,7 +40,7 @@ impl Responder {
             return Ok(false);
         };
         // Where all buffers are under way, or the ring is full, the one who asks will ask again.
-        let Some(mut buf) = self.pool.take() else {
+        let Some(mut buf) = self.pool.alloc() else {
             return Ok(false);
         };
         buf.fill(&question.answer(nic.mac()).frame());

@@ -56,7 +56,7 @@ impl Limits {
 fn buffer(spent: Option<Frame>, pool: &Pool) -> Option<DmaBuf> {
     match spent.map(Frame::into_buf) {
         Some(Ok(buf)) => Some(buf),
-        _ => pool.take(),
+        _ => pool.alloc(),
     }
 }
 
@@ -433,7 +433,7 @@ impl Source for FileSource {
             self.turn()?;
         }
         let slice = self.part.slice(offset, len);
-        let (Some(slice), Some(mut header)) = (slice, self.headers.take()) else {
+        let (Some(slice), Some(mut header)) = (slice, self.headers.alloc()) else {
             return Ok(Next::Wait);
         };
         header.fill(&self.datagrams.header(len));
@@ -557,7 +557,7 @@ impl Source for SyntheticSource {
             // It holds all but the number already.
             Some(Ok(buf)) => buf,
             _ => {
-                let Some(mut buf) = self.pool.take() else {
+                let Some(mut buf) = self.pool.alloc() else {
                     return Ok(Next::Wait);
                 };
                 buf.fill(&self.template);

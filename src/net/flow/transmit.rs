@@ -150,7 +150,7 @@ pub fn transmit(
     let mut idle = Idle::default();
     let mut end = None;
     loop {
-        let reaped = feed.reap(nic, progress)?;
+        let completed = feed.take_completed(nic, progress)?;
         if end.is_none() {
             end = if manner.stop.load(Ordering::Relaxed) {
                 feed.batch.clear();
@@ -171,7 +171,7 @@ pub fn transmit(
         let waits = feed.waits_for_clock();
         let dry = feed.dry && feed.batch.is_empty() && end.is_none();
         let nothing_owed = nic.in_flight() == 0 && (sent > 0 || waits.is_some() || dry);
-        if reaped > 0 || nothing_owed {
+        if completed > 0 || nothing_owed {
             idle = Idle::default();
         }
         match waits {
@@ -184,7 +184,7 @@ pub fn transmit(
                 source.wait(NAP)?;
                 nic.pair(0).check_running()?;
             }
-            None if reaped == 0 && sent == 0 => idle.round(nic)?,
+            None if completed == 0 && sent == 0 => idle.round(nic)?,
             None => {}
         }
     }
@@ -207,14 +207,14 @@ struct Feed<'a> {
 }
 
 impl Feed<'_> {
-    fn reap(&mut self, nic: &mut dyn Nic, progress: &Progress) -> Result<usize> {
+    fn take_completed(&mut self, nic: &mut dyn Nic, progress: &Progress) -> Result<usize> {
         let before = self.spent.len();
-        let reaped = nic.reap(&mut self.spent)?;
-        if reaped > 0 {
+        let completed = nic.completed(&mut self.spent)?;
+        if completed > 0 {
             let bytes = self.spent[before..].iter().map(Frame::len).sum();
-            progress.add(reaped, bytes);
+            progress.add(completed, bytes);
         }
-        Ok(reaped)
+        Ok(completed)
     }
 
     /// Fills the batch; `Some` at the source's end.

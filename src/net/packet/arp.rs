@@ -37,7 +37,7 @@ pub fn resolve(
     let pool = Pool::new(nic.dma(), 1, question.len())?;
     let (mut asked, mut done, mut heard) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..TRIES {
-        if let Some(mut buf) = pool.take() {
+        if let Some(mut buf) = pool.alloc() {
             buf.fill(&question);
             asked.push(buf.into());
             nic.send(&mut asked)?;
@@ -47,7 +47,7 @@ pub fn resolve(
             if stop.load(Ordering::Relaxed) {
                 return Err(Error::Interrupted);
             }
-            nic.reap(&mut done)?;
+            nic.completed(&mut done)?;
             done.clear();
             if nic.recv(&mut heard, 64)? == 0 {
                 nic.wait(left.min(Duration::from_millis(100)))?;
@@ -58,7 +58,7 @@ pub fn resolve(
                 if let Some(arp) = arp.filter(|arp| !arp.request && arp.sender.1 == address) {
                     // The question has left: whoever sends next must not take it for a frame of his.
                     while nic.in_flight() > 0 && Instant::now() < until {
-                        nic.reap(&mut done)?;
+                        nic.completed(&mut done)?;
                         done.clear();
                     }
                     return Ok(arp.sender.0);

@@ -121,7 +121,7 @@ impl<B: Backend, C: Chip<B::Bar>> Card<B, C> {
         chip.configure(&bar, name, config);
         // The receiver and the transmitter are everybody's: all pairs stop together.
         let halted = bar.clone();
-        let state = RingState::new(name, backend.departure(), move || C::quiet(&halted));
+        let state = RingState::new(name, backend.removal(), move || C::quiet(&halted));
         let pairs = pairs(&mut chip, &backend, &bar, &state)?;
         // From here on dropping the card stops it, whatever fails.
         let mut card = Self {
@@ -314,7 +314,7 @@ impl<B: Backend, C: Chip<B::Bar>> Nic for Card<B, C> {
 
     fn stop(&mut self) -> Result<()> {
         match self.is_reset {
-            true => self.backend.departure().check(),
+            true => self.backend.removal().check(),
             false => self.halt(),
         }
     }
@@ -340,7 +340,7 @@ impl<B: Backend, C: Chip<B::Bar>> Drop for Card<B, C> {
         }
         // One that was only wanted back has stopped like any other. One that is not there only says so, by
         // ones in config space: its own memory, all that it could write, is nobody else's again. What others
-        // lent it to read comes home.
+        // gave it to read returns.
         if !self.is_reset {
             let is_absent = self.backend.is_absent();
             for pair in &mut self.pairs {

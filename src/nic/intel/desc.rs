@@ -32,7 +32,7 @@ impl TxDesc {
     /// Writes both words. The device must not own the descriptor, and a barrier must come before
     /// the tail: else the device may fetch what is not written yet.
     #[inline]
-    pub fn post(&self, word0: u64, word1: u64) {
+    pub fn write(&self, word0: u64, word1: u64) {
         store(&self.0, [word0, word1]);
     }
 
@@ -292,7 +292,7 @@ mod tests {
         let word = LegacyTx::new()
             .with_length(0x05ea).with_cso(0x32).with_css(0x22).with_special(0x6064)
             .with_eop(true).with_ifcs(true).with_ic(true).with_rs(true).with_vle(true);
-        desc.post(0x1122_3344_5566_7788, word.into());
+        desc.write(0x1122_3344_5566_7788, word.into());
         assert_eq!(bytes(&desc.0), [
             0x88, 0x77, 0x66, 0x55, 0x44, 0x33, 0x22, 0x11, // address
             0xea, 0x05, 0x32, 0x4f, 0x00, 0x22, 0x64, 0x60, // length, cso, cmd, sta, css, special
@@ -309,7 +309,7 @@ mod tests {
         let word = ContextTx::new()
             .with_paylen(0x2_0b68).with_hdrlen(54).with_mss(1460)
             .with_tcp(true).with_ip(true).with_tse(true).with_ide(true);
-        desc.post(offsets.into(), word.into());
+        desc.write(offsets.into(), word.into());
         assert_eq!(bytes(&desc.0), [
             0x0e, 0x18, 0x21, 0x00, 0x22, 0x32, 0x00, 0x00, // ipcss, so, se, tucss, so, se
             0x68, 0x0b, 0x02, 0xa7, 0x00, 0x36, 0xb4, 0x05, // paylen, dtyp, tucmd, sta, hdrlen, mss
@@ -324,7 +324,7 @@ mod tests {
             .with_dtalen(0x2_0b9e).with_special(0x0007)
             .with_eop(true).with_ifcs(true).with_tse(true).with_rs(true)
             .with_ixsm(true).with_txsm(true);
-        desc.post(0x8000_0000, word.into());
+        desc.write(0x8000_0000, word.into());
         assert_eq!(bytes(&desc.0), [
             0x00, 0x00, 0x00, 0x80, 0x00, 0x00, 0x00, 0x00, // address
             0x9e, 0x0b, 0x12, 0x2f, 0x00, 0x03, 0x07, 0x00, // dtalen, dtyp, dcmd, sta, popts, special
@@ -344,13 +344,13 @@ mod tests {
     #[test]
     fn a_transmit_descriptor_is_done_once_written_back() {
         let desc = tx();
-        desc.post(0x1000, LegacyTx::new().with_length(60).with_rs(true).into());
+        desc.write(0x1000, LegacyTx::new().with_length(60).with_rs(true).into());
         assert!(!desc.done());
         let mut written = bytes(&desc.0);
         written[12] = 0x01;
         write_back(&desc.0, written);
         assert!(desc.done());
-        desc.post(0x2000, LegacyTx::new().with_length(60).into());
+        desc.write(0x2000, LegacyTx::new().with_length(60).into());
         assert!(!desc.done());
     }
 

@@ -95,7 +95,7 @@ pub(in crate::nic) fn limit<M: Mmio>(
         return Err((None, error));
     }
     let pool = Pool::new(dma, 1, LIMIT_BUFFER).map_err(|error| (None, error))?;
-    let mut buf = pool.take().expect("a fresh pool has a buffer");
+    let mut buf = pool.alloc().expect("a fresh pool has a buffer");
     // A shorter one leaves padded in any case.
     let mut content = vec![0; len.max(tx.shortest())];
     // To an address that nobody has (locally administered): no receiver shall be kept busy.

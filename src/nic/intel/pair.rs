@@ -53,7 +53,7 @@ impl<M: Mmio> Pair<M> {
         self.tx.restart()
     }
 
-    /// The device did not stop. One that `is_absent` reads nothing any more: what others lent it comes home.
+    /// The device did not stop. One that `is_absent` reads nothing any more: what others gave it to read returns.
     pub fn quarantine(&mut self, is_absent: bool) {
         if is_absent {
             self.tx.release();
@@ -70,16 +70,16 @@ impl<M> AsFd for Pair<M> {
 }
 
 impl<M: Mmio> QueuePair for Pair<M> {
-    fn post(&mut self, frames: &mut Vec<Frame>) -> Result<usize> {
-        self.tx.post(frames)
+    fn submit(&mut self, frames: &mut Vec<Frame>) -> Result<usize> {
+        self.tx.submit(frames)
     }
 
     fn doorbell(&mut self) -> Result<()> {
         self.tx.doorbell()
     }
 
-    fn reap(&mut self, done: &mut Vec<Frame>) -> Result<usize> {
-        self.tx.reap(done)
+    fn completed(&mut self, done: &mut Vec<Frame>) -> Result<usize> {
+        self.tx.completed(done)
     }
 
     fn in_flight(&self) -> usize {
@@ -87,7 +87,7 @@ impl<M: Mmio> QueuePair for Pair<M> {
     }
 
     fn recv(&mut self, into: &mut Vec<Received>, most: usize) -> Result<usize> {
-        let count = self.rx.take(into, most)?;
+        let count = self.rx.poll(into, most)?;
         self.rx.refill();
         Ok(count)
     }
@@ -111,7 +111,7 @@ impl<M: Mmio> QueuePair for Pair<M> {
             return Err(no_interrupt("this card"));
         }
         self.state.check()?;
-        // Buffers that came home since the last look: without any nothing can come in.
+        // Buffers that were returned since the last look: without any nothing can come in.
         self.rx.refill();
         let transmit = match self.tx.in_flight() {
             0 => 0,

@@ -15,7 +15,7 @@ use super::assemble::{Completion, FrameAssembler, LONGEST, Violation};
 use crate::barrier::dma_wmb;
 use crate::dma::{DmaArray, DmaBuf, DmaSpace, Pool, Shared};
 use crate::error::Result;
-use crate::inspect::{Marks, Owner, RingView, SlotView};
+use crate::inspect::{Owner, RingIndices, RingView, SlotView};
 use crate::mmio::{Mmio, ReadWrite, Reg};
 use crate::nic::{Frame, NicConfig, Received, RxInfo};
 use crate::ring_state::RingState;
@@ -32,7 +32,7 @@ pub trait RxDescriptor: Shared + Sized {
 
     /// Gives the device `buffers`, and clears DD, so that it is the device's word and not an old one. The
     /// device must not own the descriptor, and a barrier must come before the tail.
-    fn post(&self, buffers: &<Self::Source as BufferSource>::Buffers);
+    fn write(&self, buffers: &<Self::Source as BufferSource>::Buffers);
 
     /// Reads the device's report on the buffers, once: all that counts is in the copy, DD too.
     fn completion(&self) -> <Self::Source as BufferSource>::Completion;
@@ -128,7 +128,7 @@ fn pool_within(
     let memory = count.saturating_mul(2 * BUFFER);
     let across = memory.checked_div(boundary).unwrap_or(0).saturating_add(2);
     let pool = Pool::new(dma, count.saturating_add(across), BUFFER)?;
-    let all = std::iter::from_fn(|| pool.take());
+    let all = std::iter::from_fn(|| pool.alloc());
     let goes_across = |buf: &DmaBuf| {
         let past = buf.iova().0.checked_rem(boundary as u64).unwrap_or(0);
         past.saturating_add(BUFFER as u64) > boundary as u64
@@ -145,7 +145,7 @@ impl<C: Completion + Send> BufferSource for OneBuffer<C> {
 
     #[inline]
     fn alloc(&self) -> impl Iterator<Item = DmaBuf> {
-        self.pool.take_each()
+        self.pool.alloc_each()
     }
 
     #[inline]
@@ -237,8 +237,8 @@ impl<'a> RxRing<'a> {
     ///
     /// # Errors
     /// As [`RxRing::refill`].
-    pub fn take(&mut self, into: &mut Vec<Received>, most: usize) -> Result<usize> {
-        self.0.take(into, most)
+    pub fn poll(&mut self, into: &mut Vec<Received>, most: usize) -> Result<usize> {
+        self.0.poll(into, most)
     }
 
     /// The pool that its buffers come from.
@@ -330,7 +330,7 @@ impl<M: Mmio, D: RxDescriptor> Rx<M, D> {
             && let Some(buffers) = source.next()
             && let Some((desc, slot)) = slots.next()
         {
-            desc.post(&buffers);
+            desc.write(&buffers);
             let stale = slot.buffers.replace(buffers);
             debug_assert!(stale.is_none(), "a slot that is not posted is empty");
             // There is nothing to drop, so nothing is asked.
@@ -390,9 +390,9 @@ pub trait RxQueue: Send {
     /// Appends to `into` the frames that are whole, at most `most`; gives how many. Posts nothing.
     ///
     /// # Errors
-    /// [`DeviceLied`](crate::Error::DeviceLied) for a length beyond the buffer or a frame that does not
+    /// [`ProtocolViolation`](crate::Error::ProtocolViolation) for a length beyond the buffer or a frame that does not
     /// end: the ring is broken then, and those that share its state. [`Stopped`](crate::Error::Stopped).
-    fn take(&mut self, into: &mut Vec<Received>, most: usize) -> Result<usize>;
+    fn poll(&mut self, into: &mut Vec<Received>, most: usize) -> Result<usize>;
 
     /// Returns whether the device has filled a buffer.
     fn is_ready(&self) -> bool;
@@ -440,7 +440,7 @@ impl<M: Mmio, D: RxDescriptor> RxQueue for Rx<M, D> {
         }
     }
 
-    fn take(&mut self, into: &mut Vec<Received>, most: usize) -> Result<usize> {
+    fn poll(&mut self, into: &mut Vec<Received>, most: usize) -> Result<usize> {
         self.state.check()?;
         let before = into.len();
         loop {
@@ -517,7 +517,7 @@ impl<M: Mmio, D: RxDescriptor> RxQueue for Rx<M, D> {
             name: "receive",
             pair: self.setup.pair,
             address: (&raw const self.descs[0]).addr(),
-            marks: Marks::Registers {
+            indices: RingIndices::Registers {
                 head: index(self.setup.regs.rdh),
                 tail: index(self.setup.regs.rdt),
             },

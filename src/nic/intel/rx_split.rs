@@ -88,7 +88,7 @@ impl<C: Completion + Send> BufferSource for HeaderAndRest<C> {
 
     #[inline]
     fn alloc(&self) -> impl Iterator<Item = SplitBuffers> {
-        let (mut headers, mut others) = (self.headers.take_each(), self.pool.take_each());
+        let (mut headers, mut others) = (self.headers.alloc_each(), self.pool.alloc_each());
         std::iter::from_fn(move || {
             let header = headers.next()?;
             let mut rest = [const { None }; MOST];

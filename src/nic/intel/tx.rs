@@ -1,7 +1,7 @@
 //! The transmit ring, the same on all of Intel's cards here: §3.3 and §3.4 of the 8254x manual.
 //!
 //! The driver fills descriptors at `tail` and rings the doorbell (TDT) once a batch; the device
-//! works from its head (TDH) to the tail. Between push and reap a frame belongs to the ring, which is
+//! works from its head (TDH) to the tail. From submission to completion a frame belongs to the ring, which is
 //! what keeps everybody's hands off memory that the device reads. RS is set on the last descriptor
 //! of a batch only, so one write-back by the device tells of all of them.
 
@@ -17,7 +17,7 @@ use super::quirks::{SHORTEST_ON_THE_WIRE, TxQuirks};
 use crate::barrier::dma_wmb;
 use crate::dma::{DmaArray, DmaSpace, Segment, SpaceId};
 use crate::error::{Error, Result};
-use crate::inspect::{Marks, Owner, RingView, SlotView};
+use crate::inspect::{Owner, RingIndices, RingView, SlotView};
 use crate::mmio::{Mmio, ReadWrite, Reg};
 use crate::nic::checksum::{IPV4_CSUM, TCP_CSUM, UDP_CSUM, clear_ipv4, least_headers, sum_pseudo};
 use crate::nic::front::Front;
@@ -87,8 +87,8 @@ impl TxSetup {
 
 /// A frame that was not taken, with the reason; it is given back.
 #[derive(Debug)]
-pub enum PushError {
-    /// The ring has no room: ring the doorbell, reap, try again.
+pub enum SubmitError {
+    /// The ring has no room: ring the doorbell, take what is completed, try again.
     Full(Frame),
     /// The device cannot send such a frame, or is stopped.
     Refused(Frame, Error),
@@ -110,9 +110,9 @@ impl<'a, M: Mmio> TxRing<'a, M> {
     /// # Errors
     /// The frame again, where the ring is full or stopped, or the device cannot send it.
     #[inline]
-    pub fn push(&mut self, frame: Frame) -> Result<(), PushError> {
+    pub fn submit(&mut self, frame: Frame) -> Result<(), SubmitError> {
         if let Err(error) = self.0.state.check() {
-            return Err(PushError::Refused(frame, error));
+            return Err(SubmitError::Refused(frame, error));
         }
         self.0.push(frame)
     }
@@ -131,8 +131,8 @@ impl<'a, M: Mmio> TxRing<'a, M> {
     /// # Errors
     /// As [`TxRing::doorbell`].
     #[inline]
-    pub fn reap(&mut self, done: &mut Vec<Frame>) -> Result<usize> {
-        self.0.reap(done)
+    pub fn completed(&mut self, done: &mut Vec<Frame>) -> Result<usize> {
+        self.0.completed(done)
     }
 
     /// Descriptors that can be filled: one stays empty, since head == tail means an empty ring.
@@ -141,14 +141,14 @@ impl<'a, M: Mmio> TxRing<'a, M> {
         self.0.room()
     }
 
-    /// Frames pushed and not yet reaped.
+    /// Frames submitted and not yet returned as completed.
     #[inline]
     pub fn in_flight(&self) -> usize {
         self.0.in_flight()
     }
 }
 
-/// The transmit ring; it owns every frame that was pushed and not yet reaped.
+/// The transmit ring; it owns every frame that was submitted and not yet returned.
 pub(in crate::nic) struct Tx<M> {
     bar: M,
     device: String,
@@ -241,7 +241,7 @@ impl<M: Mmio> Tx<M> {
         self.frames.rotate_left(self.head);
         let in_flight = self.frames.iter_mut().filter_map(Option::take).collect();
         for desc in self.descs.iter() {
-            desc.post(0, 0);
+            desc.write(0, 0);
         }
         (self.head, self.tail, self.rung, self.in_flight) = (0, 0, 0, 0);
         self.reports.clear();
@@ -251,7 +251,7 @@ impl<M: Mmio> Tx<M> {
         in_flight
     }
 
-    /// Returns whether the device is through with a frame that was not reaped.
+    /// Returns whether the device is through with a frame that was not returned.
     #[inline]
     pub(in crate::nic) fn is_ready(&self) -> bool {
         let oldest = self.reports.front();
@@ -264,22 +264,22 @@ impl<M: Mmio> Tx<M> {
         (self.head.wrapping_sub(self.tail).wrapping_sub(1)) & self.mask
     }
 
-    /// Frames pushed and not yet reaped.
+    /// Frames submitted and not yet returned as completed.
     #[inline]
     pub(in crate::nic) fn in_flight(&self) -> usize {
         self.in_flight
     }
 
-    /// As [`TxRing::push`], into a ring that runs.
+    /// As [`TxRing::submit`], into a ring that runs.
     #[inline]
-    fn push(&mut self, mut frame: Frame) -> Result<(), PushError> {
+    fn push(&mut self, mut frame: Frame) -> Result<(), SubmitError> {
         match self.lay_out(&mut frame) {
             Ok(Some(count)) => {
                 self.keep(frame, count);
                 Ok(())
             }
-            Ok(None) => Err(PushError::Full(frame)),
-            Err(error) => Err(PushError::Refused(frame, error)),
+            Ok(None) => Err(SubmitError::Full(frame)),
+            Err(error) => Err(SubmitError::Refused(frame, error)),
         }
     }
 
@@ -291,20 +291,20 @@ impl<M: Mmio> Tx<M> {
         match plain(frame, &self.setup, self.plain_max) {
             Some(_) if self.room() == 0 => Ok(None),
             Some((iova, word)) => {
-                self.descs[self.tail].post(iova, word);
+                self.descs[self.tail].write(iova, word);
                 Ok(Some(1))
             }
             None => self.lay_out_in_pieces(frame),
         }
     }
 
-    /// As [`Tx::push`] for all [`plain`] frames at the front of `frames` that there is room for; gives
+    /// As [`Tx::submit`] for all [`plain`] frames at the front of `frames` that there is room for; gives
     /// how many.
     #[inline]
-    fn push_plain(&mut self, frames: &mut Vec<Frame>) -> usize {
+    fn submit_plain(&mut self, frames: &mut Vec<Frame>) -> usize {
         let mut pushed = 0usize;
         loop {
-            let count = self.push_stretch(frames);
+            let count = self.submit_stretch(frames);
             // No more than the ring holds: what is counted here has a place.
             pushed = pushed.wrapping_add(count);
             // A stretch that ended where the ring does is followed by one at its beginning.
@@ -314,10 +314,10 @@ impl<M: Mmio> Tx<M> {
         }
     }
 
-    /// As [`Tx::push_plain`], up to the ring's end. Descriptors first and frames after, each in one go:
+    /// As [`Tx::submit_plain`], up to the ring's end. Descriptors first and frames after, each in one go:
     /// nothing is counted, checked or dropped in between.
     #[inline]
-    fn push_stretch(&mut self, frames: &mut Vec<Frame>) -> usize {
+    fn submit_stretch(&mut self, frames: &mut Vec<Frame>) -> usize {
         let most = self.room().min(self.descs.len().wrapping_sub(self.tail));
         let most = most.min(frames.len());
         let (setup, longest) = (self.setup, self.plain_max);
@@ -325,7 +325,7 @@ impl<M: Mmio> Tx<M> {
         let posted = frames[..most].iter().zip(free).take_while(|(frame, desc)| {
             let plain = plain(frame, &setup, longest);
             if let Some((iova, word)) = plain {
-                desc.post(iova, word);
+                desc.write(iova, word);
             }
             plain.is_some()
         });
@@ -340,10 +340,10 @@ impl<M: Mmio> Tx<M> {
         count
     }
 
-    /// Posts a batch: see [`QueuePair::post`](crate::nic::QueuePair::post).
-    pub(in crate::nic) fn post(&mut self, frames: &mut Vec<Frame>) -> Result<usize> {
+    /// Posts a batch: see [`QueuePair::submit`](crate::nic::QueuePair::submit).
+    pub(in crate::nic) fn submit(&mut self, frames: &mut Vec<Frame>) -> Result<usize> {
         self.state.check()?;
-        let mut sent = self.push_plain(frames);
+        let mut sent = self.submit_plain(frames);
         if frames.is_empty() || self.room() == 0 {
             return Ok(sent);
         }
@@ -402,7 +402,7 @@ impl<M: Mmio> Tx<M> {
         }
         let mut at = self.tail;
         if fresh_context {
-            self.post_context(at, offload, length);
+            self.write_context(at, offload, length);
             at = self.after(at);
         }
         let word = DataTx::new()
@@ -422,7 +422,7 @@ impl<M: Mmio> Tx<M> {
         for ((iova, len), nth) in cut.pieces(frame, headers, zeros).zip(1..) {
             let last = nth == pieces;
             let word = word.with_dtalen(len as u32).with_eop(last);
-            self.descs[at].post(iova, word.into());
+            self.descs[at].write(iova, word.into());
             at = self.after(at);
         }
         if fresh_context && !tso {
@@ -550,7 +550,7 @@ impl<M: Mmio> Tx<M> {
 
     /// Tells the device where the headers are, §3.3.6, by descriptor `at`; [`Tx::check`] saw that they
     /// have places.
-    fn post_context(&self, at: usize, offload: Offload, length: usize) {
+    fn write_context(&self, at: usize, offload: Offload, length: usize) {
         let Ok(places) = Places::of(offload) else {
             debug_assert!(false, "a context for a frame that was not checked");
             return;
@@ -573,7 +573,7 @@ impl<M: Mmio> Tx<M> {
                 .with_hdrlen(places.payload)
                 .with_mss(offload.mss);
         }
-        self.descs[at].post(offsets.into(), word.into());
+        self.descs[at].write(offsets.into(), word.into());
     }
 
     /// As [`TxRing::doorbell`].
@@ -593,9 +593,9 @@ impl<M: Mmio> Tx<M> {
         Ok(())
     }
 
-    /// As [`TxRing::reap`].
+    /// As [`TxRing::completed`].
     #[inline]
-    pub(in crate::nic) fn reap(&mut self, done: &mut Vec<Frame>) -> Result<usize> {
+    pub(in crate::nic) fn completed(&mut self, done: &mut Vec<Frame>) -> Result<usize> {
         self.state.check()?;
         let before = self.in_flight;
         // A frame a descriptor, all along: no slot is empty.
@@ -666,25 +666,25 @@ impl<M: Mmio> Tx<M> {
             .with_ifcs(true);
         // Start at a multiple of the batch, so that the same descriptors report every time.
         while !self.tail.is_multiple_of(batch) {
-            self.descs[self.tail].post(segment.iova().0, word.into());
+            self.descs[self.tail].write(segment.iova().0, word.into());
             self.tail = self.after(self.tail);
         }
         self.doorbell()?;
         let mut none = Vec::new();
         if !poll_until(STUCK, || {
-            self.reap(&mut none).is_err() || self.reports.is_empty()
+            self.completed(&mut none).is_err() || self.reports.is_empty()
         }) {
             return Err(self.stuck());
         }
         for index in 0..self.descs.len() {
             let rs = index.wrapping_add(1).is_multiple_of(batch);
-            self.descs[index].post(segment.iova().0, word.with_rs(rs).into());
+            self.descs[index].write(segment.iova().0, word.with_rs(rs).into());
         }
         dma_wmb();
         for _ in 0..frames.div_ceil(batch as u64) {
             self.tail = self.tail.wrapping_add(batch) & self.mask;
             let last = self.tail.wrapping_sub(1) & self.mask;
-            self.descs[last].post(segment.iova().0, word.with_rs(true).into());
+            self.descs[last].write(segment.iova().0, word.with_rs(true).into());
             dma_wmb();
             self.bar.set(self.setup.regs.tdt, self.tail as u32);
             self.rung = self.tail;
@@ -757,7 +757,7 @@ impl<M: Mmio> Tx<M> {
             name: "transmit",
             pair: self.setup.pair,
             address: (&raw const self.descs[0]).addr(),
-            marks: Marks::Registers {
+            indices: RingIndices::Registers {
                 head: self.bar.get(self.setup.regs.tdh),
                 tail: self.bar.get(self.setup.regs.tdt),
             },

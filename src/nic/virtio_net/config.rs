@@ -32,7 +32,7 @@ crate::registers! {
 
 /// Returns whether there is such a field of device configuration, with these features. Without its feature a field
 /// may be beyond the configuration's end, and reads anything.
-pub(super) fn has(field: &str, taken: u64) -> bool {
+pub(super) fn has(field: &str, negotiated: u64) -> bool {
     let needs = match field {
         "MAC" => f::MAC,
         "STATUS" => f::STATUS,
@@ -41,7 +41,7 @@ pub(super) fn has(field: &str, taken: u64) -> bool {
         "SPEED" | "DUPLEX" => f::SPEED_DUPLEX,
         _ => f::RSS | f::HASH_REPORT,
     };
-    taken & needs != 0
+    negotiated & needs != 0
 }
 
 /// Status, §5.1.4.2
@@ -79,7 +79,7 @@ impl HashTypes {
     pub const KNOWN: u32 = 0x3f;
 }
 
-/// The fields that the driver uses; `None` where there is no such field, or its feature was not taken.
+/// The fields that the driver uses; `None` where there is no such field, or its feature was not negotiated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) struct NetConfig {
     pub mac: Option<Mac>,
@@ -106,8 +106,8 @@ impl NetConfig {
     }
 
     /// Reads it, once; the caller sees to it that it is of one generation.
-    pub(super) fn read<M: Mmio>(config: &M, taken: u64) -> Self {
-        let has = |feature: u64| taken & feature != 0;
+    pub(super) fn read<M: Mmio>(config: &M, negotiated: u64) -> Self {
+        let has = |feature: u64| negotiated & feature != 0;
         let mac = || {
             let bytes: Vec<u8> = (0..6)
                 .map_while(|byte| field(config, MAC.index(byte)))

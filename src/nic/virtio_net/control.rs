@@ -127,7 +127,7 @@ impl<R: Ring<usize>, D: Doorbell> Queue<R, D> {
                 iova: Iova(base + at as u64),
                 len: len as u32,
             });
-            let pushed = self.ring.push(&pieces, 1, at + len);
+            let pushed = self.ring.submit(&pieces, 1, at + len);
             pushed.map_err(|_| self.timeout())?;
         }
         if let Some(value) = self.ring.publish() {
@@ -142,7 +142,7 @@ impl<R: Ring<usize>, D: Doorbell> Queue<R, D> {
             if !poll_until(left, || self.ring.is_ready()) {
                 return Err(self.timeout());
             }
-            let Some(used) = self.ring.pop()? else {
+            let Some(used) = self.ring.poll()? else {
                 return Err(self.timeout());
             };
             let mut answer = [!OK];
@@ -210,7 +210,7 @@ impl<R: Ring<usize>, D: Doorbell> Control<D> for Queue<R, D> {
             name: "control",
             pair: 0,
             address: self.ring.address(),
-            marks: self.ring.marks(),
+            indices: self.ring.indices(),
             slots: self.ring.slots(|answer, iova| {
                 let past = usize::try_from(iova.0.checked_sub(mapping.iova.0)?).ok()?;
                 let address = mapping.ptr.as_ptr() as usize + past;

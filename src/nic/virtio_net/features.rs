@@ -145,40 +145,40 @@ pub(super) fn choose(offered: u64, config: &NicConfig) -> u64 {
     if config.vlan_filter {
         wanted |= CTRL_VLAN;
     }
-    let mut taken = offered & wanted & !config.refuse_features;
+    let mut negotiated = offered & wanted & !config.refuse_features;
     for (bit, needed) in NEEDS {
-        if taken & needed != *needed {
-            taken &= !bit;
+        if negotiated & needed != *needed {
+            negotiated &= !bit;
         }
     }
-    if taken & (GUEST_TSO4 | GUEST_TSO6) == 0 {
-        taken &= !GUEST_ECN;
+    if negotiated & (GUEST_TSO4 | GUEST_TSO6) == 0 {
+        negotiated &= !GUEST_ECN;
     }
-    taken
+    negotiated
 }
 
 /// Returns the offloads that the card can do to a frame as it leaves. virtio has no IPv4 header checksum: the driver
 /// makes that, in the 20 bytes of the header.
-pub(super) fn offloads(taken: u64) -> OffloadFlags {
+pub(super) fn offloads(negotiated: u64) -> OffloadFlags {
     let mut flags = OffloadFlags::IP_CHECKSUM;
-    if taken & CSUM != 0 {
+    if negotiated & CSUM != 0 {
         flags |= OffloadFlags::TCP_CHECKSUM | OffloadFlags::UDP_CHECKSUM | OffloadFlags::IPV6;
     }
-    if taken & (HOST_TSO4 | HOST_TSO6) != 0 {
+    if negotiated & (HOST_TSO4 | HOST_TSO6) != 0 {
         flags |= OffloadFlags::TSO;
     }
-    if taken & HOST_USO != 0 {
+    if negotiated & HOST_USO != 0 {
         flags |= OffloadFlags::USO;
     }
     flags
 }
 
 /// All bits that have a name, and what became of each.
-pub(super) fn views(offered: u64, taken: u64) -> Vec<FeatureView> {
+pub(super) fn views(offered: u64, negotiated: u64) -> Vec<FeatureView> {
     let mut all: Vec<_> = NET
         .iter()
         .chain(reserved::RESERVED)
-        .map(|feature| feature.view(offered, taken))
+        .map(|feature| feature.view(offered, negotiated))
         .collect();
     all.sort_by_key(|view| view.bit);
     all
@@ -208,10 +208,10 @@ mod tests {
             refuse_features: MRG_RXBUF,
             ..NicConfig::default()
         };
-        let taken = choose(u64::MAX, &config);
-        assert_eq!(taken & (MRG_RXBUF | GUEST_CSUM | MQ), 0);
-        let views = views(u64::MAX, taken);
+        let negotiated = choose(u64::MAX, &config);
+        assert_eq!(negotiated & (MRG_RXBUF | GUEST_CSUM | MQ), 0);
+        let views = views(u64::MAX, negotiated);
         let view = views.iter().find(|view| view.name == "MRG_RXBUF").unwrap();
-        assert!(view.offered && !view.taken && view.bit == 15);
+        assert!(view.offered && !view.negotiated && view.bit == 15);
     }
 }

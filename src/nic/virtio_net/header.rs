@@ -128,10 +128,10 @@ impl Header {
     }
 
     /// Returns the work still to be done to `frame`, which came in with this header; `None` where the header does not
-    /// go with the frame, or asks for what is not among the features `taken`.
-    pub fn offload(&self, frame: &Frame, taken: u64) -> Option<Offload> {
+    /// go with the frame, or asks for what is not among the features `negotiated`.
+    pub fn offload(&self, frame: &Frame, negotiated: u64) -> Option<Offload> {
         let first = frame.first();
-        if self.flags & NEEDS_CSUM == 0 || taken & f::GUEST_CSUM == 0 {
+        if self.flags & NEEDS_CSUM == 0 || negotiated & f::GUEST_CSUM == 0 {
             return None;
         }
         let (l2_len, ethertype) = link(first)?;
@@ -164,7 +164,7 @@ impl Header {
         };
         flags |= cut;
         let cut = !cut.is_empty();
-        if taken & feature == 0 || (cut && self.gso_size == 0) {
+        if negotiated & feature == 0 || (cut && self.gso_size == 0) {
             return None;
         }
         let l4_len = match tcp {

@@ -76,7 +76,7 @@ pub struct VirtioNet<T: Transport> {
     config: NicConfig,
     /// Features.
     offered: u64,
-    taken: u64,
+    negotiated: u64,
     /// Its configuration when it was started.
     device: NetConfig,
     mac: Mac,
@@ -112,11 +112,11 @@ impl<T: Transport + 'static> VirtioNet<T> {
                 transport.device_type()
             )));
         }
-        let mut offered = transport.begin()?;
-        let mut taken = f::choose(offered, config);
-        let mut device = negotiate(&transport, taken)?;
-        if taken & f::CTRL_VQ != 0
-            && let Err(why) = control_queue(&transport, &device, taken)
+        let mut offered = transport.begin_init()?;
+        let mut negotiated = f::choose(offered, config);
+        let mut device = negotiate(&transport, negotiated)?;
+        if negotiated & f::CTRL_VQ != 0
+            && let Err(why) = control_queue(&transport, &device, negotiated)
         {
             if config.queues > 1 {
                 return Err(transport.refused(&format!(
@@ -128,9 +128,9 @@ impl<T: Transport + 'static> VirtioNet<T> {
                 "{}: its control queue is not used, so it lets in what it likes: {why}",
                 transport.name()
             );
-            offered = transport.begin()?;
-            taken = f::choose(offered & !f::CTRL_VQ, config);
-            device = negotiate(&transport, taken)?;
+            offered = transport.begin_init()?;
+            negotiated = f::choose(offered & !f::CTRL_VQ, config);
+            device = negotiate(&transport, negotiated)?;
         }
         let device_pairs = device.pairs.unwrap_or(1);
         if config.queues == 0 || config.queues > usize::from(device_pairs) {
@@ -146,7 +146,7 @@ impl<T: Transport + 'static> VirtioNet<T> {
             control: None,
             config: config.clone(),
             offered,
-            taken,
+            negotiated,
             device,
             mac: device.mac.unwrap_or_else(made_up_mac),
             max_frame: device
@@ -160,7 +160,7 @@ impl<T: Transport + 'static> VirtioNet<T> {
             transport,
         };
         let irqs = card.interrupts()?;
-        if taken & RING_PACKED == 0 {
+        if negotiated & RING_PACKED == 0 {
             card.make_queues::<Split<DmaBuf>, Split<Frame>, Split<usize>>(irqs)?;
         } else {
             card.make_queues::<Packed<DmaBuf>, Packed<Frame>, Packed<usize>>(irqs)?;
@@ -202,7 +202,7 @@ impl<T: Transport + 'static> VirtioNet<T> {
 
     /// An empty ring for queue `index`: of `size` descriptors, or of as many as the device can have.
     fn ring<V, R: Ring<V>>(&self, index: u16, size: usize, what: &str) -> Result<R> {
-        let packed = self.taken & RING_PACKED != 0;
+        let packed = self.negotiated & RING_PACKED != 0;
         if !(2..=usize::from(LARGEST)).contains(&size) || !(packed || size.is_power_of_two()) {
             let kind = if packed {
                 "it must be"
@@ -231,10 +231,10 @@ impl<T: Transport + 'static> VirtioNet<T> {
             device: self.transport.name().to_owned(),
             index,
             size: usable,
-            event_idx: self.taken & EVENT_IDX != 0,
-            indirect: self.taken & INDIRECT_DESC != 0,
-            in_order: self.taken & IN_ORDER != 0,
-            notification_data: self.taken & NOTIFICATION_DATA != 0,
+            event_idx: self.negotiated & EVENT_IDX != 0,
+            indirect: self.negotiated & INDIRECT_DESC != 0,
+            in_order: self.negotiated & IN_ORDER != 0,
+            notification_data: self.negotiated & NOTIFICATION_DATA != 0,
         };
         R::new(self.transport.dma(), &config)
     }
@@ -248,7 +248,7 @@ impl<T: Transport + 'static> VirtioNet<T> {
         }
         let state = RingState::new(
             self.transport.name(),
-            self.transport.departure(),
+            self.transport.removal(),
             self.transport.halt(queues),
         );
         self.states.push(state.clone());
@@ -281,8 +281,8 @@ impl<T: Transport + 'static> VirtioNet<T> {
             )?;
             let buffer = self.rx_buffer();
             self.pairs.push(Box::new(Pair {
-                rx: Rx::new(rx, rx_bell, &dma, buffer, self.taken)?,
-                tx: Tx::new(tx, tx_bell, &name, &dma, self.taken, self.max_frame)?,
+                rx: Rx::new(rx, rx_bell, &dma, buffer, self.negotiated)?,
+                tx: Tx::new(tx, tx_bell, &name, &dma, self.negotiated, self.max_frame)?,
                 irq,
                 waiting: self.config.waiting,
                 longest: Longest::new(&self.config),
@@ -291,8 +291,8 @@ impl<T: Transport + 'static> VirtioNet<T> {
                 state,
             }));
         }
-        if self.taken & f::CTRL_VQ != 0 {
-            let (index, size) = control_queue(&self.transport, &self.device, self.taken)
+        if self.negotiated & f::CTRL_VQ != 0 {
+            let (index, size) = control_queue(&self.transport, &self.device, self.negotiated)
                 .map_err(|why| self.transport.refused(&format!("be asked: {why}")))?;
             let mut ring: C = self.ring(index, size.into(), "control queue")?;
             ring.share(&self.state(vec![index]));
@@ -318,11 +318,11 @@ impl<T: Transport + 'static> VirtioNet<T> {
     /// Bytes of a receive buffer: without MRG_RXBUF a frame must fit into one.
     fn rx_buffer(&self) -> usize {
         const UNCUT: u64 = f::GUEST_TSO4 | f::GUEST_TSO6 | f::GUEST_USO4 | f::GUEST_USO6;
-        match self.taken {
-            taken if taken & f::MRG_RXBUF != 0 => BUFFER,
-            taken if taken & UNCUT != 0 => LONGEST,
+        match self.negotiated {
+            negotiated if negotiated & f::MRG_RXBUF != 0 => BUFFER,
+            negotiated if negotiated & UNCUT != 0 => LONGEST,
             _ => {
-                let mtu = match self.taken & f::MTU {
+                let mtu = match self.negotiated & f::MTU {
                     0 => 0,
                     _ => self.max_frame.saturating_add(TAG),
                 };
@@ -342,10 +342,10 @@ impl<T: Transport + 'static> VirtioNet<T> {
             state.start();
         }
         self.filter()?;
-        self.spread()?;
+        self.configure_rss()?;
         // Not before: until it is told, a device lets in all.
         for pair in &mut self.pairs {
-            pair.lend();
+            pair.refill();
         }
         self.running = true;
         await_link(self, self.config.link_wait)
@@ -353,20 +353,20 @@ impl<T: Transport + 'static> VirtioNet<T> {
 
     /// Sets the filters that are in force from the first: our own frames, those to all, and all VLANs come in.
     fn filter(&mut self) -> Result<()> {
-        if self.taken & f::CTRL_RX != 0 {
+        if self.negotiated & f::CTRL_RX != 0 {
             self.set_promiscuous(self.config.promiscuous)?;
             self.set_multicast(&[])?;
         }
         self.vlans.fill(Some(false));
         // A device with this feature lets none in by itself.
-        if self.taken & f::CTRL_VLAN != 0 {
+        if self.negotiated & f::CTRL_VLAN != 0 {
             self.set_vlans(None)?;
         }
         Ok(())
     }
 
     /// Spreads frames over the pairs.
-    fn spread(&mut self) -> Result<()> {
+    fn configure_rss(&mut self) -> Result<()> {
         let pairs = self.config.queues as u16;
         if pairs == 1 {
             return Ok(());
@@ -381,7 +381,7 @@ impl<T: Transport + 'static> VirtioNet<T> {
             .get(..rss.key_size.min(RSS_KEY.len()))
             .unwrap_or(&[]);
         if entries == 0 || rss.types & HashTypes::KNOWN == 0 {
-            return Err(Error::DeviceLied {
+            return Err(Error::ProtocolViolation {
                 device: self.transport.name().to_owned(),
                 what: format!("it offers RSS, with {rss:?}"),
             });
@@ -441,8 +441,8 @@ impl<T: Transport + 'static> VirtioNet<T> {
     }
 
     /// The features that were agreed on.
-    pub fn taken(&self) -> u64 {
-        self.taken
+    pub fn negotiated(&self) -> u64 {
+        self.negotiated
     }
 
     /// The transport.
@@ -450,9 +450,9 @@ impl<T: Transport + 'static> VirtioNet<T> {
         &self.transport
     }
 
-    /// Checks that `feature` is among those that were taken.
+    /// Checks that `feature` is among those that were negotiated.
     fn require(&self, feature: u64, name: &str) -> Result<()> {
-        match self.taken & feature {
+        match self.negotiated & feature {
             0 => Err(self.transport.refused(&format!(
                 "do this: VIRTIO_NET_F_{name} is not among the features agreed on"
             ))),
@@ -462,10 +462,10 @@ impl<T: Transport + 'static> VirtioNet<T> {
 }
 
 /// Takes the features, and what the device then says of itself.
-fn negotiate<T: Transport>(transport: &T, taken: u64) -> Result<NetConfig> {
-    transport.agree(taken)?;
-    let device = transport.read_config(|config| NetConfig::read(config, taken))?;
-    let lied = |what| Error::DeviceLied {
+fn negotiate<T: Transport>(transport: &T, negotiated: u64) -> Result<NetConfig> {
+    transport.negotiate(negotiated)?;
+    let device = transport.read_config(|config| NetConfig::read(config, negotiated))?;
+    let lied = |what| Error::ProtocolViolation {
         device: transport.name().to_owned(),
         what,
     };
@@ -487,7 +487,7 @@ fn negotiate<T: Transport>(transport: &T, taken: u64) -> Result<NetConfig> {
 fn control_queue<T: Transport>(
     transport: &T,
     device: &NetConfig,
-    taken: u64,
+    negotiated: u64,
 ) -> Result<(u16, u16), String> {
     let number = u32::from(device.pairs.unwrap_or(1)) << 1;
     let Ok(index) = u16::try_from(number) else {
@@ -496,7 +496,7 @@ fn control_queue<T: Transport>(
         ));
     };
     let most = transport.queue_size_max(index);
-    match usable(most, CONTROL_RING, taken & RING_PACKED != 0) {
+    match usable(most, CONTROL_RING, negotiated & RING_PACKED != 0) {
         size @ 2.. => Ok((index, size)),
         _ => Err(format!(
             "its control queue (number {index}) has {most} descriptors, and a command takes 2"
@@ -546,7 +546,7 @@ static TABLE: LazyLock<Vec<RegInfo>> = LazyLock::new(|| {
 
 impl<T: Transport + 'static> Inspect for VirtioNet<T> {
     fn features(&self) -> Vec<FeatureView> {
-        f::views(self.offered, self.taken)
+        f::views(self.offered, self.negotiated)
     }
 
     fn register_table(&self) -> &'static [RegInfo] {
@@ -560,7 +560,8 @@ impl<T: Transport + 'static> Inspect for VirtioNet<T> {
     fn registers(&self) -> Vec<RegisterView> {
         let mut views = self.transport.registers(config::TABLE);
         let ours = config::TABLE[0].group;
-        views.retain(|view| view.info.group != ours || config::has(view.info.name, self.taken));
+        views
+            .retain(|view| view.info.group != ours || config::has(view.info.name, self.negotiated));
         views
     }
 
@@ -578,7 +579,7 @@ impl<T: Transport + 'static> Nic for VirtioNet<T> {
     }
 
     fn model(&self) -> &'static str {
-        match self.taken & RING_PACKED {
+        match self.negotiated & RING_PACKED {
             0 => "virtio-net, split queues",
             _ => "virtio-net, packed queues",
         }
@@ -592,7 +593,7 @@ impl<T: Transport + 'static> Nic for VirtioNet<T> {
         const LINK: u64 = f::STATUS | f::SPEED_DUPLEX;
         let read = self
             .transport
-            .read_config(|config| NetConfig::read(config, self.taken & LINK));
+            .read_config(|config| NetConfig::read(config, self.negotiated & LINK));
         let device = read.unwrap_or_default();
         let (mbps, full_duplex) = device.speed.unwrap_or((0, true));
         Link {
@@ -617,7 +618,7 @@ impl<T: Transport + 'static> Nic for VirtioNet<T> {
     }
 
     fn offloads(&self) -> OffloadFlags {
-        f::offloads(self.taken)
+        f::offloads(self.negotiated)
     }
 
     fn dma(&self) -> &Arc<dyn DmaSpace> {
@@ -643,15 +644,15 @@ impl<T: Transport + 'static> Nic for VirtioNet<T> {
 
     fn wait(&mut self, timeout: Duration) -> Result<bool> {
         let came = self.pairs[0].wait(timeout)?;
-        self.tend()?;
+        self.service()?;
         Ok(came)
     }
 
     /// Tells the network where the card is, where the device asks for it. It is not asked whether it does while there
     /// is work: to read its configuration takes longer than a frame.
-    fn tend(&mut self) -> Result<()> {
+    fn service(&mut self) -> Result<()> {
         self.pairs[0].check_running()?;
-        if self.taken & f::GUEST_ANNOUNCE != 0 && !self.pairs[0].is_ready() {
+        if self.negotiated & f::GUEST_ANNOUNCE != 0 && !self.pairs[0].is_ready() {
             self.announce()?;
         }
         Ok(())
@@ -738,7 +739,7 @@ impl<T: Transport + 'static> Nic for VirtioNet<T> {
             )));
         }
         let pool = Pool::new(self.transport.dma(), 1, BUFFER)?;
-        let mut buf = pool.take().expect("a fresh pool has a buffer");
+        let mut buf = pool.alloc().expect("a fresh pool has a buffer");
         let mut content = vec![0; len.max(MIN_FRAME)];
         // To an address that nobody has (locally administered): no receiver shall be kept busy.
         content[..6].copy_from_slice(&[2, 0, 0, 0, 0, 0]);
@@ -763,7 +764,7 @@ impl<T: Transport + 'static> Nic for VirtioNet<T> {
 
     fn stop(&mut self) -> Result<()> {
         match self.is_reset {
-            true => self.transport.departure().check(),
+            true => self.transport.removal().check(),
             false => self.halt(),
         }
     }
@@ -807,17 +808,17 @@ impl<T: Transport + 'static> VirtioNet<T> {
         if let Some(control) = &mut self.control {
             control.reset();
         }
-        let offered = self.transport.begin()?;
-        if offered & self.taken != self.taken {
-            return Err(Error::DeviceLied {
+        let offered = self.transport.begin_init()?;
+        if offered & self.negotiated != self.negotiated {
+            return Err(Error::ProtocolViolation {
                 device: self.name().to_owned(),
                 what: format!(
                     "it does not offer features any more that it had: {:#x}",
-                    self.taken & !offered
+                    self.negotiated & !offered
                 ),
             });
         }
-        self.transport.agree(self.taken)?;
+        self.transport.negotiate(self.negotiated)?;
         for index in 0..self.pairs.len() {
             let areas = self.pairs[index].areas();
             let doorbells = self.enable(numbers_of(index), areas, self.vector(index))?;
@@ -828,13 +829,13 @@ impl<T: Transport + 'static> VirtioNet<T> {
             let doorbell = self.transport.enable_queue(index, size, areas, None)?;
             control.set_doorbell(doorbell);
         }
-        let taken = self.taken;
+        let negotiated = self.negotiated;
         let device = self
             .transport
-            .read_config(|config| NetConfig::read(config, taken))?;
+            .read_config(|config| NetConfig::read(config, negotiated))?;
         // Its buffers and rings were made for what it was.
         if !device.is_same_card(&self.device) {
-            return Err(Error::DeviceLied {
+            return Err(Error::ProtocolViolation {
                 device: self.name().to_owned(),
                 what:
                     "its address, MTU or number of queue pairs is not what it was before the reset"
@@ -853,7 +854,7 @@ impl<T: Transport> Drop for VirtioNet<T> {
         if let Err(error) = reset.and(off) {
             tracing::error!("{error}");
             // One that is not there only says so, by ones in config space: its own memory, all that it
-            // could write, is nobody else's again. What others lent it to read comes home.
+            // could write, is nobody else's again. What others gave it to read returns.
             let is_absent = self.transport.is_absent();
             for pair in &mut self.pairs {
                 if is_absent {

@@ -27,7 +27,7 @@ pub(super) trait NetPair<D>: QueuePair {
     fn set_doorbells(&mut self, doorbells: [D; 2]);
 
     /// Lends the device buffers to receive into.
-    fn lend(&mut self);
+    fn refill(&mut self);
 
     /// Tells the network where the card of that address is; `false` where there is no room now.
     fn announce(&mut self, mac: Mac) -> bool;
@@ -82,16 +82,16 @@ impl<RX, TX, D> AsFd for Pair<RX, TX, D> {
 }
 
 impl<RX: Ring<DmaBuf>, TX: Ring<Frame>, D: Doorbell> QueuePair for Pair<RX, TX, D> {
-    fn post(&mut self, frames: &mut Vec<Frame>) -> Result<usize> {
-        self.tx.post(frames)
+    fn submit(&mut self, frames: &mut Vec<Frame>) -> Result<usize> {
+        self.tx.submit(frames)
     }
 
     fn doorbell(&mut self) -> Result<()> {
         self.tx.doorbell()
     }
 
-    fn reap(&mut self, done: &mut Vec<Frame>) -> Result<usize> {
-        self.tx.reap(done)
+    fn completed(&mut self, done: &mut Vec<Frame>) -> Result<usize> {
+        self.tx.completed(done)
     }
 
     fn in_flight(&self) -> usize {
@@ -99,8 +99,8 @@ impl<RX: Ring<DmaBuf>, TX: Ring<Frame>, D: Doorbell> QueuePair for Pair<RX, TX, 
     }
 
     fn recv(&mut self, into: &mut Vec<Received>, most: usize) -> Result<usize> {
-        let came = self.rx.take(into, most, &mut self.longest)?;
-        self.rx.lend();
+        let came = self.rx.poll(into, most, &mut self.longest)?;
+        self.rx.refill();
         Ok(came)
     }
 
@@ -122,8 +122,8 @@ impl<RX: Ring<DmaBuf>, TX: Ring<Frame>, D: Doorbell> QueuePair for Pair<RX, TX, 
             return Err(no_interrupt("this card"));
         }
         self.state.check()?;
-        // Buffers that came home since the last look: without any nothing can come in.
-        self.rx.lend();
+        // Buffers that were returned since the last look: without any nothing can come in.
+        self.rx.refill();
         let came = self.rx.arm();
         Ok(self.tx.arm() || came)
     }
@@ -166,8 +166,8 @@ impl<RX: Ring<DmaBuf>, TX: Ring<Frame>, D: Doorbell> NetPair<D> for Pair<RX, TX,
         self.tx.set_doorbell(tx);
     }
 
-    fn lend(&mut self) {
-        self.rx.lend();
+    fn refill(&mut self) {
+        self.rx.refill();
     }
 
     fn announce(&mut self, mac: Mac) -> bool {

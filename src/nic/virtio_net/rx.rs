@@ -1,6 +1,6 @@
 //! The receive queue, §5.1.6.3 and §5.1.6.4.
 //!
-//! The driver lends the device buffers with the last 12 bytes of their headroom, where the device
+//! The driver posts buffers with the last 12 bytes of their headroom, where the device
 //! puts its header, so that the frame begins where the buffer does. With MRG_RXBUF a long frame lies
 //! in several, and the header in the first says in how many; the others have no header, so the frame
 //! goes on in their headroom. What the device says is checked before it is believed.
@@ -31,7 +31,7 @@ pub(super) struct Rx<R, D> {
     doorbell: D,
     pool: Pool,
     /// Features.
-    taken: u64,
+    negotiated: u64,
     frames: u64,
     bytes: u64,
     errors: u64,
@@ -44,14 +44,14 @@ impl<R: Ring<DmaBuf>, D: Doorbell> Rx<R, D> {
         doorbell: D,
         dma: &Arc<dyn DmaSpace>,
         capacity: usize,
-        taken: u64,
+        negotiated: u64,
     ) -> Result<Self> {
         Ok(Self {
             // As many again as the ring holds, so that the caller may keep some.
             pool: Pool::new(dma, ring.size().saturating_mul(2), capacity)?,
             ring,
             doorbell,
-            taken,
+            negotiated,
             frames: 0,
             bytes: 0,
             errors: 0,
@@ -60,12 +60,12 @@ impl<R: Ring<DmaBuf>, D: Doorbell> Rx<R, D> {
 
     /// Lends the device every buffer that the pool has, up to a full ring that runs.
     #[inline]
-    pub(super) fn lend(&mut self) {
+    pub(super) fn refill(&mut self) {
         if !self.ring.state().is_running() {
             return;
         }
         let len = self.pool.capacity().saturating_add(HEADER) as u32;
-        self.ring.refill(len, self.pool.take_each(), |buf| {
+        self.ring.refill(len, self.pool.alloc_each(), |buf| {
             Iova(buf.iova().0.wrapping_sub(HEADER as u64))
         });
         if let Some(value) = self.ring.publish() {
@@ -75,22 +75,22 @@ impl<R: Ring<DmaBuf>, D: Doorbell> Rx<R, D> {
 
     /// Appends to `into` the frames that came in, at most `most`; gives how many. Lends nothing.
     #[inline]
-    pub(super) fn take(
+    pub(super) fn poll(
         &mut self,
         into: &mut Vec<Received>,
         most: usize,
         longest: &mut Longest,
     ) -> Result<usize> {
         let before = into.len();
-        let merge = self.taken & f::MRG_RXBUF != 0;
+        let merge = self.negotiated & f::MRG_RXBUF != 0;
         loop {
             let wanted = most.saturating_sub(into.len().saturating_sub(before));
             let mut coming = Coming {
                 size: if merge { self.ring.size() } else { 1 },
                 merge,
-                taken: self.taken,
+                negotiated: self.negotiated,
                 // The feature as the header's flag.
-                valid: if self.taken & f::GUEST_CSUM != 0 {
+                valid: if self.negotiated & f::GUEST_CSUM != 0 {
                     DATA_VALID
                 } else {
                     0
@@ -105,13 +105,13 @@ impl<R: Ring<DmaBuf>, D: Doorbell> Rx<R, D> {
                 frames: 0,
                 errors: 0,
             };
-            let mut popped = self.ring.pop_into(wanted, &mut coming);
+            let mut popped = self.ring.poll_into(wanted, &mut coming);
             // The device makes the buffers of a frame used together (§5.1.6.4), so they are there.
             while popped.is_ok()
                 && let Some(partial) = &coming.partial
             {
                 let (came, of) = (partial.came, partial.of);
-                match self.ring.pop() {
+                match self.ring.poll() {
                     Ok(Some(used)) => coming.take(used),
                     Ok(None) => {
                         let what = format!("a frame in {of} buffers, of which {came} came");
@@ -198,7 +198,7 @@ impl<R: Ring<DmaBuf>, D: Doorbell> Rx<R, D> {
             name: "receive",
             pair,
             address: self.ring.address(),
-            marks: self.ring.marks(),
+            indices: self.ring.indices(),
             slots: self.ring.slots(|buf, iova| {
                 let address = buf.address().wrapping_sub(HEADER);
                 Some((iova, address, buf.capacity().saturating_add(HEADER)))
@@ -212,7 +212,7 @@ struct Coming<'a> {
     /// Buffers that a frame can have.
     size: usize,
     merge: bool,
-    taken: u64,
+    negotiated: u64,
     /// The header's flag that says of a checksum that it is right, where the device may say so.
     valid: u8,
     /// Frames up to here are admitted without a question to `longest`.
@@ -350,7 +350,7 @@ impl Coming<'_> {
             let Partial { came, of, .. } = partial;
             return self.refuse(format!("an empty buffer, {came} of {of} of a frame"));
         }
-        buf.begin_early(HEADER);
+        buf.prepend(HEADER);
         buf.set_len(written);
         partial.received.frame.append(buf);
         partial.came = partial.came.saturating_add(1);
@@ -370,14 +370,14 @@ impl Coming<'_> {
     fn finish(&mut self, mut received: Received, header: Header) {
         self.frames = self.frames.wrapping_add(1);
         if !header.is_plain() {
-            let Some(offload) = header.offload(&received.frame, self.taken) else {
+            let Some(offload) = header.offload(&received.frame, self.negotiated) else {
                 // What is to be done to it cannot be, so nobody could use it.
                 self.errors = self.errors.wrapping_add(1);
                 return;
             };
             received.frame.set_offload(offload);
         }
-        if header.is_valid() && self.taken & f::GUEST_CSUM != 0 {
+        if header.is_valid() && self.negotiated & f::GUEST_CSUM != 0 {
             received.info = received.info.with_l4_checksum(Checksum::Good);
         }
         if self.violation.is_none() && self.longest.admits(received.frame.len(), None) {

@@ -3,7 +3,7 @@
 //! A frame goes out with its header right before it, in the headroom of its first buffer: a plain
 //! frame is one descriptor. A frame whose first segment has no headroom left (a slice of a file, a buffer
 //! that begins early) gets a header in a buffer of the queue's own, as its first segment: so what the ring
-//! keeps of a frame is one word. Between push and reap a frame belongs to the ring.
+//! keeps of a frame is one word. From submission to completion a frame belongs to the ring.
 
 #![allow(
     clippy::arithmetic_side_effects,
@@ -40,7 +40,7 @@ const ASLEEP: Duration = Duration::from_millis(100);
 /// Bytes of the frame that tells the network where the card is: Ethernet and reverse ARP.
 const ANNOUNCEMENT: usize = 14 + 28;
 
-/// The transmit queue; it owns every frame that was pushed and not yet reaped.
+/// The transmit queue; it owns every frame that was submitted and not yet returned.
 pub(super) struct Tx<R, D> {
     ring: R,
     doorbell: D,
@@ -52,7 +52,7 @@ pub(super) struct Tx<R, D> {
     /// The space that the device's IOVAs belong to.
     space: SpaceId,
     /// Features.
-    taken: u64,
+    negotiated: u64,
     /// Longest frame without a VLAN tag, in bytes.
     max_frame: usize,
     /// Used again for each frame of several segments.
@@ -70,7 +70,7 @@ impl<R: Ring<Frame>, D: Doorbell> Tx<R, D> {
         doorbell: D,
         device: &str,
         dma: &Arc<dyn DmaSpace>,
-        taken: u64,
+        negotiated: u64,
         max_frame: usize,
     ) -> Result<Self> {
         Ok(Self {
@@ -81,7 +81,7 @@ impl<R: Ring<Frame>, D: Doorbell> Tx<R, D> {
             ring,
             doorbell,
             device: device.to_owned(),
-            taken,
+            negotiated,
             max_frame,
             frames: 0,
             bytes: 0,
@@ -93,9 +93,9 @@ impl<R: Ring<Frame>, D: Doorbell> Tx<R, D> {
     /// Moves frames from the front of `frames` into the ring, as many as there is room for. All that can
     /// go wrong with a frame does so while it is in the batch still: what moves it into the ring cannot
     /// fail.
-    pub(super) fn post(&mut self, frames: &mut Vec<Frame>) -> Result<usize> {
+    pub(super) fn submit(&mut self, frames: &mut Vec<Frame>) -> Result<usize> {
         self.ring.state().check()?;
-        let mut posted = self.post_plain(frames);
+        let mut posted = self.submit_plain(frames);
         if frames.is_empty() || self.ring.room() == 0 {
             return Ok(posted);
         }
@@ -111,18 +111,18 @@ impl<R: Ring<Frame>, D: Doorbell> Tx<R, D> {
                 }
                 None => frame,
             };
-            let pushed = self.ring.push(&self.pieces, self.pieces.len(), frame);
+            let pushed = self.ring.submit(&self.pieces, self.pieces.len(), frame);
             debug_assert!(pushed.is_ok(), "there was room");
             posted += 1;
         }
         Ok(posted)
     }
 
-    /// Posts all [`plain`] frames at the front, as [`Tx::post`] does.
+    /// Posts all [`plain`] frames at the front, as [`Tx::submit`] does.
     #[inline]
-    fn post_plain(&mut self, frames: &mut Vec<Frame>) -> usize {
+    fn submit_plain(&mut self, frames: &mut Vec<Frame>) -> usize {
         let (space, max) = (self.space, self.max_frame);
-        self.ring.push_front(frames, |frame| {
+        self.ring.submit_front(frames, |frame| {
             if !plain(frame, space, max) {
                 return None;
             }
@@ -165,7 +165,7 @@ impl<R: Ring<Frame>, D: Doorbell> Tx<R, D> {
             self.pieces.push(Piece { iova, len });
         } else {
             // One for each descriptor, so there is one at hand.
-            let Some(mut buf) = self.headers.take() else {
+            let Some(mut buf) = self.headers.alloc() else {
                 return Ok(None);
             };
             buf.fill(&bytes);
@@ -188,7 +188,7 @@ impl<R: Ring<Frame>, D: Doorbell> Tx<R, D> {
     /// Tells the network where the card is; `false` where there is no room now. A reverse ARP request
     /// (RFC 903) for our own address: switches learn from its source, and it needs no IP address.
     pub(super) fn announce(&mut self, Mac(mac): Mac) -> bool {
-        let Some(mut buf) = self.headers.take().filter(|_| self.ring.room() > 0) else {
+        let Some(mut buf) = self.headers.alloc().filter(|_| self.ring.room() > 0) else {
             return false;
         };
         let mut bytes = [0; HEADER + ANNOUNCEMENT];
@@ -204,7 +204,7 @@ impl<R: Ring<Frame>, D: Doorbell> Tx<R, D> {
             iova: buf.iova(),
             len: buf.len() as u32,
         };
-        let is_pushed = self.ring.push(&[piece], 1, Frame::from(buf)).is_ok();
+        let is_pushed = self.ring.submit(&[piece], 1, Frame::from(buf)).is_ok();
         self.headers_out += usize::from(is_pushed);
         is_pushed && self.doorbell().is_ok()
     }
@@ -269,7 +269,7 @@ impl<R: Ring<Frame>, D: Doorbell> Tx<R, D> {
     /// each.
     fn offers(&self, ipv6: bool) -> OffloadFlags {
         let other = if ipv6 { f::HOST_TSO4 } else { f::HOST_TSO6 };
-        f::offloads(self.taken & !other)
+        f::offloads(self.negotiated & !other)
     }
 
     /// The longest that `frame` may be.
@@ -344,19 +344,19 @@ impl<R: Ring<Frame>, D: Doorbell> Tx<R, D> {
 
     /// Appends to `done` the frames that the device is through with; gives how many.
     #[inline]
-    pub(super) fn reap(&mut self, done: &mut Vec<Frame>) -> Result<usize> {
+    pub(super) fn completed(&mut self, done: &mut Vec<Frame>) -> Result<usize> {
         let before = done.len();
-        let mut reaped = Reaped {
+        let mut completed = Completed {
             bytes: 0,
             done,
             headers: &self.headers,
             headers_out: &mut self.headers_out,
         };
-        let popped = self.ring.pop_into(usize::MAX, &mut reaped);
-        self.bytes += reaped.bytes as u64;
+        let polled = self.ring.poll_into(usize::MAX, &mut completed);
+        self.bytes += completed.bytes as u64;
         let count = done.len() - before;
         self.frames += count as u64;
-        match popped? {
+        match polled? {
             0 if self.in_flight() > 0 => self.found_nothing(),
             _ => (self.looks, self.since) = (0, None),
         }
@@ -468,7 +468,7 @@ impl<R: Ring<Frame>, D: Doorbell> Tx<R, D> {
             name: "transmit",
             pair,
             address: self.ring.address(),
-            marks: self.ring.marks(),
+            indices: self.ring.indices(),
             slots: self.ring.slots(|frame, iova| {
                 frame.segments().find_map(|part| {
                     let before = (part.iova().0).checked_sub(iova.0)? as usize;
@@ -482,7 +482,7 @@ impl<R: Ring<Frame>, D: Doorbell> Tx<R, D> {
 }
 
 /// Frames on their way from the ring to the caller.
-struct Reaped<'a> {
+struct Completed<'a> {
     bytes: usize,
     done: &'a mut Vec<Frame>,
     headers: &'a Pool,
@@ -490,7 +490,7 @@ struct Reaped<'a> {
     headers_out: &'a mut usize,
 }
 
-impl Sink<Frame> for Reaped<'_> {
+impl Sink<Frame> for Completed<'_> {
     #[inline(never)] // not the rule
     fn take(&mut self, used: Used<Frame>) {
         if is_of(used.token.first(), self.headers) {
@@ -536,7 +536,7 @@ fn plain(frame: &Frame, space: SpaceId, max: usize) -> bool {
     segment.is_buffer() && segment.len().wrapping_sub(MIN_FRAME) <= max.saturating_sub(MIN_FRAME)
 }
 
-/// The frame as its sender gave it: without the header that [`Tx::post`] put before it in a buffer of
+/// The frame as its sender gave it: without the header that [`Tx::submit`] put before it in a buffer of
 /// `headers`. `None` for an announcement, which nobody gave.
 fn without_header(frame: Frame, headers: &Pool) -> Option<Frame> {
     if !is_of(frame.first(), headers) {

@@ -10,7 +10,7 @@ use rustix::io::{Errno, pread};
 use rustix::net::{AddressFamily, SendFlags, SocketFlags, SocketType, send, socket_with};
 
 use super::bounds::NAP;
-use super::{Job, Out, Stopped, Why, retry};
+use super::{Job, Sink, Stopped, Why, retry};
 use crate::net::UdpFlow;
 
 /// Frames a call: as many as AF_XDP takes.
@@ -52,44 +52,44 @@ pub(super) fn send_file<R: FrameRing>(
     by_kernel: usize,
 ) -> Result<(), Stopped> {
     let flow = interface(job)?.flow;
-    let (file, out) = (job.file, &mut job.out);
-    let most = out.most().min(R::ROOM - UdpFlow::HEADER);
-    let mut place = rustix::fs::tell(file).map_err(|errno| out.failed("lseek", errno))?;
+    let (file, sink) = (job.file, &mut job.sink);
+    let most = sink.most().min(R::ROOM - UdpFlow::HEADER);
+    let mut place = rustix::fs::tell(file).map_err(|errno| sink.failed("lseek", errno))?;
     let (mut waiting, mut taken) = (0, 0);
     loop {
         // What the far end is to make room for must have left before.
-        if waiting == BATCH || waiting > 0 && !out.has_room(out.most() as u64)? {
-            flush(out, ring).map_err(|stopped| Stopped {
+        if waiting == BATCH || waiting > 0 && !sink.has_room(sink.most() as u64)? {
+            flush(sink, ring).map_err(|stopped| Stopped {
                 sent: taken,
                 ..stopped
             })?;
-            (waiting, taken) = (0, out.sent());
+            (waiting, taken) = (0, sink.sent());
         }
-        let Some(len) = out.room()? else { break };
-        wait_until(out, ring, |ring| Ok(ring.slot().is_some()))?;
+        let Some(len) = sink.room()? else { break };
+        wait_until(sink, ring, |ring| Ok(ring.slot().is_some()))?;
         let slot = ring.slot().expect("there is one");
         let payload = &mut slot[UdpFlow::HEADER..][..len.min(most)];
         let read = match retry(|| pread(file, &mut *payload, place)) {
             Ok(read) => read,
-            Err(errno) => return Err(out.failed("pread", errno)),
+            Err(errno) => return Err(sink.failed("pread", errno)),
         };
         if read == 0 {
             break;
         }
         slot[..UdpFlow::HEADER].copy_from_slice(&flow.header_for_any(read));
         ring.push(UdpFlow::HEADER + read);
-        out.copies(read * (1 + by_kernel));
-        out.moved(read);
+        sink.copies(read * (1 + by_kernel));
+        sink.moved(read);
         (waiting, place) = (waiting + 1, place + read as u64);
     }
     // What is there of a file that became shorter leaves, too.
-    flush(out, ring).map_err(|stopped| Stopped {
+    flush(sink, ring).map_err(|stopped| Stopped {
         sent: taken,
         ..stopped
     })?;
-    wait_until(out, ring, |ring| Ok(ring.is_idle()))?;
-    match out.sent() < out.len() {
-        true => Err(out.stopped(Why::Shrunk)),
+    wait_until(sink, ring, |ring| Ok(ring.is_idle()))?;
+    match sink.sent() < sink.len() {
+        true => Err(sink.stopped(Why::Shrunk)),
         false => Ok(()),
     }
 }
@@ -98,7 +98,7 @@ pub(super) fn send_file<R: FrameRing>(
 pub(super) fn interface<'a>(job: &'a Job<'_>) -> Result<&'a super::Interface, Stopped> {
     let why = "it makes its own frames, and lo takes none with 127.0.0.1 in them (the kernel calls \
         them martian): name a card";
-    let missing = || job.out.stopped(Why::Missing(why.to_owned()));
+    let missing = || job.sink.stopped(Why::Missing(why.to_owned()));
     job.interface.as_ref().ok_or_else(missing)
 }
 
@@ -131,19 +131,19 @@ pub(super) fn quiesce<R: FrameRing>(ring: &mut R) {
 }
 
 /// Waits until the kernel has taken all that was handed over.
-fn flush<R: FrameRing>(out: &Out<'_>, ring: &mut R) -> Result<(), Stopped> {
-    wait_until(out, ring, R::kick)
+fn flush<R: FrameRing>(sink: &Sink<'_>, ring: &mut R) -> Result<(), Stopped> {
+    wait_until(sink, ring, R::kick)
 }
 
 fn wait_until<R: FrameRing>(
-    out: &Out<'_>,
+    sink: &Sink<'_>,
     ring: &mut R,
     mut done: impl FnMut(&mut R) -> io::Result<bool>,
 ) -> Result<(), Stopped> {
     let mut since = None;
-    let failed = |error| out.failed("send", error);
+    let failed = |error| sink.failed("send", error);
     while !done(ring).map_err(failed)? {
-        out.go_on(since.get_or_insert_with(Instant::now))?;
+        sink.go_on(since.get_or_insert_with(Instant::now))?;
         ring.kick().map_err(failed)?;
         let nap = Timespec::try_from(NAP).expect("a tenth of a second");
         // Who waits too long is told above.

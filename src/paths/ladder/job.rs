@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::net::TcpStream;
 
-use super::Out;
+use super::Sink;
 use crate::net::UdpFlow;
 use crate::nic::Nic;
 
@@ -12,7 +12,7 @@ pub struct Job<'a> {
     /// The file to move, at its beginning.
     pub file: &'a File,
     /// Its destination, and the number of bytes.
-    pub out: Out<'a>,
+    pub sink: Sink<'a>,
     /// The stream that is to be relayed.
     pub from: Option<TcpStream>,
     /// The file that it goes into.

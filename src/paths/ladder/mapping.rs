@@ -10,7 +10,7 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 use memmap2::{MmapOptions, MmapRaw};
 use rustix::io::Errno;
 
-use super::{Out, Stopped, Why, lack};
+use super::{Sink, Stopped, Why, unsupported};
 
 /// A mapping of a file, from its position on, as long as the file was then.
 pub(super) struct Mapping<'a> {
@@ -24,9 +24,9 @@ impl<'a> Mapping<'a> {
     ///
     /// # Errors
     /// [`Why::Missing`] where the file system has no such thing; what the system says of it otherwise.
-    pub fn of(file: &'a File, out: &Out<'_>) -> Result<Self, Stopped> {
-        let mapping = Self::new(file, out.len()).map_err(|error| out.failed("mmap", error));
-        mapping.map_err(|stopped| stopped.or_missing(&lack::MMAP))
+    pub fn of(file: &'a File, sink: &Sink<'_>) -> Result<Self, Stopped> {
+        let mapping = Self::new(file, sink.len()).map_err(|error| sink.failed("mmap", error));
+        mapping.map_err(|stopped| stopped.or_missing(&unsupported::MMAP))
     }
 
     fn new(file: &'a File, len: u64) -> io::Result<Self> {
@@ -38,21 +38,21 @@ impl<'a> Mapping<'a> {
         Ok(Self { file, begin, map })
     }
 
-    /// The next bytes that may go: [`Out::room`] as far as the file was there.
+    /// The next bytes that may go: [`Sink::room`] as far as the file was there.
     ///
     /// # Errors
     /// As that; [`Why::Shrunk`], also when all went, but the file is no longer as long: zeros may have
     /// gone from its last page.
-    pub fn room(&self, out: &mut Out<'_>) -> Result<Option<usize>, Stopped> {
-        let Some(most) = out.room()? else {
-            let now = self.file.metadata().map_err(|e| out.failed("fstat", e))?;
-            let whole = now.len() >= self.begin + out.len();
+    pub fn room(&self, sink: &mut Sink<'_>) -> Result<Option<usize>, Stopped> {
+        let Some(most) = sink.room()? else {
+            let now = self.file.metadata().map_err(|e| sink.failed("fstat", e))?;
+            let whole = now.len() >= self.begin + sink.len();
             return whole
                 .then_some(None)
-                .ok_or_else(|| out.stopped(Why::Shrunk));
+                .ok_or_else(|| sink.stopped(Why::Shrunk));
         };
-        match most.min(self.map.len() - self.gone(out)) {
-            0 => Err(out.stopped(Why::Shrunk)),
+        match most.min(self.map.len() - self.gone(sink)) {
+            0 => Err(sink.stopped(Why::Shrunk)),
             most => Ok(Some(most)),
         }
     }
@@ -79,9 +79,9 @@ impl<'a> Mapping<'a> {
         done(unsafe { libc::send(to.as_raw_fd(), bytes.cast(), len, flags) })
     }
 
-    fn gone(&self, out: &Out<'_>) -> usize {
+    fn gone(&self, sink: &Sink<'_>) -> usize {
         // Less than the mapping has, which is in memory.
-        out.sent() as usize
+        sink.sent() as usize
     }
 
     fn at(&self, gone: u64, len: usize) -> *const u8 {

@@ -12,7 +12,7 @@ use std::os::fd::AsFd;
 use rustix::fs::{SeekFrom, seek};
 
 use super::uring::no_ring;
-use super::{Out, Stopped, Why, lack};
+use super::{Sink, Stopped, Why, unsupported};
 use crate::paths::uring::{Done, Uring, is_transient};
 
 /// Blocks at once.
@@ -73,15 +73,16 @@ pub(super) struct Pipeline<'a> {
 }
 
 impl<'a> Pipeline<'a> {
-    pub fn new(file: &'a File, out: &Out<'_>, way: Way) -> Result<Self, Stopped> {
-        let begin = seek(file, SeekFrom::Current(0)).map_err(|errno| out.failed("lseek", errno))?;
-        let block = out.most().min(LONGEST);
+    pub fn new(file: &'a File, sink: &Sink<'_>, way: Way) -> Result<Self, Stopped> {
+        let begin =
+            seek(file, SeekFrom::Current(0)).map_err(|errno| sink.failed("lseek", errno))?;
+        let block = sink.most().min(LONGEST);
         let uring = Uring::new(BLOCKS, block).map_err(|error| match error.raw_os_error() {
-            Some(libc::ENOMEM) => out.stopped(Why::Missing(format!(
+            Some(libc::ENOMEM) => sink.stopped(Why::Missing(format!(
                 "it locks {} KiB of memory, and you may not lock as much: raise ulimit -l, or run it as root",
                 (BLOCKS * block) >> 10
             ))),
-            _ => out.stopped(no_ring(error)),
+            _ => sink.stopped(no_ring(error)),
         })?;
         Ok(Self {
             uring,
@@ -104,11 +105,11 @@ impl<'a> Pipeline<'a> {
     }
 
     /// Asks for what comes next in the file, as far as there are blocks, and the far end has room.
-    pub fn read_ahead(&mut self, out: &mut Out<'_>) -> Result<(), Stopped> {
-        while self.asked < out.len() {
-            let left = out.len() - self.asked;
+    pub fn read_ahead(&mut self, sink: &mut Sink<'_>) -> Result<(), Stopped> {
+        while self.asked < sink.len() {
+            let left = sink.len() - self.asked;
             let len = usize::try_from(left).map_or(self.block, |left| left.min(self.block));
-            if !out.has_room(self.asked - out.sent() + len as u64)? {
+            if !sink.has_room(self.asked - sink.sent() + len as u64)? {
                 break;
             }
             let Some(index) = self.free.pop() else { break };
@@ -119,13 +120,13 @@ impl<'a> Pipeline<'a> {
             };
             self.asked += len as u64;
             self.queue.push_back(index);
-            self.read(index, out)?;
+            self.read(index, sink)?;
         }
         Ok(())
     }
 
     /// Asks for the rest of a block.
-    fn read(&mut self, index: usize, out: &Out<'_>) -> Result<(), Stopped> {
+    fn read(&mut self, index: usize, sink: &Sink<'_>) -> Result<(), Stopped> {
         let block = &mut self.blocks[index];
         block.busy = true;
         let (rest, at) = (block.filled..block.len, block.offset + block.filled as u64);
@@ -135,11 +136,11 @@ impl<'a> Pipeline<'a> {
             (self.file.as_fd(), at),
             false,
         );
-        asked.map_err(|error| out.failed("io_uring_enter", error))
+        asked.map_err(|error| sink.failed("io_uring_enter", error))
     }
 
     /// Sends what was read, where no chain is under way.
-    pub fn send(&mut self, out: &Out<'_>) -> Result<(), Stopped> {
+    pub fn send(&mut self, sink: &Sink<'_>) -> Result<(), Stopped> {
         if self.sending > 0 {
             return Ok(());
         }
@@ -160,41 +161,41 @@ impl<'a> Pipeline<'a> {
             block.busy = true;
             let what = (*index, block.gone..block.filled);
             let (token, linked) = (token(*index, true), place + 1 < chain.len());
-            let socket = out.socket()?;
+            let socket = sink.socket()?;
             let asked = match self.way {
                 Way::Write => self.uring.write(token, what, socket, linked),
                 Way::ZeroCopy => self.uring.send_zc(token, what, socket, linked, self.report),
             };
-            asked.map_err(|error| out.failed("io_uring_enter", error))?;
+            asked.map_err(|error| sink.failed("io_uring_enter", error))?;
         }
         Ok(())
     }
 
     /// Hands over what was asked for; what is done, after a tenth of a second at most.
-    pub fn go(&mut self, out: &Out<'_>) -> Result<Vec<Done>, Stopped> {
+    pub fn go(&mut self, sink: &Sink<'_>) -> Result<Vec<Done>, Stopped> {
         self.uring
             .go()
-            .map_err(|error| out.failed("io_uring_enter", error))
+            .map_err(|error| sink.failed("io_uring_enter", error))
     }
 
     /// Takes back what is under way, and takes note of what of it has gone.
-    pub fn take_back(&mut self, out: &mut Out<'_>) {
+    pub fn take_back(&mut self, sink: &mut Sink<'_>) {
         for done in self.uring.take_back() {
             // That one was taken back is no news: who asks has said why.
-            let _ = self.note(done, out);
+            let _ = self.note(done, sink);
         }
     }
 
     /// Takes note of what is done.
-    pub fn note(&mut self, done: Done, out: &mut Out<'_>) -> Result<(), Stopped> {
+    pub fn note(&mut self, done: Done, sink: &mut Sink<'_>) -> Result<(), Stopped> {
         let (index, was_sent) = ((done.token >> 1) as usize, done.token & 1 == 1);
         match (done.notice, was_sent) {
             (Some(copied), _) => {
                 let bytes = self.blocks[index].unnoticed.pop_front().unwrap_or(0);
-                out.copies(if copied { bytes } else { 0 });
+                sink.copies(if copied { bytes } else { 0 });
             }
-            (None, false) => self.was_read(index, done.result, out)?,
-            (None, true) => self.was_sent(index, done, out)?,
+            (None, false) => self.was_read(index, done.result, sink)?,
+            (None, true) => self.was_sent(index, done, sink)?,
         }
         self.let_go(index);
         Ok(())
@@ -204,7 +205,7 @@ impl<'a> Pipeline<'a> {
         &mut self,
         index: usize,
         read: io::Result<usize>,
-        out: &mut Out<'_>,
+        sink: &mut Sink<'_>,
     ) -> Result<(), Stopped> {
         let block = &mut self.blocks[index];
         block.busy = false;
@@ -216,21 +217,21 @@ impl<'a> Pipeline<'a> {
             }
             Ok(read) => {
                 block.filled += read;
-                out.copies(read);
+                sink.copies(read);
             }
             Err(error) if is_transient(&error) => {}
             Err(error) => {
-                let failed = out.failed("READ_FIXED", error);
-                return Err(failed.or_missing(&lack::URING_OPERATION));
+                let failed = sink.failed("READ_FIXED", error);
+                return Err(failed.or_missing(&unsupported::URING_OPERATION));
             }
         }
         if block.filled < block.len {
-            self.read(index, out)?;
+            self.read(index, sink)?;
         }
-        self.check_end(out)
+        self.check_end(sink)
     }
 
-    fn was_sent(&mut self, index: usize, done: Done, out: &mut Out<'_>) -> Result<(), Stopped> {
+    fn was_sent(&mut self, index: usize, done: Done, sink: &mut Sink<'_>) -> Result<(), Stopped> {
         self.sending -= 1;
         let asks_for_report = self.way == Way::ZeroCopy && self.report;
         let sent = match done.result {
@@ -243,19 +244,19 @@ impl<'a> Pipeline<'a> {
                 0
             }
             Err(error) => {
-                let failed = out.failed("sending by io_uring", error);
-                return Err(failed.or_missing(&lack::URING_OPERATION));
+                let failed = sink.failed("sending by io_uring", error);
+                return Err(failed.or_missing(&unsupported::URING_OPERATION));
             }
         };
         let block = &mut self.blocks[index];
         block.busy = false;
         block.gone += sent;
-        out.moved(sent);
+        sink.moved(sent);
         if done.more {
             block.unnoticed.push_back(sent);
         }
         if self.way == Way::Write {
-            out.copies(sent);
+            sink.copies(sent);
         }
         // They go in their order: what is sent in full is at the front.
         while let Some(&front) = self.queue.front()
@@ -264,14 +265,14 @@ impl<'a> Pipeline<'a> {
             self.queue.pop_front();
             self.let_go(front);
         }
-        self.check_end(out)
+        self.check_end(sink)
     }
 
     /// Checks that not all has gone of a file that ended too early; [`Why::Shrunk`] where it has.
-    fn check_end(&self, out: &Out<'_>) -> Result<(), Stopped> {
+    fn check_end(&self, sink: &Sink<'_>) -> Result<(), Stopped> {
         let front = self.queue.front().map(|index| &self.blocks[*index]);
         match front.is_some_and(|block| block.last && !block.busy && block.gone == block.len) {
-            true => Err(out.stopped(Why::Shrunk)),
+            true => Err(sink.stopped(Why::Shrunk)),
             false => Ok(()),
         }
     }

@@ -1,4 +1,4 @@
-//! A far end in this house: takes transfers, hashes them, says what it got ([`FarEnd`](super::FarEnd)
+//! A far end in this house: takes transfers, hashes them, says what it got ([`Receiver`](super::Receiver)
 //! has the words). In the VM's ladder another one does, `qemu/far-end`, which is not our code.
 
 use std::io::{self, BufRead, BufReader, ErrorKind, Read, Write};

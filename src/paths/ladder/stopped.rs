@@ -4,7 +4,7 @@ use std::fmt;
 use std::io;
 use std::sync::atomic::AtomicBool;
 
-use super::FarEnd;
+use super::Receiver;
 
 /// A rung that did not reach its end.
 #[derive(Debug, thiserror::Error)]
@@ -45,7 +45,7 @@ impl Stopped {
     /// Asks the far end what arrived, which it knows once the job is dropped, and with it the stream
     /// closed. Ends early when `stop` becomes true.
     #[must_use]
-    pub fn ask(self, far: &mut FarEnd, stop: &AtomicBool) -> Self {
+    pub fn ask(self, far: &mut Receiver, stop: &AtomicBool) -> Self {
         Self {
             arrived: far.arrived(stop).map_or(Arrived::Unsaid, Arrived::Bytes),
             ..self

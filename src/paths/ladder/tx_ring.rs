@@ -9,7 +9,7 @@ use memmap2::{MmapOptions, MmapRaw};
 
 use super::frames::{self, FrameRing};
 use super::packet::packet_socket;
-use super::{Why, lack};
+use super::{Why, unsupported};
 
 /// Bytes of a slot.
 const SLOT: usize = 2048;
@@ -46,7 +46,8 @@ impl TxRing {
         let failed = |call| {
             move |source| {
                 let why = Why::Call { call, source };
-                why.or_missing(&lack::NET_RAW).or_missing(&lack::TX_RING)
+                why.or_missing(&unsupported::NET_RAW)
+                    .or_missing(&unsupported::TX_RING)
             }
         };
         let socket = packet_socket(index, 0).map_err(failed("binding an AF_PACKET socket"))?;

@@ -4,7 +4,7 @@ use std::io;
 
 use io_uring::{IoUring, Probe};
 
-use super::{Why, lack};
+use super::{Why, unsupported};
 
 /// The reason for which there is none that can do all of `operations`.
 pub(super) fn missing(operations: &[(u8, &str)]) -> Option<String> {
@@ -31,5 +31,6 @@ pub(super) fn missing(operations: &[(u8, &str)]) -> Option<String> {
 pub(super) fn no_ring(source: io::Error) -> Why {
     let call = "setting up io_uring";
     let why = Why::Call { call, source };
-    why.or_missing(&lack::URING).or_missing(&lack::URING_FOR_US)
+    why.or_missing(&unsupported::URING)
+        .or_missing(&unsupported::URING_FOR_US)
 }

@@ -17,7 +17,7 @@ use rustix::net::xdp::{
 use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, socket_with, sockopt};
 
 use super::frames::{self, FrameRing};
-use super::{Why, lack};
+use super::{Why, unsupported};
 
 /// Frames under way at most, and entries of each ring: a power of two. So a free frame has a free entry.
 const FRAMES: u32 = 1024;
@@ -51,7 +51,8 @@ impl Xsk {
             move |errno: Errno| {
                 let source = errno.into();
                 let why = Why::Call { call, source };
-                why.or_missing(&lack::NET_RAW).or_missing(&lack::AF_XDP)
+                why.or_missing(&unsupported::NET_RAW)
+                    .or_missing(&unsupported::AF_XDP)
             }
         };
         let map = |source| Why::Call {

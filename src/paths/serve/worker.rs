@@ -20,7 +20,7 @@ use super::root::Root;
 use super::{Counts, Patience};
 use crate::{Error, Result};
 
-/// Marks in events that are no connection's.
+/// RingIndices in events that are no connection's.
 const LISTENER: u64 = u64::MAX;
 const STOP: u64 = u64::MAX - 1;
 /// Events taken at once.
@@ -319,12 +319,12 @@ impl<'a, M: Method> Worker<'a, M> {
         self.stopping = Some(self.now);
         self.close();
         let _ = epoll::delete(&self.epoll, self.shared.stop);
-        let marks: Vec<_> = self
+        let indices: Vec<_> = self
             .connections
             .iter()
             .map(|(_, entry)| entry.mark)
             .collect();
-        for mark in marks {
+        for mark in indices {
             self.with(mark, |connection, means| match connection.is_answering() {
                 true => connection.advance(means),
                 false => Next::Over,

@@ -9,14 +9,14 @@ use crate::inspect::FeatureView;
 pub fn draw(features: &[FeatureView], paint: Paint) -> String {
     let features = features
         .iter()
-        .filter(|feature| feature.offered || feature.taken);
+        .filter(|feature| feature.offered || feature.negotiated);
     let mut text = paint.ink(Ink::Title, "features");
-    text += "  what the device offers, and what of it the driver took\n";
+    text += "  what the device offers; yes: it was negotiated\n";
     let width = features.clone().map(|feature| feature.name.len()).max();
     let width = width.unwrap_or(0);
     for feature in features {
-        let verdict = match (feature.offered, feature.taken) {
-            (true, true) => "taken",
+        let verdict = match (feature.offered, feature.negotiated) {
+            (true, true) => "yes",
             (true, false) => "-",
             (false, _) => "NOT OFFERED",
         };
@@ -36,12 +36,12 @@ mod tests {
 
     #[test]
     fn a_feature_that_was_taken_is_told_from_one_that_was_not() {
-        let feature = |bit, name, offered, taken| FeatureView {
+        let feature = |bit, name, offered, negotiated| FeatureView {
             bit,
             name,
             what: "what it is",
             offered,
-            taken,
+            negotiated,
         };
         let features = [
             feature(5, "MAC", true, true),
@@ -58,7 +58,7 @@ mod tests {
         assert_eq!(
             lines,
             [
-                "    5  MAC          taken  what it is",
+                "    5  MAC          yes    what it is",
                 "   15  MRG_RXBUF    -      what it is",
                 "   34  RING_PACKED  NOT OFFERED  what it is"
             ]

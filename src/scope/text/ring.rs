@@ -8,7 +8,7 @@ use comfy_table::{Cell, Row};
 use super::paint::{Ink, Paint};
 use super::strip::{Stage, legend, strip};
 use super::virtqueue;
-use crate::inspect::{Marks, RingView, SlotView};
+use crate::inspect::{RingIndices, RingView, SlotView};
 
 /// Columns from which on the descriptors' own addresses are shown, too.
 const WIDE: u16 = 110;
@@ -21,11 +21,11 @@ pub fn draw(ring: &RingView, all: bool, paint: Paint) -> String {
         0 => String::new(),
         pair => format!(" {pair}"),
     };
-    let kind = match &ring.marks {
-        Marks::Registers { .. } => "ring",
-        Marks::Own { .. } => "ring, with OWN bits,",
-        Marks::Split(_) => "virtqueue, split,",
-        Marks::Packed(_) => "virtqueue, packed,",
+    let kind = match &ring.indices {
+        RingIndices::Registers { .. } => "ring",
+        RingIndices::Own { .. } => "ring, with OWN bits,",
+        RingIndices::Split(_) => "virtqueue, split,",
+        RingIndices::Packed(_) => "virtqueue, packed,",
     };
     let title = format!("{}{which} {kind}", ring.name);
     let what = format!(
@@ -34,26 +34,26 @@ pub fn draw(ring: &RingView, all: bool, paint: Paint) -> String {
     );
     let mut text = paint.titled(&title, &what, 0) + "\n\n";
     let stages: Vec<Stage> = ring.slots.iter().map(Stage::of).collect();
-    match &ring.marks {
-        Marks::Registers { head, tail } => {
+    match &ring.indices {
+        RingIndices::Registers { head, tail } => {
             strip(&mut text, &stages, &head_and_tail(*head, *tail), paint);
             legend(&mut text, ring, paint);
             let _ = writeln!(text, "  {}", story(ring, *head, *tail, paint));
         }
-        Marks::Own { next, oldest } => {
+        RingIndices::Own { next, oldest } => {
             strip(&mut text, &stages, &next_and_oldest(*next, *oldest), paint);
             legend(&mut text, ring, paint);
             let _ = writeln!(text, "  {}", own_story(ring, *next, *oldest));
         }
-        Marks::Split(marks) => {
+        RingIndices::Split(indices) => {
             strip(&mut text, &stages, &[], paint);
             legend(&mut text, ring, paint);
-            virtqueue::split(&mut text, marks, paint);
+            virtqueue::split(&mut text, indices, paint);
         }
-        Marks::Packed(marks) => {
-            strip(&mut text, &stages, &virtqueue::arrows(marks), paint);
+        RingIndices::Packed(indices) => {
+            strip(&mut text, &stages, &virtqueue::arrows(indices), paint);
             legend(&mut text, ring, paint);
-            virtqueue::packed(&mut text, marks, paint);
+            virtqueue::packed(&mut text, indices, paint);
         }
     }
     text.push('\n');
@@ -133,9 +133,9 @@ fn descriptors(text: &mut String, ring: &RingView, all: bool, paint: Paint) {
     }
     let mut table = paint.table(&header);
     let mut index = 0;
-    let alike = match ring.marks {
-        Marks::Registers { .. } => same_word,
-        Marks::Own { .. } | Marks::Split(_) | Marks::Packed(_) => same_fields,
+    let alike = match ring.indices {
+        RingIndices::Registers { .. } => same_word,
+        RingIndices::Own { .. } | RingIndices::Split(_) | RingIndices::Packed(_) => same_fields,
     };
     for run in ring.slots.chunk_by(|a, b| !all && alike(a, b)) {
         let row = row(run, index, wide);
@@ -232,7 +232,7 @@ mod tests {
             name,
             pair: 0,
             address: 0x7f00_0000_2000,
-            marks: Marks::Registers { head, tail },
+            indices: RingIndices::Registers { head, tail },
             slots: slots.collect(),
         }
     }

@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use super::arrows::{Arrow, under};
 use super::paint::{Ink, Paint};
-use crate::inspect::{Marks, Owner, RingView, SlotView};
+use crate::inspect::{Owner, RingIndices, RingView, SlotView};
 
 /// Cells between two gaps, so that one can count.
 const GROUP: usize = 8;
@@ -61,7 +61,7 @@ impl Stage {
     }
 
     pub fn meaning(self, ring: &RingView) -> &'static str {
-        if self == Self::Posted && !matches!(ring.marks, Marks::Registers { .. }) {
+        if self == Self::Posted && !matches!(ring.indices, RingIndices::Registers { .. }) {
             return "the driver's: filled, but not made available yet";
         }
         match (self, ring.name) {

@@ -5,17 +5,17 @@ use std::fmt::Write;
 
 use super::paint::{Ink, Paint};
 use super::strip::{Stage, strip};
-use crate::inspect::{PackedMarks, SplitMarks};
+use crate::inspect::{PackedIndices, SplitIndices};
 
 /// The available and the used ring, each with its index.
-pub fn split(text: &mut String, marks: &SplitMarks, paint: Paint) {
-    let n = marks.avail.len();
-    let devices = marks.avail_idx.wrapping_sub(marks.used_idx);
-    let to_take = marks.used_idx.wrapping_sub(marks.taken_idx);
+pub fn split(text: &mut String, indices: &SplitIndices, paint: Paint) {
+    let n = indices.avail.len();
+    let devices = indices.avail_idx.wrapping_sub(indices.used_idx);
+    let to_take = indices.used_idx.wrapping_sub(indices.taken_idx);
     if usize::from(devices) > n || usize::from(to_take) > n {
         let alarm = format!(
             "available idx {}, used idx {}, taken back {}: further apart than the ring is long: do not believe it",
-            marks.avail_idx, marks.used_idx, marks.taken_idx
+            indices.avail_idx, indices.used_idx, indices.taken_idx
         );
         let _ = writeln!(
             text,
@@ -26,17 +26,20 @@ pub fn split(text: &mut String, marks: &SplitMarks, paint: Paint) {
     }
     let what = format!(
         "  at IOVA {}, written by the driver: idx={}{} used_event={}",
-        marks.avail_iova,
-        marks.avail_idx,
-        flag(marks.avail_flags, "NO_INTERRUPT"),
-        marks.used_event
+        indices.avail_iova,
+        indices.avail_idx,
+        flag(indices.avail_flags, "NO_INTERRUPT"),
+        indices.used_event
     );
     let _ = writeln!(text, "\n{}\n", paint.titled("available ring", &what, 0));
-    let cells = cells(n, marks.used_idx, devices, Stage::Device);
-    let arrow = (at(marks.avail_idx, n), format!("idx {}", marks.avail_idx));
+    let cells = cells(n, indices.used_idx, devices, Stage::Device);
+    let arrow = (
+        at(indices.avail_idx, n),
+        format!("idx {}", indices.avail_idx),
+    );
     strip(text, &cells, &[arrow], paint);
-    let newest = entries(n, marks.avail_idx, devices, |slot| {
-        marks.avail[slot].to_string()
+    let newest = entries(n, indices.avail_idx, devices, |slot| {
+        indices.avail[slot].to_string()
     });
     sentence(
         text,
@@ -49,22 +52,22 @@ pub fn split(text: &mut String, marks: &SplitMarks, paint: Paint) {
         text,
         &format!(
             "the driver wants an interrupt when the used idx moves past {}, {} from where it is",
-            marks.used_event,
-            marks.used_event.wrapping_sub(marks.used_idx)
+            indices.used_event,
+            indices.used_event.wrapping_sub(indices.used_idx)
         ),
         paint,
     );
 
     let what = format!(
         "  at IOVA {}, written by the device: idx={}{} avail_event={}",
-        marks.used_iova,
-        marks.used_idx,
-        flag(marks.used_flags, "NO_NOTIFY"),
-        marks.avail_event
+        indices.used_iova,
+        indices.used_idx,
+        flag(indices.used_flags, "NO_NOTIFY"),
+        indices.avail_event
     );
     let _ = writeln!(text, "\n{}\n", paint.titled("used ring", &what, 0));
-    let cells = self::cells(n, marks.taken_idx, to_take, Stage::Done);
-    let (idx, taken) = (marks.used_idx, marks.taken_idx);
+    let cells = self::cells(n, indices.taken_idx, to_take, Stage::Done);
+    let (idx, taken) = (indices.used_idx, indices.taken_idx);
     let arrows = match idx == taken {
         true => vec![(at(idx, n), format!("idx = taken back = {idx}"))],
         false => vec![
@@ -74,7 +77,7 @@ pub fn split(text: &mut String, marks: &SplitMarks, paint: Paint) {
     };
     strip(text, &cells, &arrows, paint);
     let newest = entries(n, idx, to_take, |slot| {
-        let (id, written) = marks.used[slot];
+        let (id, written) = indices.used[slot];
         format!("{id} ({written} bytes)")
     });
     sentence(
@@ -86,8 +89,8 @@ pub fn split(text: &mut String, marks: &SplitMarks, paint: Paint) {
         text,
         &format!(
             "the device wants a notification when the available idx moves past {}, {} from where it is",
-            marks.avail_event,
-            marks.avail_event.wrapping_sub(marks.avail_idx)
+            indices.avail_event,
+            indices.avail_event.wrapping_sub(indices.avail_idx)
         ),
         paint,
     );
@@ -139,8 +142,8 @@ fn flag(flags: u16, name: &str) -> String {
 }
 
 /// The places at which both sides go on.
-pub fn arrows(marks: &PackedMarks) -> Vec<(usize, String)> {
-    let (avail, used) = (marks.next_avail, marks.next_used);
+pub fn arrows(indices: &PackedIndices) -> Vec<(usize, String)> {
+    let (avail, used) = (indices.next_avail, indices.next_used);
     match avail == used {
         true => vec![(avail.into(), format!("next = {avail}"))],
         false => vec![
@@ -151,8 +154,8 @@ pub fn arrows(marks: &PackedMarks) -> Vec<(usize, String)> {
 }
 
 /// Wrap counters and event words.
-pub fn packed(text: &mut String, marks: &PackedMarks, paint: Paint) {
-    let (avail, used) = (u8::from(marks.avail_wrap), u8::from(marks.used_wrap));
+pub fn packed(text: &mut String, indices: &PackedIndices, paint: Paint) {
+    let (avail, used) = (u8::from(indices.avail_wrap), u8::from(indices.used_wrap));
     let _ = writeln!(
         text,
         "  the driver makes available with AVAIL={avail} USED={}: its wrap counter is {avail}",
@@ -165,15 +168,15 @@ pub fn packed(text: &mut String, marks: &PackedMarks, paint: Paint) {
     let sides = [
         (
             "driver event",
-            marks.driver_event_iova,
-            marks.driver_event,
+            indices.driver_event_iova,
+            indices.driver_event,
             "the driver wants",
             "interrupt",
         ),
         (
             "device event",
-            marks.device_event_iova,
-            marks.device_event,
+            indices.device_event_iova,
+            indices.device_event,
             "the device wants",
             "notification",
         ),
@@ -209,8 +212,8 @@ mod tests {
         width: 80,
     };
 
-    fn marks() -> SplitMarks {
-        SplitMarks {
+    fn indices() -> SplitIndices {
+        SplitIndices {
             avail_iova: Iova(0x3000),
             avail_flags: 1,
             avail_idx: 0x0002,
@@ -228,7 +231,7 @@ mod tests {
     #[test]
     fn both_rings_of_a_split_queue_are_seen_across_the_wrap_of_their_indices() {
         let mut text = String::new();
-        split(&mut text, &marks(), PLAIN);
+        split(&mut text, &indices(), PLAIN);
         let expected = "
 available ring  at IOVA 0x3000, written by the driver: idx=2 flags=NO_INTERRUPT
   used_event=65535
@@ -257,9 +260,9 @@ used ring  at IOVA 0x4000, written by the device: idx=65535 avail_event=1
     #[test]
     fn an_index_that_ran_away_is_said_and_not_drawn() {
         let mut text = String::new();
-        let lie = SplitMarks {
+        let lie = SplitIndices {
             used_idx: 0x8000,
-            ..marks()
+            ..indices()
         };
         split(&mut text, &lie, PLAIN);
         assert!(text.contains("do not believe it"), "{text}");
@@ -269,7 +272,7 @@ used ring  at IOVA 0x4000, written by the device: idx=65535 avail_event=1
     #[test]
     fn the_event_words_of_a_packed_queue_are_said() {
         let mut text = String::new();
-        let marks = PackedMarks {
+        let indices = PackedIndices {
             next_avail: 5,
             avail_wrap: false,
             next_used: 250,
@@ -283,7 +286,7 @@ used ring  at IOVA 0x4000, written by the device: idx=65535 avail_event=1
             width: 160,
             ..PLAIN
         };
-        packed(&mut text, &marks, wide);
+        packed(&mut text, &indices, wide);
         for line in [
             "with AVAIL=0 USED=1: its wrap counter is 0",
             "will have AVAIL=1 USED=1: the device's wrap counter is 1",
@@ -292,6 +295,6 @@ used ring  at IOVA 0x4000, written by the device: idx=65535 avail_event=1
         ] {
             assert!(text.contains(line), "{line}\n{text}");
         }
-        assert_eq!(arrows(&marks).len(), 2);
+        assert_eq!(arrows(&indices).len(), 2);
     }
 }

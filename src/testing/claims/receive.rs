@@ -85,7 +85,7 @@ pub fn a_pool_that_ran_dry_fills_again(card: &dyn Card) -> Outcome {
                 kept.len()
             );
         }
-        // All come home; what waited on the way may come in first.
+        // All are returned; what waited on the way may come in first.
         kept.clear();
         let last = into(mac, 1_000_003, 61);
         let begin = Instant::now();

@@ -48,7 +48,7 @@ pub fn no_frame_is_slept_on_whenever_it_comes(card: &dyn Card) -> Outcome {
                     nic.wait(LOST).unwrap();
                     assert!(begin.elapsed() < LOST, "round {round}");
                 }
-                // Its buffer goes home: the pool need not hold all rounds.
+                // Its buffer is returned: the pool need not hold all rounds.
                 got.clear();
             }
             Ok(())

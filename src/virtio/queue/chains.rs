@@ -16,7 +16,7 @@
 use super::ring::{Piece, RingConfig, Sink};
 use crate::dma::Iova;
 use crate::error::Error;
-use crate::irq::Departure;
+use crate::irq::Removal;
 use crate::ring_state::RingState;
 
 /// The chains of one queue.
@@ -53,7 +53,7 @@ pub(super) struct Chains<T> {
     used_len: u32,
     index: u16,
     state: RingState,
-    /// Descriptors that are free while the ring does not run. They are no room: so a push is refused
+    /// Descriptors that are free while the ring does not run. They are no room: so a submission is refused
     /// by the look at the room that it makes anyhow, at no cost of its own.
     withheld: usize,
 }
@@ -210,7 +210,7 @@ impl<T> Chains<T> {
             used: 0,
             used_len: 0,
             index: config.index,
-            state: RingState::new(&config.device, Departure::of(&*config.device), || {}),
+            state: RingState::new(&config.device, Removal::of(&*config.device), || {}),
             withheld: 0,
         };
         chains.begin();
@@ -695,7 +695,7 @@ impl<T> Chains<T> {
         }
     }
 
-    /// The device lied: the ring is broken, and those that share its state.
+    /// The device broke the protocol: the ring is broken, and those that share its state.
     #[cold]
     pub(super) fn mark_broken(&mut self, error: UsedError) -> Error {
         let (size, index) = (self.slots.len(), self.index);

@@ -112,7 +112,7 @@ const _: () = assert!(size_of::<Desc>() == 16 && align_of::<Desc>() == 16);
 impl Desc {
     /// Writes both words. A barrier must come before what hands the descriptor over.
     #[inline]
-    pub(super) fn post(&self, iova: Iova, word1: u64) {
+    pub(super) fn write(&self, iova: Iova, word1: u64) {
         self.set_iova(iova);
         self.0[1].store(word1.to_le(), Ordering::Relaxed);
     }
@@ -183,7 +183,7 @@ impl Tables {
         let first = usize::from(id).saturating_mul(Self::LONGEST);
         let table = &self.0[first..][..Self::LONGEST];
         for (nth, (desc, piece)) in table.iter().zip(pieces).enumerate() {
-            desc.post(piece.iova, word1(nth, piece.len));
+            desc.write(piece.iova, word1(nth, piece.len));
         }
         (
             self.0.iova(first),

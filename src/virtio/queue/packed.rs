@@ -2,7 +2,7 @@
 //!
 //! The driver makes descriptors available from one place on, the device writes used ones over them,
 //! in the order in which it is through; whose a descriptor is say two bits, whose meaning flips each
-//! time round (the wrap counters). A chain's token stays in [`Chains`] from push to pop. The owner of
+//! time round (the wrap counters). A chain's token stays in [`Chains`] from submit to poll. The owner of
 //! the ring stops the device before it drops the ring, or says that it
 //! did not stop ([`Ring::quarantine`]).
 
@@ -20,13 +20,13 @@ use super::chains::{Chains, UsedElem, UsedError};
 use super::desc::{Desc, DescFlags, PackedWord, Tables, describe_packed};
 use super::event::{OFFSET, WRAP, need_event_packed};
 use super::ring::{
-    Areas, EMPTY, Piece, Ring, RingConfig, Sink, Used, notification, pop_one_by_one,
-    push_front_one_by_one, refill_one_by_one, without_empty, writable,
+    Areas, EMPTY, Piece, Ring, RingConfig, Sink, Used, notification, poll_one_by_one,
+    refill_one_by_one, submit_front_one_by_one, without_empty, writable,
 };
 use crate::barrier::{dma_mb, dma_rmb, dma_wmb};
 use crate::dma::{DmaArray, DmaSpace, Iova};
 use crate::error::{Error, Result};
-use crate::inspect::{Marks, Owner, PackedMarks, SlotView};
+use crate::inspect::{Owner, PackedIndices, RingIndices, SlotView};
 use crate::ring_state::RingState;
 use crate::wait::poll_until;
 
@@ -128,10 +128,10 @@ fn write_first(whose: u64, held: &mut u64) -> impl FnMut(&Desc, u16, Piece) {
 
 impl<T: Send> Packed<T> {
     /// A chain of several pieces, in a table where that pays, else in descriptors one by one.
-    fn push_pieces(&mut self, pieces: &[Piece], readable: usize, token: T) -> Result<(), T> {
+    fn submit_pieces(&mut self, pieces: &[Piece], readable: usize, token: T) -> Result<(), T> {
         if pieces.is_empty() || pieces.iter().any(|piece| piece.len == 0) {
             let (pieces, readable) = without_empty(pieces, readable);
-            return self.push(&pieces, readable, token);
+            return self.submit(&pieces, readable, token);
         }
         let needs = Tables::needs(self.tables.as_ref(), pieces.len(), self.descs.len());
         if needs > self.chains.room() {
@@ -269,13 +269,13 @@ impl<T: Send> Packed<T> {
     }
 
     /// The next chain used of those that come back in order: one descriptor may stand for several.
-    #[inline(never)] // so that pop itself is small
-    fn pop_in_order(&mut self) -> Result<Option<Used<T>>> {
+    #[inline(never)] // so that poll itself is small
+    fn poll_in_order(&mut self) -> Result<Option<Used<T>>> {
         if !self.chains.has_used() {
             let Some(word) = self.look() else {
                 return self.nothing();
             };
-            // As in pop.
+            // As in poll.
             dma_rmb();
             if let Err(error) = self.chains.used_up_to(elem(word), u64::MAX) {
                 return Err(self.mark_broken(error));
@@ -295,8 +295,8 @@ impl<T: Send> Packed<T> {
     }
 
     /// The chain that the device says it used, whichever it is.
-    #[inline(never)] // so that pop itself is small
-    fn pop_any(&mut self, elem: UsedElem) -> Result<Option<Used<T>>> {
+    #[inline(never)] // so that poll itself is small
+    fn poll_any(&mut self, elem: UsedElem) -> Result<Option<Used<T>>> {
         match self.chains.take(elem) {
             Ok((token, written, count)) => {
                 self.pass(count);
@@ -445,9 +445,9 @@ impl<T: Send> Ring<T> for Packed<T> {
     }
 
     #[inline]
-    fn push(&mut self, pieces: &[Piece], readable: usize, token: T) -> Result<(), T> {
+    fn submit(&mut self, pieces: &[Piece], readable: usize, token: T) -> Result<(), T> {
         let [piece] = pieces else {
-            return self.push_pieces(pieces, readable, token);
+            return self.submit_pieces(pieces, readable, token);
         };
         assert!(piece.len > 0, "{EMPTY}");
         if self.chains.room() == 0 {
@@ -502,7 +502,7 @@ impl<T: Send> Ring<T> for Packed<T> {
     }
 
     #[inline]
-    fn push_front(
+    fn submit_front(
         &mut self,
         tokens: &mut Vec<T>,
         mut piece: impl FnMut(&mut T) -> Option<Piece>,
@@ -517,7 +517,7 @@ impl<T: Send> Ring<T> for Packed<T> {
                 passed,
             }) = self.free_run(0)
             else {
-                return count + push_front_one_by_one(self, tokens, piece);
+                return count + submit_front_one_by_one(self, tokens, piece);
             };
             let (places, piece) = (descs.iter(), &mut piece);
             let put = match held {
@@ -566,9 +566,9 @@ impl<T: Send> Ring<T> for Packed<T> {
     }
 
     #[inline]
-    fn pop(&mut self) -> Result<Option<Used<T>>> {
+    fn poll(&mut self) -> Result<Option<Used<T>>> {
         if self.in_order {
-            return self.pop_in_order();
+            return self.poll_in_order();
         }
         let Some(word) = self.look() else {
             return self.nothing();
@@ -580,14 +580,14 @@ impl<T: Send> Ring<T> for Packed<T> {
             self.pass(1);
             return Ok(Some(Used { token, written }));
         }
-        self.pop_any(elem(word))
+        self.poll_any(elem(word))
     }
 
     #[inline]
-    fn pop_into(&mut self, most: usize, sink: &mut impl Sink<T>) -> Result<usize> {
+    fn poll_into(&mut self, most: usize, sink: &mut impl Sink<T>) -> Result<usize> {
         self.chains.state().check()?;
         if self.in_order || !self.chains.is_plain() {
-            return pop_one_by_one(self, most, sink);
+            return poll_one_by_one(self, most, sink);
         }
         let most = most.min(self.chains.in_flight());
         let mut count = 0;
@@ -598,7 +598,7 @@ impl<T: Send> Ring<T> for Packed<T> {
             let (flags, size) = (self.used_flags, self.size);
             let words = run.iter().map(|desc| {
                 let word = desc.word1();
-                // As in pop.
+                // As in poll.
                 dma_rmb();
                 word & (u64::from(FLIP) << 48 | 0xffff_ffff_ffff)
             });
@@ -617,14 +617,14 @@ impl<T: Send> Ring<T> for Packed<T> {
             count += came;
             if came < run {
                 // Not used yet, or one by itself; or out of order, or broken, or at the end of the slots.
-                match self.pop()? {
+                match self.poll()? {
                     Some(used) => sink.take(used),
                     None => break,
                 }
                 count += 1;
             }
             if !self.chains.is_plain() {
-                return Ok(count + pop_one_by_one(self, most - count, sink)?);
+                return Ok(count + poll_one_by_one(self, most - count, sink)?);
             }
         }
         Ok(count)
@@ -661,7 +661,7 @@ impl<T: Send> Ring<T> for Packed<T> {
 
     fn stop(&mut self) {
         self.chains.close();
-        // So that the next pop finds nothing, and asks why.
+        // So that the next poll finds nothing, and asks why.
         self.used_flags = NONE;
         self.chains.state().stop();
     }
@@ -669,7 +669,7 @@ impl<T: Send> Ring<T> for Packed<T> {
     fn reset(&mut self) -> Vec<T> {
         let tokens = self.chains.reset();
         for desc in self.descs.iter() {
-            desc.post(Iova(0), 0);
+            desc.write(Iova(0), 0);
         }
         for word in self.events.0.iter() {
             word.store(0, Ordering::Relaxed);
@@ -734,8 +734,8 @@ impl<T: Send> Ring<T> for Packed<T> {
         true
     }
 
-    fn marks(&self) -> Marks {
-        Marks::Packed(PackedMarks {
+    fn indices(&self) -> RingIndices {
+        RingIndices::Packed(PackedIndices {
             next_avail: self.next_avail,
             avail_wrap: self.avail_place() & WRAP != 0,
             next_used: self.next_used,

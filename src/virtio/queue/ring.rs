@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::dma::{DmaSpace, Iova};
 use crate::error::Result;
-use crate::inspect::{Marks, SlotView};
+use crate::inspect::{RingIndices, SlotView};
 use crate::ring_state::RingState;
 
 /// One stretch of memory of a chain: two numbers, from which a ring cannot tell whose memory they mean. A
@@ -54,13 +54,13 @@ pub struct Areas {
 /// A chain that the device has used.
 #[derive(Debug)]
 pub struct Used<T> {
-    /// The token that was pushed with it.
+    /// The token that was submitted with it.
     pub token: T,
     /// Bytes that the device says it wrote into it, at most as many as it may write.
     pub written: u32,
 }
 
-/// A taker of used chains ([`Ring::pop_into`]).
+/// A taker of used chains ([`Ring::poll_into`]).
 pub trait Sink<T> {
     /// Takes one.
     fn take(&mut self, used: Used<T>);
@@ -121,7 +121,7 @@ pub trait Ring<T>: Send + Sized {
     /// Descriptors that are free.
     fn room(&self) -> usize;
 
-    /// Chains pushed and not yet taken back.
+    /// Chains submitted and not yet taken back.
     fn in_flight(&self) -> usize;
 
     /// Descriptors that a chain of `pieces` would take: one where it goes indirect. A chain that needs
@@ -137,9 +137,9 @@ pub trait Ring<T>: Send + Sized {
     ///
     /// # Panics
     /// Where there is no piece, or none that is not empty.
-    fn push(&mut self, pieces: &[Piece], readable: usize, token: T) -> Result<(), T>;
+    fn submit(&mut self, pieces: &[Piece], readable: usize, token: T) -> Result<(), T>;
 
-    /// As [`Ring::push`] for the tokens that `tokens` gives, each with a piece of `len` bytes at `iova` for the
+    /// As [`Ring::submit`] for the tokens that `tokens` gives, each with a piece of `len` bytes at `iova` for the
     /// device to write; as many as there is room for, or are there. Gives how many. It keeps a receive queue
     /// full.
     ///
@@ -155,10 +155,10 @@ pub trait Ring<T>: Send + Sized {
         iova: impl Fn(&T) -> Iova,
     ) -> usize;
 
-    /// As [`Ring::push`] for the tokens at the front of `tokens`, each with one piece for the device to read, as
+    /// As [`Ring::submit`] for the tokens at the front of `tokens`, each with one piece for the device to read, as
     /// long as `piece` says where it is; it may be asked twice. Gives how many: the others are still in `tokens`, also
     /// where `piece` panics.
-    fn push_front(
+    fn submit_front(
         &mut self,
         tokens: &mut Vec<T>,
         piece: impl FnMut(&mut T) -> Option<Piece>,
@@ -176,17 +176,17 @@ pub trait Ring<T>: Send + Sized {
     /// The oldest chain that the device has used and the driver has not taken back.
     ///
     /// # Errors
-    /// [`Error::DeviceLied`](crate::Error::DeviceLied): the ring is broken, and those that share its
+    /// [`Error::ProtocolViolation`](crate::Error::ProtocolViolation): the ring is broken, and those that share its
     /// state. Nothing more comes back from it then, but by [`Ring::reset`].
     /// [`Error::Stopped`](crate::Error::Stopped).
-    fn pop(&mut self) -> Result<Option<Used<T>>>;
+    fn poll(&mut self) -> Result<Option<Used<T>>>;
 
-    /// As [`Ring::pop`], up to `most` times. Gives how many went to `sink`. Where it panics, what it has
+    /// As [`Ring::poll`], up to `most` times. Gives how many went to `sink`. Where it panics, what it has
     /// not got yet comes back later.
     ///
     /// # Errors
-    /// As [`Ring::pop`]; what came before the device broke the protocol went to `sink`.
-    fn pop_into(&mut self, most: usize, sink: &mut impl Sink<T>) -> Result<usize>;
+    /// As [`Ring::poll`]; what came before the device broke the protocol went to `sink`.
+    fn poll_into(&mut self, most: usize, sink: &mut impl Sink<T>) -> Result<usize>;
 
     /// Returns whether there is a used chain, or an error to be told. Reads memory only.
     fn is_ready(&self) -> bool;
@@ -234,7 +234,7 @@ pub trait Ring<T>: Send + Sized {
     ) -> bool;
 
     /// Returns the indices of both sides, to be shown.
-    fn marks(&self) -> Marks;
+    fn indices(&self) -> RingIndices;
 
     /// The descriptors, to be shown; `buffer` finds the memory behind an address in a token.
     fn slots(&self, buffer: impl Fn(&T, Iova) -> Option<(Iova, usize, usize)>) -> Vec<SlotView>;
@@ -248,7 +248,7 @@ pub(super) fn notification(index: u16, with_data: bool, next: u16) -> u32 {
     data | u32::from(index)
 }
 
-/// [`Ring::refill`] by [`Ring::push`].
+/// [`Ring::refill`] by [`Ring::submit`].
 #[inline(never)] // so that the loop that is the rule is small
 pub(super) fn refill_one_by_one<T, R: Ring<T>>(
     ring: &mut R,
@@ -259,16 +259,16 @@ pub(super) fn refill_one_by_one<T, R: Ring<T>>(
     let mut count = 0;
     for token in tokens.take(ring.room()) {
         let iova = iova(&token);
-        let pushed = ring.push(&[Piece { iova, len }], 0, token);
+        let pushed = ring.submit(&[Piece { iova, len }], 0, token);
         debug_assert!(pushed.is_ok(), "there was room");
         count = usize::saturating_add(count, 1);
     }
     count
 }
 
-/// [`Ring::push_front`] by [`Ring::push`].
+/// [`Ring::submit_front`] by [`Ring::submit`].
 #[inline(never)] // so that the loop that is the rule is small
-pub(super) fn push_front_one_by_one<T, R: Ring<T>>(
+pub(super) fn submit_front_one_by_one<T, R: Ring<T>>(
     ring: &mut R,
     tokens: &mut Vec<T>,
     mut piece: impl FnMut(&mut T) -> Option<Piece>,
@@ -279,23 +279,23 @@ pub(super) fn push_front_one_by_one<T, R: Ring<T>>(
     let mut pushed = 0;
     for mut token in tokens.drain(..count) {
         let Some(piece) = full(&mut token) else { break };
-        let went = ring.push(&[piece], 1, token);
+        let went = ring.submit(&[piece], 1, token);
         debug_assert!(went.is_ok(), "there was room");
         pushed = usize::saturating_add(pushed, 1);
     }
     pushed
 }
 
-/// [`Ring::pop_into`] by [`Ring::pop`].
+/// [`Ring::poll_into`] by [`Ring::poll`].
 #[inline(never)] // so that the loop that is the rule is small
-pub(super) fn pop_one_by_one<T, R: Ring<T>>(
+pub(super) fn poll_one_by_one<T, R: Ring<T>>(
     ring: &mut R,
     most: usize,
     sink: &mut impl Sink<T>,
 ) -> Result<usize> {
     let mut count = 0;
     while count < most
-        && let Some(used) = ring.pop()?
+        && let Some(used) = ring.poll()?
     {
         sink.take(used);
         count = count.saturating_add(1);
@@ -303,7 +303,7 @@ pub(super) fn pop_one_by_one<T, R: Ring<T>>(
     Ok(count)
 }
 
-/// Complaint about a chain that no caller may push: a device that meets a descriptor of length 0 may do anything
+/// Complaint about a chain that no caller may submit: a device that meets a descriptor of length 0 may do anything
 /// (§2.7.4.2: QEMU gives the device up). Empty pieces of a chain are left out; a chain of nothing else is none.
 pub(super) const EMPTY: &str = "a chain has at least one piece that is not empty";
 

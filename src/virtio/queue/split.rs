@@ -2,7 +2,7 @@
 //! a ring of chains used.
 //!
 //! The driver writes table and available ring, the device the used ring; each counts its own chains
-//! in `idx`, which wraps at 65536. A chain's token stays in [`Chains`] from push to pop. The owner of
+//! in `idx`, which wraps at 65536. A chain's token stays in [`Chains`] from submit to poll. The owner of
 //! the ring stops the device before it drops the ring, or says that it
 //! did not stop ([`Ring::quarantine`]).
 
@@ -21,13 +21,13 @@ use super::chains::{Chains, UsedElem, UsedError};
 use super::desc::{Desc, DescFlags, SplitWord, Tables, describe_split};
 use super::event::need_event;
 use super::ring::{
-    Areas, EMPTY, Piece, Ring, RingConfig, Sink, Used, notification, pop_one_by_one,
-    push_front_one_by_one, refill_one_by_one, without_empty, writable,
+    Areas, EMPTY, Piece, Ring, RingConfig, Sink, Used, notification, poll_one_by_one,
+    refill_one_by_one, submit_front_one_by_one, without_empty, writable,
 };
 use crate::barrier::{dma_mb, dma_rmb, dma_wmb};
 use crate::dma::{DmaArray, DmaSpace, Iova};
 use crate::error::{Error, Result};
-use crate::inspect::{Marks, Owner, SlotView, SplitMarks};
+use crate::inspect::{Owner, RingIndices, SlotView, SplitIndices};
 use crate::ring_state::RingState;
 use crate::wait::poll_until;
 
@@ -176,17 +176,17 @@ fn write(is_writable: bool) -> impl FnMut((&Desc, &AtomicU16), u16, Piece) {
     move |(desc, entry), id, piece| {
         let (len, next) = (piece.len, 0);
         let word = SplitWord { len, flags, next };
-        desc.post(piece.iova, word.into());
+        desc.write(piece.iova, word.into());
         entry.store(id.to_le(), Ordering::Relaxed);
     }
 }
 
 impl<T: Send> Split<T> {
     /// A chain of several pieces, in a table where that pays, else linked.
-    fn push_pieces(&mut self, pieces: &[Piece], readable: usize, token: T) -> Result<(), T> {
+    fn submit_pieces(&mut self, pieces: &[Piece], readable: usize, token: T) -> Result<(), T> {
         if pieces.is_empty() || pieces.iter().any(|piece| piece.len == 0) {
             let (pieces, readable) = without_empty(pieces, readable);
-            return self.push(&pieces, readable, token);
+            return self.submit(&pieces, readable, token);
         }
         let needs = Tables::needs(self.tables.as_ref(), pieces.len(), self.descs.len());
         if needs > self.chains.room() {
@@ -206,7 +206,7 @@ impl<T: Send> Split<T> {
                     word(len, flags(nth, end), next)
                 });
                 let word1 = word(bytes, DescFlags::INDIRECT, 0);
-                self.descs[usize::from(id)].post(table, word1);
+                self.descs[usize::from(id)].write(table, word1);
             }
             _ => {
                 for (nth, piece) in pieces.iter().enumerate() {
@@ -222,7 +222,7 @@ impl<T: Send> Split<T> {
                         0
                     };
                     let word1 = word(piece.len, flags(nth, end), next);
-                    self.descs[usize::from(here)].post(piece.iova, word1);
+                    self.descs[usize::from(here)].write(piece.iova, word1);
                     last = here;
                 }
             }
@@ -292,8 +292,8 @@ impl<T: Send> Split<T> {
     }
 
     /// The next chain used of those that come back in order: one entry may stand for several.
-    #[inline(never)] // so that pop itself is small
-    fn pop_in_order(&mut self) -> Result<Option<Used<T>>> {
+    #[inline(never)] // so that poll itself is small
+    fn poll_in_order(&mut self) -> Result<Option<Used<T>>> {
         if !self.chains.has_used() {
             if self.taken == self.seen && !self.look()? {
                 return Ok(None);
@@ -310,8 +310,8 @@ impl<T: Send> Split<T> {
     }
 
     /// The chain that the device says it used, whichever it is.
-    #[inline(never)] // so that pop itself is small
-    fn pop_any(&mut self, elem: UsedElem) -> Result<Option<Used<T>>> {
+    #[inline(never)] // so that poll itself is small
+    fn poll_any(&mut self, elem: UsedElem) -> Result<Option<Used<T>>> {
         match self.chains.take(elem) {
             Ok((token, written, _)) => {
                 self.taken = self.taken.wrapping_add(1);
@@ -323,7 +323,7 @@ impl<T: Send> Split<T> {
 
     #[cold]
     fn mark_broken(&mut self, error: UsedError) -> Error {
-        // So that the next pop looks, and finds the ring broken.
+        // So that the next poll looks, and finds the ring broken.
         self.seen = self.taken;
         self.chains.mark_broken(error)
     }
@@ -390,9 +390,9 @@ impl<T: Send> Ring<T> for Split<T> {
     }
 
     #[inline]
-    fn push(&mut self, pieces: &[Piece], readable: usize, token: T) -> Result<(), T> {
+    fn submit(&mut self, pieces: &[Piece], readable: usize, token: T) -> Result<(), T> {
         let [piece] = pieces else {
-            return self.push_pieces(pieces, readable, token);
+            return self.submit_pieces(pieces, readable, token);
         };
         assert!(piece.len > 0, "{EMPTY}");
         if self.chains.room() == 0 {
@@ -408,7 +408,7 @@ impl<T: Send> Ring<T> for Split<T> {
             flags,
             next: 0,
         };
-        self.descs[usize::from(id)].post(piece.iova, word.into());
+        self.descs[usize::from(id)].write(piece.iova, word.into());
         let place = self.chains.pushed() as u16 & self.mask;
         self.avail.set_entry(place, id);
         self.chains.put_one(writable, token);
@@ -442,7 +442,7 @@ impl<T: Send> Ring<T> for Split<T> {
     }
 
     #[inline]
-    fn push_front(
+    fn submit_front(
         &mut self,
         tokens: &mut Vec<T>,
         mut piece: impl FnMut(&mut T) -> Option<Piece>,
@@ -450,7 +450,7 @@ impl<T: Send> Ring<T> for Split<T> {
         let mut count = 0;
         loop {
             let Some(free) = self.free_run(0) else {
-                return count + push_front_one_by_one(self, tokens, piece);
+                return count + submit_front_one_by_one(self, tokens, piece);
             };
             let (places, run) = (free.descs.iter().zip(free.entries), free.descs.len());
             let (write, piece) = (write(false), &mut piece);
@@ -478,9 +478,9 @@ impl<T: Send> Ring<T> for Split<T> {
     }
 
     #[inline]
-    fn pop(&mut self) -> Result<Option<Used<T>>> {
+    fn poll(&mut self) -> Result<Option<Used<T>>> {
         if self.in_order {
-            return self.pop_in_order();
+            return self.poll_in_order();
         }
         if self.taken == self.seen && !self.look()? {
             return Ok(None);
@@ -490,14 +490,14 @@ impl<T: Send> Ring<T> for Split<T> {
             self.taken = self.taken.wrapping_add(1);
             return Ok(Some(Used { token, written }));
         }
-        self.pop_any(elem)
+        self.poll_any(elem)
     }
 
     #[inline]
-    fn pop_into(&mut self, most: usize, sink: &mut impl Sink<T>) -> Result<usize> {
+    fn poll_into(&mut self, most: usize, sink: &mut impl Sink<T>) -> Result<usize> {
         self.chains.state().check()?;
         if self.in_order || !self.chains.is_plain() {
-            return pop_one_by_one(self, most, sink);
+            return poll_one_by_one(self, most, sink);
         }
         if self.taken == self.seen && !self.look()? {
             return Ok(0);
@@ -518,14 +518,14 @@ impl<T: Send> Ring<T> for Split<T> {
             count += came;
             if came < run {
                 // One by itself; or out of order, or broken, or at the end of the slots.
-                match self.pop()? {
+                match self.poll()? {
                     Some(used) => sink.take(used),
                     None => break,
                 }
                 count += 1;
             }
             if !self.chains.is_plain() {
-                return Ok(count + pop_one_by_one(self, most - count, sink)?);
+                return Ok(count + poll_one_by_one(self, most - count, sink)?);
             }
         }
         Ok(count)
@@ -567,7 +567,7 @@ impl<T: Send> Ring<T> for Split<T> {
 
     fn stop(&mut self) {
         self.chains.close();
-        // So that the next pop looks.
+        // So that the next poll looks.
         self.seen = self.taken;
         self.chains.state().stop();
     }
@@ -575,7 +575,7 @@ impl<T: Send> Ring<T> for Split<T> {
     fn reset(&mut self) -> Vec<T> {
         let tokens = self.chains.reset();
         for desc in self.descs.iter() {
-            desc.post(Iova(0), 0);
+            desc.write(Iova(0), 0);
         }
         for at in 0..self.avail.0.len() {
             self.avail.store(at, 0);
@@ -616,7 +616,7 @@ impl<T: Send> Ring<T> for Split<T> {
         };
         for past in 0..=self.mask {
             let id = first.wrapping_add(past) & self.mask;
-            self.descs[usize::from(id)].post(piece.iova, word.into());
+            self.descs[usize::from(id)].write(piece.iova, word.into());
             self.avail
                 .set_entry(start.wrapping_add(past) & self.mask, id);
         }
@@ -651,9 +651,9 @@ impl<T: Send> Ring<T> for Split<T> {
         true
     }
 
-    fn marks(&self) -> Marks {
+    fn indices(&self) -> RingIndices {
         let entries = 0..=self.mask;
-        Marks::Split(SplitMarks {
+        RingIndices::Split(SplitIndices {
             avail_iova: self.avail.0.iova(0),
             avail_flags: self.avail.load(0),
             avail_idx: self.avail.load(1),

@@ -8,7 +8,7 @@ use super::features::{ACCESS_PLATFORM, VERSION_1};
 use crate::dma::DmaSpace;
 use crate::error::{Error, Result};
 use crate::inspect::RegisterView;
-use crate::irq::{Departure, Irq, IrqKind};
+use crate::irq::{Irq, IrqKind, Removal};
 use crate::mmio::{Mmio, Place, RegInfo};
 use crate::virtio::queue::Areas;
 
@@ -82,10 +82,10 @@ pub trait Transport: Send {
     /// As [`Backend::interrupts`](crate::backend::Backend::interrupts).
     fn interrupts(&self, kind: IrqKind, count: usize) -> Result<Vec<Irq>>;
 
-    /// The news that the device is being taken away: see [`Backend::departure`].
+    /// The news that the device is being taken away: see [`Backend::removal`].
     ///
-    /// [`Backend::departure`]: crate::backend::Backend::departure
-    fn departure(&self) -> Arc<Departure>;
+    /// [`Backend::removal`]: crate::backend::Backend::removal
+    fn removal(&self) -> Arc<Removal>;
 
     /// Returns whether the device is not there any more: see [`Backend::is_absent`].
     ///
@@ -127,7 +127,7 @@ pub trait Transport: Send {
     /// vector `vector`.
     ///
     /// # Errors
-    /// [`Error::NotOffered`] where the device does not take it; [`Error::DeviceLied`] for a
+    /// [`Error::NotOffered`] where the device does not take it; [`Error::ProtocolViolation`] for a
     /// doorbell that is nowhere.
     fn enable_queue(
         &self,
@@ -183,7 +183,7 @@ pub trait Transport: Send {
     /// Reads device configuration, all of it from one generation (§2.5.1).
     ///
     /// # Errors
-    /// [`Error::DeviceLied`] where the generation never stands still.
+    /// [`Error::ProtocolViolation`] where the generation never stands still.
     fn read_config<R>(&self, read: impl Fn(&Self::Config) -> R) -> Result<R>
     where
         Self: Sized,
@@ -196,19 +196,19 @@ pub trait Transport: Send {
             }
         }
         self.check_present()?;
-        Err(Error::DeviceLied {
+        Err(Error::ProtocolViolation {
             device: self.name().to_owned(),
             what: format!("its configuration changed during each of {TRIES} reads"),
         })
     }
 
     /// Resets the device, says that there is a driver for it, and gives what it offers: steps 1 to
-    /// 3 of §3.1.1. [`Transport::agree`] comes next.
+    /// 3 of §3.1.1. [`Transport::negotiate`] comes next.
     ///
     /// # Errors
     /// As [`Transport::reset`]; [`Error::NotOffered`] for a device that cannot be driven, or that
     /// would reach memory around the IOMMU.
-    fn begin(&self) -> Result<u64> {
+    fn begin_init(&self) -> Result<u64> {
         self.reset()?;
         self.set_status(Status::ACKNOWLEDGE);
         self.set_status(Status::ACKNOWLEDGE | Status::DRIVER);
@@ -232,9 +232,9 @@ pub trait Transport: Send {
     /// are set up next, and then the device is told to go ([`Status::DRIVER_OK`]).
     ///
     /// # Errors
-    /// [`Error::Usage`] where one is missing that [`Transport::begin`] saw and that cannot be done
+    /// [`Error::Usage`] where one is missing that [`Transport::begin_init`] saw and that cannot be done
     /// without; [`Error::NotOffered`] where the device does not accept them.
-    fn agree(&self, features: u64) -> Result<()> {
+    fn negotiate(&self, features: u64) -> Result<()> {
         // A device that is told to go without these works by other rules: with other headers, and
         // around the IOMMU.
         let needed = match self.has_iommu() {

@@ -108,14 +108,14 @@ fn spot(stop: Stop) -> usize {
         Stop::At(Place::User) => 2,
         Stop::At(Place::Pipe) => 3,
         Stop::At(Place::Socket | Place::Ring | Place::Pinned) => 4,
-        Stop::At(Place::Card | Place::OtherFile) | Stop::FarEnd => 5,
+        Stop::At(Place::Card | Place::OtherFile) | Stop::Receiver => 5,
     }
 }
 
 fn colour(stop: Stop) -> RGBColor {
     match stop {
         Stop::At(Place::PageCache | Place::Pipe | Place::Socket | Place::OtherFile)
-        | Stop::FarEnd => KERNEL,
+        | Stop::Receiver => KERNEL,
         Stop::At(Place::User | Place::Ring | Place::Pinned) | Stop::Feeder => PROGRAM,
         Stop::At(Place::Card) | Stop::Disk => HARDWARE,
     }

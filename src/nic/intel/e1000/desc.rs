@@ -33,13 +33,13 @@ impl RxDesc {
     /// Gives the device a buffer, and clears word 1 so that DD is the device's word and not an old
     /// one. The device must not own the descriptor, and a barrier must come before the tail.
     #[inline]
-    pub fn post(&self, iova: u64) {
+    pub fn write(&self, iova: u64) {
         store(&self.0, [iova, 0]);
     }
 
     /// Returns the device's report on the buffer that it filled; `None` until it has.
     #[inline]
-    pub fn take(&self) -> Option<RxWord> {
+    pub fn poll(&self) -> Option<RxWord> {
         Some(self.word()).filter(|word| word.dd())
     }
 
@@ -136,8 +136,8 @@ impl RxDescriptor for RxDesc {
     type Source = OneBuffer<RxWord>;
 
     #[inline]
-    fn post(&self, buffer: &DmaBuf) {
-        self.post(buffer.iova().0);
+    fn write(&self, buffer: &DmaBuf) {
+        self.write(buffer.iova().0);
     }
 
     #[inline]
@@ -185,21 +185,21 @@ mod tests {
     #[rustfmt::skip]
     fn a_receive_descriptor_is_taken_once_filled() {
         let desc = rx();
-        desc.post(0x0000_0001_2345_6000);
-        assert!(desc.take().is_none());
+        desc.write(0x0000_0001_2345_6000);
+        assert!(desc.poll().is_none());
         assert_eq!(bytes(&desc.0)[..8], [0x00, 0x60, 0x45, 0x23, 0x01, 0x00, 0x00, 0x00]);
         write_back(&desc.0, [
             0x00, 0x60, 0x45, 0x23, 0x01, 0x00, 0x00, 0x00, // address
             0x3c, 0x00, 0xad, 0xde, 0xeb, 0x61, 0x64, 0x60, // length, checksum, status, errors, special
         ]);
-        let word = desc.take().expect("DD is set");
+        let word = desc.poll().expect("DD is set");
         assert_eq!((word.length(), word.checksum(), word.special()), (60, 0xdead, 0x6064));
         assert!(word.dd() && word.eop() && !word.ixsm() && word.vp());
         assert!(word.tcpcs() && word.ipcs() && word.pif());
         assert!(word.ce() && word.tcpe() && word.ipe());
         assert!(!word.se() && !word.seq() && !word.cxe() && !word.rxe());
-        desc.post(0x7000);
-        assert!(desc.take().is_none());
+        desc.write(0x7000);
+        assert!(desc.poll().is_none());
         assert_eq!(desc.words(), [0x7000, 0]);
     }
 

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 pub use crate::nic::intel::VENDOR;
 pub use crate::nic::intel::rx::{BUFFER, RxRing};
-pub use crate::nic::intel::tx::{PushError, TxRing};
+pub use crate::nic::intel::tx::{SubmitError, TxRing};
 
 use self::desc::RxDesc;
 use self::regs::*;

@@ -43,13 +43,13 @@ impl ExtendedRx {
     /// Gives the device a buffer, and clears word 1 so that DD is the device's word and not an old
     /// one. The device must not own the descriptor, and a barrier must come before the tail.
     #[inline]
-    pub fn post(&self, iova: u64) {
+    pub fn write(&self, iova: u64) {
         store(&self.0, [iova, 0]);
     }
 
     /// Returns the device's report on the buffer that it filled; `None` until it has.
     #[inline]
-    pub fn take(&self) -> Option<RxStatus> {
+    pub fn poll(&self) -> Option<RxStatus> {
         Some(status(&self.0[1])).filter(|status| status.dd())
     }
 
@@ -64,14 +64,14 @@ impl SplitRx {
     /// multiples of 64, so that DD in word 1 is the device's word. The device must not own the
     /// descriptor, and a barrier must come before the tail.
     #[inline]
-    pub fn post(&self, iovas: [u64; 4]) {
+    pub fn write(&self, iovas: [u64; 4]) {
         debug_assert!(iovas[1].is_multiple_of(2), "bit 0 is DD");
         store(&self.0, iovas);
     }
 
     /// Returns the device's report on the buffers that it filled; `None` until it has.
     #[inline]
-    pub fn take(&self) -> Option<(RxStatus, SplitLengths)> {
+    pub fn poll(&self) -> Option<(RxStatus, SplitLengths)> {
         let status = status(&self.0[1]);
         status.dd().then(|| (status, self.lengths()))
     }
@@ -222,8 +222,8 @@ impl RxDescriptor for ExtendedRx {
     type Source = OneBuffer<RxStatus>;
 
     #[inline]
-    fn post(&self, buffer: &DmaBuf) {
-        self.post(buffer.iova().0);
+    fn write(&self, buffer: &DmaBuf) {
+        self.write(buffer.iova().0);
     }
 
     #[inline]
@@ -241,8 +241,8 @@ impl RxDescriptor for SplitRx {
     type Source = HeaderAndRest<RxStatus>;
 
     #[inline]
-    fn post(&self, buffers: &SplitBuffers) {
-        self.post(buffers.iovas());
+    fn write(&self, buffers: &SplitBuffers) {
+        self.write(buffers.iovas());
     }
 
     #[inline]
@@ -319,46 +319,46 @@ mod tests {
     #[rustfmt::skip]
     fn an_extended_descriptor_is_byte_exact_both_ways() {
         let desc = ExtendedRx(words());
-        desc.post(0x1122_3344_5566_7788);
+        desc.write(0x1122_3344_5566_7788);
         assert_eq!(bytes(&desc.0), [
             0x88, 0x77, 0x66, 0x55, 0x44, 0x33, 0x22, 0x11, // address
             0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00,
         ]);
-        assert!(desc.take().is_none());
+        assert!(desc.poll().is_none());
         write_back(&desc.0, &[
             0x01, 0x01, 0x00, 0x00, 0x77, 0xcc, 0xc2, 0x51, // mrq: type, queue; hash
             0x6b, 0x80, 0x01, 0x60, 0x3c, 0x00, 0x64, 0x60, // status, errors, length, vlan
         ]);
-        let status = desc.take().expect("DD is set");
+        let status = desc.poll().expect("DD is set");
         assert_eq!((status.length(), status.vlan(), status.pkttype()), (60, 0x6064, 1));
         assert!(status.eop() && status.vp() && status.l4cs() && status.ipcs() && status.ack());
         assert!(status.tcpe() && status.ipe());
         assert!(!status.ixsm() && !status.udpcs() && !status.pif() && !status.ce() && !status.rxe());
         let hash = RxHash::from(desc.words()[0]);
         assert_eq!((hash.rss_type(), hash.queue(), hash.rss_hash()), (1, 1, 0x51c2_cc77));
-        desc.post(0x7000);
-        assert!(desc.take().is_none(), "an old DD is not the device's word");
+        desc.write(0x7000);
+        assert!(desc.poll().is_none(), "an old DD is not the device's word");
     }
 
     #[test]
     #[rustfmt::skip]
     fn a_packet_split_descriptor_is_byte_exact_both_ways() {
         let desc = SplitRx(words());
-        desc.post([0x1000, 0x2000, 0x3_0000_0000, 0]);
+        desc.write([0x1000, 0x2000, 0x3_0000_0000, 0]);
         assert_eq!(bytes(&desc.0), [
             0x00, 0x10, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, // buffer 0
             0x00, 0x20, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, // buffer 1
             0x00, 0x00, 0x00, 0x00, 0x03, 0x00, 0x00, 0x00, // buffer 2
             0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, // buffer 3
         ]);
-        assert!(desc.take().is_none());
+        assert!(desc.poll().is_none());
         write_back(&desc.0, &[
             0x02, 0x00, 0x00, 0x00, 0x78, 0x56, 0x34, 0x12, // mrq, hash
             0x03, 0x00, 0x00, 0x81, 0x2a, 0x00, 0x00, 0x00, // status, errors, length 0, vlan
             0x2a, 0x80, 0x00, 0x10, 0x34, 0x02, 0x01, 0x00, // header status, lengths 1 to 3
             0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00,
         ]);
-        let (status, lengths) = desc.take().expect("DD is set");
+        let (status, lengths) = desc.poll().expect("DD is set");
         assert_eq!(status.length(), 42);
         assert!(status.dd() && status.eop() && status.ce() && status.rxe());
         assert_eq!((lengths.hlen(), lengths.sph()), (42, true));

@@ -16,7 +16,7 @@ use std::time::Duration;
 
 pub use crate::nic::intel::rx::BUFFER;
 pub use crate::nic::intel::rx_split::HEADER;
-pub use crate::nic::intel::tx::{MIN_FRAME, PushError, TxRing};
+pub use crate::nic::intel::tx::{MIN_FRAME, SubmitError, TxRing};
 
 use self::desc::{ExtendedRx, SplitRx};
 use self::regs::*;

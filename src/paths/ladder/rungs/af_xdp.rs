@@ -32,7 +32,7 @@ pub const RUNG: Rung = Rung {
 
 fn run(job: &mut Job<'_>) -> Result<(), Stopped> {
     let index = interface(job)?.index;
-    let mut socket = Xsk::new(index).map_err(|why| job.out.stopped(why))?;
+    let mut socket = Xsk::new(index).map_err(|why| job.sink.stopped(why))?;
     let by_kernel = if refers(index) { 0 } else { 1 };
     frames::send_file(job, &mut socket, by_kernel)
 }

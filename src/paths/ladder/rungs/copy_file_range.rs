@@ -8,7 +8,7 @@ use rustix::fs::copy_file_range;
 use super::super::Carrier::{Cpu, Dma};
 use super::super::Place::{OtherFile, PageCache};
 use super::super::extents::are_shared;
-use super::super::{Job, Kind, Protocol, Rung, Stopped, Why, lack, retry};
+use super::super::{Job, Kind, Protocol, Rung, Stopped, Why, retry, unsupported};
 
 pub const RUNG: Rung = Rung {
     number: 7,
@@ -21,22 +21,22 @@ pub const RUNG: Rung = Rung {
 };
 
 fn run(job: &mut Job<'_>) -> Result<(), Stopped> {
-    let out = &mut job.out;
-    let into = super::file(job.into, out)?;
-    let begin = rustix::fs::tell(into).map_err(|errno| out.failed("lseek", errno))?;
-    while let Some(most) = out.room()? {
+    let sink = &mut job.sink;
+    let into = super::file(job.into, sink)?;
+    let begin = rustix::fs::tell(into).map_err(|errno| sink.failed("lseek", errno))?;
+    while let Some(most) = sink.room()? {
         match retry(|| copy_file_range(job.file, None, into, None, most)) {
-            Ok(0) => return Err(out.stopped(Why::Shrunk)),
-            Ok(copied) => out.moved(copied),
+            Ok(0) => return Err(sink.stopped(Why::Shrunk)),
+            Ok(copied) => sink.moved(copied),
             Err(errno) => {
-                let failed = out.failed("copy_file_range", errno);
-                return Err(failed.or_missing(&lack::COPY_FILE_RANGE));
+                let failed = sink.failed("copy_file_range", errno);
+                return Err(failed.or_missing(&unsupported::COPY_FILE_RANGE));
             }
         }
     }
     // The call does not say which of both it did; the file's extents do.
-    if !are_shared(into, begin, out.len()) {
-        out.copies(out.len() as usize);
+    if !are_shared(into, begin, sink.len()) {
+        sink.copies(sink.len() as usize);
     }
     Ok(())
 }

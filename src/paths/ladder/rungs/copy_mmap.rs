@@ -21,14 +21,14 @@ pub const RUNG: Rung = Rung {
 };
 
 fn run(job: &mut Job<'_>) -> Result<(), Stopped> {
-    let out = &mut job.out;
-    let into = super::file(job.into, out)?;
-    let mapping = Mapping::of(job.file, out)?;
-    while let Some(most) = mapping.room(out)? {
-        let written = retry(|| mapping.write(into.as_fd(), out.sent(), most));
-        let written = written.map_err(|errno| shrunk(out.failed("write", errno)))?;
-        out.copies(written);
-        out.moved(written);
+    let sink = &mut job.sink;
+    let into = super::file(job.into, sink)?;
+    let mapping = Mapping::of(job.file, sink)?;
+    while let Some(most) = mapping.room(sink)? {
+        let written = retry(|| mapping.write(into.as_fd(), sink.sent(), most));
+        let written = written.map_err(|errno| shrunk(sink.failed("write", errno)))?;
+        sink.copies(written);
+        sink.moved(written);
     }
     Ok(())
 }

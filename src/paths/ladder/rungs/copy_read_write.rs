@@ -17,17 +17,17 @@ pub const RUNG: Rung = Rung {
 };
 
 fn run(job: &mut Job<'_>) -> Result<(), Stopped> {
-    let out = &mut job.out;
-    let into = super::file(job.into, out)?;
-    let mut block = vec![0; out.most()];
-    while let Some(most) = out.room()? {
-        let read = super::read(out, job.file, &mut block[..most])?;
-        out.copies(read);
+    let sink = &mut job.sink;
+    let into = super::file(job.into, sink)?;
+    let mut block = vec![0; sink.most()];
+    while let Some(most) = sink.room()? {
+        let read = super::read(sink, job.file, &mut block[..most])?;
+        sink.copies(read);
         let mut left = &block[..read];
         while !left.is_empty() {
-            let written = super::write(out, into, left)?;
-            out.copies(written);
-            out.moved(written);
+            let written = super::write(sink, into, left)?;
+            sink.copies(written);
+            sink.moved(written);
             left = &left[written..];
         }
     }

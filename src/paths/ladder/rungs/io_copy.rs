@@ -8,7 +8,7 @@ use std::io::{self, ErrorKind, Read, Write};
 
 use super::super::Carrier::{Cpu, Dma};
 use super::super::Place::{Card, PageCache, Socket, User};
-use super::super::{Job, Kind, Out, Protocol, Rung, Stopped, Why};
+use super::super::{Job, Kind, Protocol, Rung, Sink, Stopped, Why};
 
 pub const RUNG: Rung = Rung {
     number: 3,
@@ -27,32 +27,33 @@ pub const RUNG: Rung = Rung {
 };
 
 fn run(job: &mut Job<'_>) -> Result<(), Stopped> {
-    let len = job.out.len();
-    let mut to = Counted(&mut job.out, None);
+    let len = job.sink.len();
+    let mut to = Counted(&mut job.sink, None);
     let copied = io::copy(&mut job.file.take(len), &mut to);
     let stopped = to.1.take();
     match (stopped, copied) {
         (Some(stopped), _) => Err(stopped),
-        (None, Err(error)) => Err(job.out.failed("read", error)),
-        (None, Ok(copied)) if copied < len => Err(job.out.stopped(Why::Shrunk)),
+        (None, Err(error)) => Err(job.sink.failed("read", error)),
+        (None, Ok(copied)) if copied < len => Err(job.sink.stopped(Why::Shrunk)),
         (None, Ok(_)) => Ok(()),
     }
 }
 
 /// `copy` does not say how much went where it fails. This does, at no cost: std treats it as it treats a
 /// `TcpStream` that a file goes to.
-struct Counted<'a, 'b>(&'a mut Out<'b>, Option<Stopped>);
+struct Counted<'a, 'b>(&'a mut Sink<'b>, Option<Stopped>);
 
 impl Write for Counted<'_, '_> {
     fn write(&mut self, block: &[u8]) -> io::Result<usize> {
-        let out = &mut *self.0;
-        let most = out.room().map(|most| most.unwrap_or(0).min(block.len()));
-        let written = most
-            .and_then(|most| out.call("write", |socket| rustix::io::write(socket, &block[..most])));
+        let sink = &mut *self.0;
+        let most = sink.room().map(|most| most.unwrap_or(0).min(block.len()));
+        let written = most.and_then(|most| {
+            sink.call("write", |socket| rustix::io::write(socket, &block[..most]))
+        });
         match written {
             Ok(written) => {
-                out.copies(2 * written);
-                out.moved(written);
+                sink.copies(2 * written);
+                sink.moved(written);
                 Ok(written)
             }
             Err(stopped) => {

@@ -12,7 +12,7 @@ use super::super::Carrier::{Cpu, Dma, Reference};
 use super::super::Place::{Card, PageCache, Socket, User};
 use super::super::pipeline::{Pipeline, Way};
 use super::super::uring::missing;
-use super::super::{Job, Kind, Out, Rung, Stopped};
+use super::super::{Job, Kind, Rung, Sink, Stopped};
 
 pub const FIXED: Rung = Rung {
     number: 9,
@@ -51,36 +51,36 @@ pub const ZEROCOPY: Rung = Rung {
 };
 
 fn run(job: &mut Job<'_>, way: Way) -> Result<(), Stopped> {
-    let out = &mut job.out;
-    let mut line = Pipeline::new(job.file, out, way)?;
-    climb(&mut line, out).map_err(|stopped| {
-        line.take_back(out);
-        out.stopped(stopped.why)
+    let sink = &mut job.sink;
+    let mut line = Pipeline::new(job.file, sink, way)?;
+    climb(&mut line, sink).map_err(|stopped| {
+        line.take_back(sink);
+        sink.stopped(stopped.why)
     })
 }
 
-fn climb(line: &mut Pipeline<'_>, out: &mut Out<'_>) -> Result<(), Stopped> {
+fn climb(line: &mut Pipeline<'_>, sink: &mut Sink<'_>) -> Result<(), Stopped> {
     let mut since = Instant::now();
     loop {
         // Whatever can be asked for is; then one call hands it over, and waits for some of it.
-        line.read_ahead(out)?;
-        line.send(out)?;
+        line.read_ahead(sink)?;
+        line.send(sink)?;
         if line.is_empty() {
             // All went, or the far end has no room, which is waited for here.
-            match out.room()? {
+            match sink.room()? {
                 Some(_) => continue,
                 None => return Ok(()),
             }
         }
         let mut noted = Ok(());
-        for done in line.go(out)? {
+        for done in line.go(sink)? {
             if done.is_progress() {
                 since = Instant::now();
             }
-            noted = noted.and(line.note(done, out));
+            noted = noted.and(line.note(done, sink));
         }
         noted?;
         // Also where all goes well: else nobody would be heard before the end.
-        out.go_on(&since)?;
+        sink.go_on(&since)?;
     }
 }

@@ -24,14 +24,14 @@ pub const RUNG: Rung = Rung {
 };
 
 fn run(job: &mut Job<'_>) -> Result<(), Stopped> {
-    let out = &mut job.out;
-    let mapping = Mapping::of(job.file, out)?;
-    while let Some(most) = mapping.room(out)? {
-        let gone = out.sent();
-        let written = out.call("write", |socket| mapping.write(socket, gone, most));
+    let sink = &mut job.sink;
+    let mapping = Mapping::of(job.file, sink)?;
+    while let Some(most) = mapping.room(sink)? {
+        let gone = sink.sent();
+        let written = sink.call("write", |socket| mapping.write(socket, gone, most));
         let written = written.map_err(shrunk)?;
-        out.copies(written);
-        out.moved(written);
+        sink.copies(written);
+        sink.moved(written);
     }
     Ok(())
 }

@@ -28,7 +28,7 @@ use rustix::io::Errno;
 use rustix::pipe::{PipeFlags, SpliceFlags, pipe_with};
 
 use super::bounds::NAP;
-use super::{Out, Protocol, Rung, Stopped, Why, lack, retry};
+use super::{Protocol, Rung, Sink, Stopped, Why, retry, unsupported};
 
 /// Returns `None`: the rung can be had wherever the kernel is ours.
 fn always() -> Option<String> {
@@ -63,69 +63,69 @@ pub const RUNGS: &[Rung] = &[
 ];
 
 /// A pipe: its end, and where it is filled.
-fn pipe(out: &Out<'_>) -> Result<(OwnedFd, OwnedFd), Stopped> {
-    pipe_with(PipeFlags::CLOEXEC).map_err(|errno| out.failed("pipe", errno))
+fn pipe(sink: &Sink<'_>) -> Result<(OwnedFd, OwnedFd), Stopped> {
+    pipe_with(PipeFlags::CLOEXEC).map_err(|errno| sink.failed("pipe", errno))
 }
 
 /// Moves what has come by a stream into a pipe, at most `len` bytes of it; gives how many.
 fn splice_in(
-    out: &Out<'_>,
+    sink: &Sink<'_>,
     from: &TcpStream,
     fill: &OwnedFd,
     len: usize,
 ) -> Result<usize, Stopped> {
     let none = SpliceFlags::empty();
-    let came = out.take("splice", from, |from| {
+    let came = sink.take("splice", from, |from| {
         rustix::pipe::splice(from, None, fill, None, len, none)
     });
-    came.map_err(|stopped| stopped.or_missing(&lack::SPLICE_SOCKET))
+    came.map_err(|stopped| stopped.or_missing(&unsupported::SPLICE_SOCKET))
 }
 
 /// Moves what is in a pipe to the socket, at most `len` bytes of it; gives how many.
-fn splice_out(out: &mut Out<'_>, pipe: &OwnedFd, len: usize) -> Result<usize, Stopped> {
+fn splice_out(sink: &mut Sink<'_>, pipe: &OwnedFd, len: usize) -> Result<usize, Stopped> {
     let none = SpliceFlags::empty();
-    let went = out.call("splice", |socket| {
+    let went = sink.call("splice", |socket| {
         rustix::pipe::splice(pipe, None, socket, None, len, none)
     });
-    let went = went.map_err(|stopped| stopped.or_missing(&lack::SPLICE_SOCKET))?;
+    let went = went.map_err(|stopped| stopped.or_missing(&unsupported::SPLICE_SOCKET))?;
     if went == 0 {
         // Who goes on until all has gone would do so for ever.
-        return Err(out.failed(
+        return Err(sink.failed(
             "splice",
             std::io::Error::from(std::io::ErrorKind::WriteZero),
         ));
     }
-    out.moved(went);
+    sink.moved(went);
     Ok(went)
 }
 
 /// The stream that a job's bytes come from.
-fn stream<'a>(from: &'a Option<TcpStream>, out: &Out<'_>) -> Result<&'a TcpStream, Stopped> {
-    let missing = || out.stopped(Why::Missing("no stream to relay".to_owned()));
+fn stream<'a>(from: &'a Option<TcpStream>, sink: &Sink<'_>) -> Result<&'a TcpStream, Stopped> {
+    let missing = || sink.stopped(Why::Missing("no stream to relay".to_owned()));
     let from = from.as_ref().ok_or_else(missing)?;
     // A call that waits returns now and then, so that Ctrl-C is heard.
     let limited = from.set_read_timeout(Some(NAP));
-    limited.map_err(|error| out.failed("SO_RCVTIMEO", error))?;
+    limited.map_err(|error| sink.failed("SO_RCVTIMEO", error))?;
     Ok(from)
 }
 
 /// The file that a job's bytes go into.
-fn file<'a>(into: Option<&'a File>, out: &Out<'_>) -> Result<&'a File, Stopped> {
-    into.ok_or_else(|| out.stopped(Why::Missing("no file to write to".to_owned())))
+fn file<'a>(into: Option<&'a File>, sink: &Sink<'_>) -> Result<&'a File, Stopped> {
+    into.ok_or_else(|| sink.stopped(Why::Missing("no file to write to".to_owned())))
 }
 
 /// Reads what comes next in a job's file; gives how much.
-fn read(out: &Out<'_>, file: &File, block: &mut [u8]) -> Result<usize, Stopped> {
+fn read(sink: &Sink<'_>, file: &File, block: &mut [u8]) -> Result<usize, Stopped> {
     match retry(|| rustix::io::read(file, &mut *block)) {
-        Ok(0) => Err(out.stopped(Why::Shrunk)),
-        read => read.map_err(|errno| out.failed("read", errno)),
+        Ok(0) => Err(sink.stopped(Why::Shrunk)),
+        read => read.map_err(|errno| sink.failed("read", errno)),
     }
 }
 
 /// Writes some of `bytes` into a file; gives how many.
-fn write(out: &Out<'_>, file: &File, bytes: &[u8]) -> Result<usize, Stopped> {
+fn write(sink: &Sink<'_>, file: &File, bytes: &[u8]) -> Result<usize, Stopped> {
     let written = retry(|| some(rustix::io::write(file, bytes)));
-    written.map_err(|errno| out.failed("write into the file", errno))
+    written.map_err(|errno| sink.failed("write into the file", errno))
 }
 
 /// A file that takes nothing, and says nothing of it, would be asked for ever.

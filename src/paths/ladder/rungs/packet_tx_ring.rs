@@ -33,6 +33,6 @@ const SLOTS: usize = 1024;
 
 fn run(job: &mut Job<'_>) -> Result<(), Stopped> {
     let ring = TxRing::new(interface(job)?.index, SLOTS);
-    let mut ring = ring.map_err(|why| job.out.stopped(why))?;
+    let mut ring = ring.map_err(|why| job.sink.stopped(why))?;
     frames::send_file(job, &mut ring, 0)
 }

@@ -13,7 +13,7 @@ use rustix::fs::{SeekFrom, seek};
 use super::super::Carrier::{Cpu, Dma};
 use super::super::Place::{Card, PageCache, Pinned};
 use super::super::bounds::NAP;
-use super::super::{Job, Kind, Out, Protocol, Rung, Stopped, Why};
+use super::super::{Job, Kind, Protocol, Rung, Sink, Stopped, Why};
 use crate::net::{CopySource, FileSource, Next, Source, UdpFlow};
 use crate::nic::{Frame, Nic};
 
@@ -43,53 +43,53 @@ pub const PAGE_CACHE: Rung = Rung {
 };
 
 fn copied(job: &mut Job<'_>) -> Result<(), Stopped> {
-    let (bytes, payload) = (bytes(job)?, job.out.most());
+    let (bytes, payload) = (bytes(job)?, job.sink.most());
     let card = job
         .card
         .as_ref()
-        .ok_or_else(|| job.out.stopped(no_card()))?;
+        .ok_or_else(|| job.sink.stopped(no_card()))?;
     let file = (job.file, Path::new("the file"));
     let source = CopySource::new(card.nic, file, bytes, card.flow, payload, IN_FLIGHT);
-    let mut source = source.map_err(|error| job.out.stopped(error.into()))?;
+    let mut source = source.map_err(|error| job.sink.stopped(error.into()))?;
     let sent = send(job, &mut source);
-    job.out.copies(source.by_cpu().payload as usize);
+    job.sink.copies(source.by_cpu().payload as usize);
     sent
 }
 
 fn page_cache(job: &mut Job<'_>) -> Result<(), Stopped> {
-    let (bytes, payload) = (bytes(job)?, job.out.most());
+    let (bytes, payload) = (bytes(job)?, job.sink.most());
     let card = job
         .card
         .as_ref()
-        .ok_or_else(|| job.out.stopped(no_card()))?;
+        .ok_or_else(|| job.sink.stopped(no_card()))?;
     let file = (job.file, Path::new("the file"));
     let source = FileSource::new(card.nic, file, bytes, card.flow, payload, IN_FLIGHT);
-    let mut source = source.map_err(|error| job.out.stopped(error.into()))?;
+    let mut source = source.map_err(|error| job.sink.stopped(error.into()))?;
     if card.prove {
         let denied = source.deny_cpu();
-        denied.map_err(|error| job.out.stopped(error.into()))?;
+        denied.map_err(|error| job.sink.stopped(error.into()))?;
     }
     send(job, &mut source)?;
     let whole = source.check_length();
-    whole.map_err(|error| job.out.stopped(error.into()))
+    whole.map_err(|error| job.sink.stopped(error.into()))
 }
 
 /// Returns the range of the job's bytes in the file, from its position on, as far as they are there now.
 fn bytes(job: &Job<'_>) -> Result<Range<u64>, Stopped> {
     let (begin, len) = (seek(job.file, SeekFrom::Current(0)), job.file.metadata());
-    let begin = begin.map_err(|errno| job.out.failed("lseek", errno))?;
-    let len = len.map_err(|error| job.out.failed("fstat", error))?.len();
-    Ok(begin..len.min(begin.saturating_add(job.out.len())))
+    let begin = begin.map_err(|errno| job.sink.failed("lseek", errno))?;
+    let len = len.map_err(|error| job.sink.failed("fstat", error))?.len();
+    Ok(begin..len.min(begin.saturating_add(job.sink.len())))
 }
 
 /// Sends all that `source` has.
 fn send(job: &mut Job<'_>, source: &mut dyn Source) -> Result<(), Stopped> {
     let Some(card) = &mut job.card else {
-        return Err(job.out.stopped(no_card()));
+        return Err(job.sink.stopped(no_card()));
     };
-    let (nic, out) = (&mut *card.nic, &mut job.out);
+    let (nic, sink) = (&mut *card.nic, &mut job.sink);
     let mut batch = Vec::with_capacity(BATCH);
-    climb(nic, out, source, &mut batch).map_err(|stopped| {
+    climb(nic, sink, source, &mut batch).map_err(|stopped| {
         // What the card has not taken has not gone.
         let waiting = batch
             .iter()
@@ -104,42 +104,42 @@ fn send(job: &mut Job<'_>, source: &mut dyn Source) -> Result<(), Stopped> {
 /// Sends as the far end has room; sleeps where there is nothing to do.
 fn climb(
     nic: &mut dyn Nic,
-    out: &mut Out<'_>,
+    sink: &mut Sink<'_>,
     source: &mut dyn Source,
     batch: &mut Vec<Frame>,
 ) -> Result<(), Stopped> {
     let mut spent = Vec::with_capacity(IN_FLIGHT);
     let (mut end, mut idle) = (None, None);
     loop {
-        let reaped = nic.reap(&mut spent);
-        let reaped = reaped.map_err(|error| out.stopped(error.into()))?;
+        let completed = nic.completed(&mut spent);
+        let completed = completed.map_err(|error| sink.stopped(error.into()))?;
         while end.is_none() && batch.len() < BATCH {
             // With frames under way there is the card to be looked at, too, so it does not wait here.
             let busy = !batch.is_empty() || nic.in_flight() > 0;
-            if busy && !out.has_room(out.most() as u64)? {
+            if busy && !sink.has_room(sink.most() as u64)? {
                 break;
             }
-            if !busy && out.room()?.is_none() {
+            if !busy && sink.room()?.is_none() {
                 return Ok(());
             }
             match source.next(spent.pop()) {
                 Ok(Next::Frame(frame)) => {
-                    out.moved(frame.len() - UdpFlow::HEADER);
+                    sink.moved(frame.len() - UdpFlow::HEADER);
                     batch.push(frame);
                 }
                 Ok(Next::Wait | Next::NotYet) => break,
-                Ok(Next::End) if out.sent() < out.len() => end = Some(Err(Why::Shrunk)),
+                Ok(Next::End) if sink.sent() < sink.len() => end = Some(Err(Why::Shrunk)),
                 Ok(Next::End) => end = Some(Ok(())),
                 // What came before it leaves first.
                 Err(error) => end = Some(Err(error.into())),
             }
         }
         let sent = nic.send(batch);
-        let sent = sent.map_err(|error| out.stopped(error.into()))?;
+        let sent = sent.map_err(|error| sink.stopped(error.into()))?;
         if let Some(end) = end.take_if(|_| batch.is_empty() && nic.in_flight() == 0) {
-            return end.map_err(|why| out.stopped(why));
+            return end.map_err(|why| sink.stopped(why));
         }
-        if reaped > 0 || sent > 0 {
+        if completed > 0 || sent > 0 {
             idle = None;
             continue;
         }
@@ -147,8 +147,8 @@ fn climb(
             true => Ok(()),
             false => nic.check(),
         });
-        woken.map_err(|error| out.stopped(error.into()))?;
-        out.go_on(idle.get_or_insert_with(Instant::now))?;
+        woken.map_err(|error| sink.stopped(error.into()))?;
+        sink.go_on(idle.get_or_insert_with(Instant::now))?;
     }
 }
 

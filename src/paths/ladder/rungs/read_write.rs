@@ -22,13 +22,13 @@ pub const RUNG: Rung = Rung {
 };
 
 fn run(job: &mut Job<'_>) -> Result<(), Stopped> {
-    let out = &mut job.out;
-    let mut block = vec![0; out.most()];
-    while let Some(most) = out.room()? {
-        let read = super::read(out, job.file, &mut block[..most])?;
-        out.copies(read);
-        out.write_all(&block[..read])?;
-        out.copies(read);
+    let sink = &mut job.sink;
+    let mut block = vec![0; sink.most()];
+    while let Some(most) = sink.room()? {
+        let read = super::read(sink, job.file, &mut block[..most])?;
+        sink.copies(read);
+        sink.write_all(&block[..read])?;
+        sink.copies(read);
     }
     Ok(())
 }

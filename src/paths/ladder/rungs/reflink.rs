@@ -21,39 +21,39 @@ pub const RUNG: Rung = Rung {
 };
 
 fn run(job: &mut Job<'_>) -> Result<(), Stopped> {
-    let out = &mut job.out;
-    let into = super::file(job.into, out)?;
-    if out.room()?.is_none() {
+    let sink = &mut job.sink;
+    let into = super::file(job.into, sink)?;
+    if sink.room()?.is_none() {
         return Ok(());
     }
     if tell(job.file) != Ok(0) {
         let why = "it clones whole files, and this one is to be sent from its middle on".to_owned();
-        return Err(out.stopped(Why::Missing(why)));
+        return Err(sink.stopped(Why::Missing(why)));
     }
     match retry(|| ioctl_ficlone(into, job.file)) {
         Ok(()) => {}
         Err(Errno::XDEV) => {
             let why = "the files are on different file systems, which share no blocks".to_owned();
-            return Err(out.stopped(Why::Missing(why)));
+            return Err(sink.stopped(Why::Missing(why)));
         }
         Err(errno @ (Errno::OPNOTSUPP | Errno::NOTTY | Errno::INVAL | Errno::NOSYS)) => {
             let why = format!(
                 "files of this file system share no blocks (FICLONE: {errno})\n  btrfs can, and XFS"
             );
-            return Err(out.stopped(Why::Missing(why)));
+            return Err(sink.stopped(Why::Missing(why)));
         }
-        Err(errno) => return Err(out.failed("FICLONE", errno)),
+        Err(errno) => return Err(sink.failed("FICLONE", errno)),
     }
     let there = into
         .metadata()
-        .map_err(|error| out.failed("fstat", error))?
+        .map_err(|error| sink.failed("fstat", error))?
         .len();
     // Somebody has made the file longer meanwhile: that is not part of the job.
-    retry(|| ftruncate(into, there.min(out.len())))
-        .map_err(|errno| out.failed("ftruncate", errno))?;
-    out.moved(there.min(out.len()) as usize);
-    if there < out.len() {
-        return Err(out.stopped(Why::Shrunk));
+    retry(|| ftruncate(into, there.min(sink.len())))
+        .map_err(|errno| sink.failed("ftruncate", errno))?;
+    sink.moved(there.min(sink.len()) as usize);
+    if there < sink.len() {
+        return Err(sink.stopped(Why::Shrunk));
     }
     Ok(())
 }

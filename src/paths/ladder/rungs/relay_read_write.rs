@@ -22,16 +22,16 @@ pub const RUNG: Rung = Rung {
 };
 
 fn run(job: &mut Job<'_>) -> Result<(), Stopped> {
-    let out = &mut job.out;
-    let from = super::stream(&job.from, out)?;
-    let mut block = vec![0; out.most()];
-    while let Some(most) = out.room()? {
-        let read = out.take("read", from, |from| {
+    let sink = &mut job.sink;
+    let from = super::stream(&job.from, sink)?;
+    let mut block = vec![0; sink.most()];
+    while let Some(most) = sink.room()? {
+        let read = sink.take("read", from, |from| {
             rustix::io::read(from, &mut block[..most])
         })?;
-        out.copies(read);
-        out.write_all(&block[..read])?;
-        out.copies(read);
+        sink.copies(read);
+        sink.write_all(&block[..read])?;
+        sink.copies(read);
     }
     Ok(())
 }

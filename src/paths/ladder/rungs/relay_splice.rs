@@ -23,13 +23,13 @@ pub const RUNG: Rung = Rung {
 };
 
 fn run(job: &mut Job<'_>) -> Result<(), Stopped> {
-    let out = &mut job.out;
-    let from = super::stream(&job.from, out)?;
-    let (pipe, fill) = super::pipe(out)?;
-    while let Some(most) = out.room()? {
-        let mut inside = super::splice_in(out, from, &fill, most)?;
+    let sink = &mut job.sink;
+    let from = super::stream(&job.from, sink)?;
+    let (pipe, fill) = super::pipe(sink)?;
+    while let Some(most) = sink.room()? {
+        let mut inside = super::splice_in(sink, from, &fill, most)?;
         while inside > 0 {
-            inside -= super::splice_out(out, &pipe, inside)?;
+            inside -= super::splice_out(sink, &pipe, inside)?;
         }
     }
     Ok(())

@@ -8,7 +8,7 @@ use rustix::fs::sendfile;
 use super::super::Carrier::{Dma, Reference};
 use super::super::Place::{Card, PageCache, Socket};
 use super::super::by_reference::{DATAGRAMS, tried};
-use super::super::{Job, Kind, Rung, Stopped, Why, lack};
+use super::super::{Job, Kind, Rung, Stopped, Why, unsupported};
 
 pub const RUNG: Rung = Rung {
     number: 4,
@@ -21,16 +21,16 @@ pub const RUNG: Rung = Rung {
 };
 
 fn run(job: &mut Job<'_>) -> Result<(), Stopped> {
-    let out = &mut job.out;
-    let copies = out.is_datagrams() && !*DATAGRAMS;
-    while let Some(most) = out.room()? {
-        let sent = out.call("sendfile", |socket| sendfile(socket, job.file, None, most));
-        let sent = sent.map_err(|stopped| stopped.or_missing(&lack::SPLICE_FROM_FILE))?;
+    let sink = &mut job.sink;
+    let copies = sink.is_datagrams() && !*DATAGRAMS;
+    while let Some(most) = sink.room()? {
+        let sent = sink.call("sendfile", |socket| sendfile(socket, job.file, None, most));
+        let sent = sent.map_err(|stopped| stopped.or_missing(&unsupported::SPLICE_FROM_FILE))?;
         if sent == 0 {
-            return Err(out.stopped(Why::Shrunk));
+            return Err(sink.stopped(Why::Shrunk));
         }
-        out.moved(sent);
-        out.copies(if copies { sent } else { 0 });
+        sink.moved(sent);
+        sink.copies(if copies { sent } else { 0 });
     }
     Ok(())
 }

@@ -8,7 +8,7 @@ use rustix::pipe::{SpliceFlags, splice};
 use super::super::Carrier::{Dma, Reference};
 use super::super::Place::{Card, PageCache, Pipe, Socket};
 use super::super::by_reference::{DATAGRAMS, tried};
-use super::super::{Job, Kind, Rung, Stopped, Why, lack, retry};
+use super::super::{Job, Kind, Rung, Stopped, Why, retry, unsupported};
 
 pub const RUNG: Rung = Rung {
     number: 5,
@@ -26,22 +26,22 @@ pub const RUNG: Rung = Rung {
 };
 
 fn run(job: &mut Job<'_>) -> Result<(), Stopped> {
-    let out = &mut job.out;
-    let (pipe, fill) = super::pipe(out)?;
+    let sink = &mut job.sink;
+    let (pipe, fill) = super::pipe(sink)?;
     let none = SpliceFlags::empty();
-    let copies = out.is_datagrams() && !*DATAGRAMS;
-    while let Some(most) = out.room()? {
+    let copies = sink.is_datagrams() && !*DATAGRAMS;
+    while let Some(most) = sink.room()? {
         let filled = retry(|| splice(job.file, None, &fill, None, most, none));
         let mut inside = match filled {
-            Ok(0) => return Err(out.stopped(Why::Shrunk)),
+            Ok(0) => return Err(sink.stopped(Why::Shrunk)),
             filled => filled.map_err(|errno| {
-                let failed = out.failed("splice from the file", errno);
-                failed.or_missing(&lack::SPLICE_FROM_FILE)
+                let failed = sink.failed("splice from the file", errno);
+                failed.or_missing(&unsupported::SPLICE_FROM_FILE)
             })?,
         };
         while inside > 0 {
-            let went = super::splice_out(out, &pipe, inside)?;
-            out.copies(if copies { went } else { 0 });
+            let went = super::splice_out(sink, &pipe, inside)?;
+            sink.copies(if copies { went } else { 0 });
             inside -= went;
         }
     }

@@ -8,7 +8,7 @@ use rustix::pipe::{SpliceFlags, splice, tee};
 
 use super::super::Carrier::{Cpu, Dma, Reference};
 use super::super::Place::{Card, OtherFile, Pipe, Socket};
-use super::super::{Job, Kind, Protocol, Rung, Stopped, lack, retry};
+use super::super::{Job, Kind, Protocol, Rung, Stopped, retry, unsupported};
 use super::some;
 
 pub const RUNG: Rung = Rung {
@@ -29,32 +29,32 @@ pub const RUNG: Rung = Rung {
 };
 
 fn run(job: &mut Job<'_>) -> Result<(), Stopped> {
-    let out = &mut job.out;
-    let from = super::stream(&job.from, out)?;
-    let log = super::file(job.into, out)?;
-    let ((pipe, fill), (twin, fill_twin)) = (super::pipe(out)?, super::pipe(out)?);
+    let sink = &mut job.sink;
+    let from = super::stream(&job.from, sink)?;
+    let log = super::file(job.into, sink)?;
+    let ((pipe, fill), (twin, fill_twin)) = (super::pipe(sink)?, super::pipe(sink)?);
     let none = SpliceFlags::empty();
-    while let Some(most) = out.room()? {
-        let mut inside = super::splice_in(out, from, &fill, most)?;
+    while let Some(most) = sink.room()? {
+        let mut inside = super::splice_in(sink, from, &fill, most)?;
         while inside > 0 {
             // As much as the other pipe has room for: it is empty.
             let twice = retry(|| tee(&pipe, &fill_twin, inside, none));
             let mut twice = twice.map_err(|errno| {
-                let failed = out.failed("tee", errno);
-                failed.or_missing(&lack::SPLICE_SOCKET)
+                let failed = sink.failed("tee", errno);
+                failed.or_missing(&unsupported::SPLICE_SOCKET)
             })?;
             let mut unlogged = twice;
             while unlogged > 0 {
                 let logged = retry(|| some(splice(&twin, None, log, None, unlogged, none)));
                 let logged = logged.map_err(|errno| {
-                    let failed = out.failed("splice into the file", errno);
-                    failed.or_missing(&lack::SPLICE_INTO_FILE)
+                    let failed = sink.failed("splice into the file", errno);
+                    failed.or_missing(&unsupported::SPLICE_INTO_FILE)
                 })?;
-                out.copies(logged);
+                sink.copies(logged);
                 unlogged -= logged;
             }
             while twice > 0 {
-                let went = super::splice_out(out, &pipe, twice)?;
+                let went = super::splice_out(sink, &pipe, twice)?;
                 twice -= went;
                 inside -= went;
             }

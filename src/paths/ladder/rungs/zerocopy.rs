@@ -10,7 +10,7 @@ use super::super::Carrier::{Dma, Reference};
 use super::super::Place::{Card, PageCache, Socket, User};
 use super::super::completions::Completions;
 use super::super::mapping::{Mapping, shrunk};
-use super::super::{Job, Kind, Rung, Stopped, lack};
+use super::super::{Job, Kind, Rung, Stopped, unsupported};
 use crate::paths::errqueue;
 
 pub const RUNG: Rung = Rung {
@@ -32,16 +32,16 @@ pub const RUNG: Rung = Rung {
 const LOOK: usize = 16;
 
 fn run(job: &mut Job<'_>) -> Result<(), Stopped> {
-    let out = &mut job.out;
-    let mapping = Mapping::of(job.file, out)?;
+    let sink = &mut job.sink;
+    let mapping = Mapping::of(job.file, sink)?;
     let mut calls = Completions::default();
-    let asked = out.call("SO_ZEROCOPY", |socket| errqueue::ask(socket).map(|()| 0));
-    asked.map_err(|stopped| stopped.or_missing(&lack::ZEROCOPY))?;
+    let asked = sink.call("SO_ZEROCOPY", |socket| errqueue::ask(socket).map(|()| 0));
+    asked.map_err(|stopped| stopped.or_missing(&unsupported::ZEROCOPY))?;
     let mut unheard = 0;
-    while let Some(most) = mapping.room(out)? {
-        let gone = out.sent();
+    while let Some(most) = mapping.room(sink)? {
+        let gone = sink.sent();
         let mut by_copy = false;
-        let sent = out.call("send", |socket| {
+        let sent = sink.call("send", |socket| {
             if unheard >= LOOK {
                 calls.take(socket)?;
                 unheard = 0;
@@ -62,17 +62,17 @@ fn run(job: &mut Job<'_>) -> Result<(), Stopped> {
         });
         let sent = sent.map_err(shrunk)?;
         if by_copy {
-            out.copies(sent);
+            sink.copies(sent);
         } else {
             calls.sent(sent);
             unheard += 1;
         }
-        out.moved(sent);
-        out.copies(calls.copied());
+        sink.moved(sent);
+        sink.copies(calls.copied());
     }
     while calls.len() > 0 {
-        out.call("recvmsg", |socket| calls.wait(socket))?;
+        sink.call("recvmsg", |socket| calls.wait(socket))?;
     }
-    out.copies(calls.copied());
+    sink.copies(calls.copied());
     Ok(())
 }

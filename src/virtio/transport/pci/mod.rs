@@ -19,7 +19,7 @@ use crate::backend::Backend;
 use crate::dma::DmaSpace;
 use crate::error::{Error, Result};
 use crate::inspect::{RegisterView, read_registers};
-use crate::irq::{Departure, Irq, IrqKind};
+use crate::irq::{Irq, IrqKind, Removal};
 use crate::mmio::{Mmio, Place, RegInfo, Width};
 use crate::pci::config::{Command, SUBSYSTEM, bar};
 use crate::virtio::features::{NOTIFICATION_DATA, RING_RESET};
@@ -48,8 +48,8 @@ pub struct PciTransport<B: Backend> {
     multiplier: u32,
     device_type: u16,
     vectors: usize,
-    /// The features that the driver has taken.
-    taken: Cell<u64>,
+    /// The features that were negotiated.
+    negotiated: Cell<u64>,
     /// Lets one halt of a queue at a time have QUEUE_SELECT.
     halting: Arc<Mutex<()>>,
     backend: B,
@@ -59,7 +59,7 @@ impl<B: Backend + 'static> PciTransport<B> {
     /// Finds the device's structures. The device is not touched yet.
     ///
     /// # Errors
-    /// [`Error::NotOffered`] where it has not got them, [`Error::DeviceLied`] where they cannot be.
+    /// [`Error::NotOffered`] where it has not got them, [`Error::ProtocolViolation`] where they cannot be.
     pub fn open(backend: B) -> Result<Self> {
         backend.check_present()?;
         let (_, id) = backend.ids()?;
@@ -92,7 +92,7 @@ impl<B: Backend + 'static> PciTransport<B> {
             multiplier,
             device_type,
             vectors,
-            taken: Cell::new(0),
+            negotiated: Cell::new(0),
             halting: Arc::default(),
             backend,
         })
@@ -105,7 +105,7 @@ impl<B: Backend + 'static> PciTransport<B> {
 
     /// Place of the selected queue's doorbell; checked, since the device says it.
     fn doorbell(&self, index: u16, offset: u32) -> Result<PciDoorbell<B::Bar>> {
-        let width = match self.taken.get() & NOTIFICATION_DATA {
+        let width = match self.negotiated.get() & NOTIFICATION_DATA {
             0 => Width::Two,
             _ => Width::Four,
         };
@@ -119,7 +119,7 @@ impl<B: Backend + 'static> PciTransport<B> {
             .filter(fits)
             .and_then(|past| self.notify.base().checked_add(past));
         let Some(at) = at.filter(|at| at.is_multiple_of(width.bytes())) else {
-            return Err(Error::DeviceLied {
+            return Err(Error::ProtocolViolation {
                 device: self.name().to_owned(),
                 what: format!(
                     "the doorbell of queue {index} is {} bytes at {offset:#x} times {:#x} of a structure of \
@@ -193,7 +193,7 @@ impl<B: Backend> Structures<'_, B> {
         }
         let why = unusable.join("; or ");
         Err(match lied {
-            true => Error::DeviceLied {
+            true => Error::ProtocolViolation {
                 device,
                 what: format!("its {structure:?} structure is where it cannot be: {why}"),
             },
@@ -306,8 +306,8 @@ impl<B: Backend + 'static> Transport for PciTransport<B> {
         self.backend.interrupts(kind, count)
     }
 
-    fn departure(&self) -> Arc<Departure> {
-        self.backend.departure()
+    fn removal(&self) -> Arc<Removal> {
+        self.backend.removal()
     }
 
     fn is_absent(&self) -> bool {
@@ -336,7 +336,7 @@ impl<B: Backend + 'static> Transport for PciTransport<B> {
             self.common.set(DRIVER_FEATURE_SELECT, select);
             self.common.set(DRIVER_FEATURE, word);
         }
-        self.taken.set(features);
+        self.negotiated.set(features);
     }
 
     fn status(&self) -> Status {
@@ -410,7 +410,7 @@ impl<B: Backend + 'static> Transport for PciTransport<B> {
     }
 
     fn reset_queue(&self, index: u16) -> Result<()> {
-        if self.taken.get() & RING_RESET == 0 {
+        if self.negotiated.get() & RING_RESET == 0 {
             return Err(self.refused("reset one queue: it has not VIRTIO_F_RING_RESET"));
         }
         if reset_queue(&self.common, index) {
@@ -426,7 +426,7 @@ impl<B: Backend + 'static> Transport for PciTransport<B> {
     }
 
     fn resets_queues(&self) -> bool {
-        self.taken.get() & RING_RESET != 0
+        self.negotiated.get() & RING_RESET != 0
     }
 
     fn halt(&self, queues: Vec<u16>) -> Halt {

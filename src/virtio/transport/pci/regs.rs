@@ -56,7 +56,7 @@ crate::registers! {
     QUEUE_DEVICE_LO: u32, ReadWrite, 0x30, "4.1.4.3";
     /// device area's IOVA, high
     QUEUE_DEVICE_HI: u32, ReadWrite, 0x34, "4.1.4.3";
-    /// what to notify with, where NOTIF_CONFIG_DATA was taken
+    /// what to notify with, where NOTIF_CONFIG_DATA was negotiated
     QUEUE_NOTIFY_DATA: u32 as Two, ReadOnly, 0x38, "4.1.4.3";
     /// 1: reset it, with RING_RESET
     QUEUE_RESET: u32 as Two, ReadWrite, 0x3a, "4.1.4.3";

@@ -1,7 +1,7 @@
 //! The destination of a rung's bytes, and the count of those that went.
 //!
-//! A call may do a part of what it was asked, be interrupted, or find no room: [`Out::call`] goes on
-//! after each. A datagram that the far end has no room for would be lost, so [`Out::room`] waits for
+//! A call may do a part of what it was asked, be interrupted, or find no room: [`Sink::call`] goes on
+//! after each. A datagram that the far end has no room for would be lost, so [`Sink::room`] waits for
 //! the far end's word before it is sent.
 
 use std::net::{TcpStream, UdpSocket};
@@ -13,7 +13,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 
 use super::bounds::{NAP, STUCK};
-use super::far::FarEnd;
+use super::receiver::Receiver;
 use super::{Arrived, BLOCK, Stopped, Why};
 
 /// Bounds of a rung's work, and the counter by which it tells its progress.
@@ -30,10 +30,10 @@ pub struct Terms<'a> {
 }
 
 /// The destination of a rung's bytes, and the count of those that went.
-pub struct Out<'a> {
+pub struct Sink<'a> {
     to: To,
     /// The far end whose window bounds what is under way.
-    far: Option<&'a mut FarEnd>,
+    far: Option<&'a mut Receiver>,
     terms: Terms<'a>,
     sent: u64,
     copied: u64,
@@ -46,7 +46,7 @@ enum To {
     Elsewhere,
 }
 
-impl<'a> Out<'a> {
+impl<'a> Sink<'a> {
     /// A connected stream.
     pub fn stream(stream: TcpStream, terms: Terms<'a>) -> std::io::Result<Self> {
         // A call that waits returns now and then, so that Ctrl-C is heard; else it waits in the kernel.
@@ -57,7 +57,7 @@ impl<'a> Out<'a> {
     /// A connected socket for datagrams, that `far` takes.
     pub fn datagrams(
         socket: UdpSocket,
-        far: &'a mut FarEnd,
+        far: &'a mut Receiver,
         terms: Terms<'a>,
     ) -> std::io::Result<Self> {
         socket.set_write_timeout(Some(NAP))?;
@@ -65,11 +65,11 @@ impl<'a> Out<'a> {
     }
 
     /// A place that the rung knows by itself; with a far end where that takes datagrams.
-    pub fn elsewhere(far: Option<&'a mut FarEnd>, terms: Terms<'a>) -> Self {
+    pub fn elsewhere(far: Option<&'a mut Receiver>, terms: Terms<'a>) -> Self {
         Self::new(To::Elsewhere, far, terms)
     }
 
-    fn new(to: To, far: Option<&'a mut FarEnd>, terms: Terms<'a>) -> Self {
+    fn new(to: To, far: Option<&'a mut Receiver>, terms: Terms<'a>) -> Self {
         Self {
             to,
             far,
@@ -134,7 +134,7 @@ impl<'a> Out<'a> {
         self.terms.progress.store(self.sent, Ordering::Relaxed);
     }
 
-    /// Bytes that may be moved now, at most [`Out::most`] and what is left; waits until the far end has
+    /// Bytes that may be moved now, at most [`Sink::most`] and what is left; waits until the far end has
     /// room for them. `None`: all went.
     ///
     /// # Errors
@@ -262,7 +262,7 @@ impl<'a> Out<'a> {
     /// Writes all of `bytes`, as one datagram or in as many calls as it takes.
     ///
     /// # Errors
-    /// As [`Out::call`].
+    /// As [`Sink::call`].
     #[inline]
     pub fn write_all(&mut self, mut bytes: &[u8]) -> Result<(), Stopped> {
         while !bytes.is_empty() {

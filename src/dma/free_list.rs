@@ -1,14 +1,14 @@
 //! Lock-free free list of DMA buffers.
 //!
-//! A home owns a region and one [`Meta`] for each buffer in it. A buffer is a pointer to its `Meta`,
-//! held by one owner at a time; dropping the owner pushes it on the home's list of returned buffers,
-//! one compare-and-swap, from any thread, and one for all buffers of a chain. The keeper takes the whole
-//! list at once when it has none at hand, so that nobody ever takes one out of its middle. Once the keeper
+//! A slab owns a region and one [`BufHeader`] for each buffer in it. A buffer is a pointer to its `BufHeader`,
+//! held by one owner at a time; dropping the owner pushes it on the slab's list of returned buffers,
+//! one compare-and-swap, from any thread, and one for all buffers of a chain. The free list takes the whole
+//! of it at once when it has none at hand, so that nobody ever takes one out of its middle. Once the free list
 //! has gone, buffers are only counted as they come back, and the last one frees the region: no reference
 //! count is touched per packet, and no memory goes while a ring still has a buffer of it.
 //!
 //! A buffer that a device may go on reaching is *quarantined*: it comes back, so that it is counted,
-//! and is never handed out again. The region of such a home is cut off from the device before its
+//! and is never handed out again. The region of such a slab is cut off from the device before its
 //! memory is freed, and its IOVAs are never given to anybody else ([`DmaSpace::quarantine`]).
 //!
 //! [`DmaSpace::quarantine`]: super::DmaSpace::quarantine
@@ -25,7 +25,7 @@ use loom::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use super::chain::Door;
 use super::{DmaRegion, Iova, Segment, SpaceId};
 
-/// The most buffers of a home, and the most bytes of each: half of what counts them.
+/// The most buffers of a slab, and the most bytes of each: half of what counts them.
 pub(super) const MOST: usize = (1 << 31) - 1;
 
 /// No buffer.
@@ -35,7 +35,7 @@ const ABANDONED: u32 = NIL - 1;
 
 /// One buffer: what its owner and the driver need to know, in one cache line.
 #[repr(align(64))]
-pub(super) struct Meta {
+pub(super) struct BufHeader {
     pub(super) iova: Iova,
     pub(super) ptr: NonNull<u8>,
     pub(super) len: u32,
@@ -46,26 +46,26 @@ pub(super) struct Meta {
     pub(super) door: Door,
     /// The high half of that word.
     pub(super) rider_high: u32,
-    home: NonNull<Home>,
+    slab: NonNull<Slab>,
     index: u32,
     /// The next one of the list of returned buffers.
     returned_after: AtomicU32,
-    /// Bytes of its headroom that are a part of it, or [`Meta::QUARANTINED`].
+    /// Bytes of its headroom that are a part of it, or [`BufHeader::QUARANTINED`].
     pub(super) early: u8,
     /// The pages behind it have 2 to the power of this many bytes.
     pub(super) page_shift: u8,
 }
 
 #[cfg(not(pinwire_loom))]
-const _: () = assert!(size_of::<Meta>() == 64);
+const _: () = assert!(size_of::<BufHeader>() == 64);
 
-impl Meta {
+impl BufHeader {
     /// In `early`: a device may go on reaching the buffer, so that nobody gets it any more.
     const QUARANTINED: u8 = u8::MAX;
 
-    /// Begins where the buffer does: undoes [`DmaBuf::begin_early`](super::DmaBuf::begin_early).
+    /// Begins where the buffer does: undoes [`DmaBuf::prepend`](super::DmaBuf::prepend).
     /// Returns whether the buffer may be handed out.
-    fn begin_later(&mut self) -> bool {
+    fn undo_prepend(&mut self) -> bool {
         if self.early == Self::QUARANTINED {
             return false;
         }
@@ -80,25 +80,25 @@ impl Meta {
     /// Never to be handed out again: a device may go on reaching it.
     pub(super) fn quarantine(&mut self) {
         self.early = Self::QUARANTINED;
-        // SAFETY: the owner of a buffer is borrowed, so that its home is alive.
-        unsafe { self.home.as_ref() }.quarantine();
+        // SAFETY: the owner of a buffer is borrowed, so that its slab is alive.
+        unsafe { self.slab.as_ref() }.quarantine();
     }
 }
 
-pub(super) struct Home {
+pub(super) struct Slab {
     region: Option<DmaRegion>,
-    /// Each belongs to the owner of its buffer, but for `returned_after` of those at home.
-    metas: Box<[UnsafeCell<Meta>]>,
+    /// Each belongs to the owner of its buffer, but for `returned_after` of those on the list.
+    headers: Box<[UnsafeCell<BufHeader>]>,
     /// The first of the returned buffers, [`NIL`] or [`ABANDONED`].
     returned: AtomicU32,
-    /// Number of buffers that came back after the keeper has gone, and, added by it as it goes, of those that were
-    /// back before, and one for itself. Whoever makes it all of them and the keeper frees the home.
+    /// Number of buffers that came back after the free list has gone, and, added by it as it goes, of those that were
+    /// back before, and one for itself. Whoever makes it all of them and the free list frees the slab.
     counted: AtomicU32,
     /// A device that did not stop had a buffer of it.
     is_quarantined: AtomicBool,
 }
 
-impl Drop for Home {
+impl Drop for Slab {
     fn drop(&mut self) {
         if self.is_quarantined.load(Ordering::Relaxed)
             && let Some(region) = &mut self.region
@@ -108,34 +108,34 @@ impl Drop for Home {
     }
 }
 
-impl Home {
+impl Slab {
     /// Its region is not to be freed as others are.
     fn quarantine(&self) {
-        // Relaxed: whoever frees the home acquires what was done before the last owner went.
+        // Relaxed: whoever frees the slab acquires what was done before the last owner went.
         self.is_quarantined.store(true, Ordering::Relaxed);
     }
 
     /// The link of buffer `index` in the list that it is on.
     fn link(&self, index: u32) -> Option<&AtomicU32> {
-        let meta = self.metas.get(index as usize)?.get();
+        let header = self.headers.get(index as usize)?.get();
         // SAFETY: a valid pointer; this one field is an atomic and may be read whoever owns the rest.
-        Some(unsafe { &(*meta).returned_after })
+        Some(unsafe { &(*header).returned_after })
     }
 
     /// Takes `count` buffers back, from `first` to `last`, linked by `returned_after`.
     ///
     /// # Safety
-    /// The caller owns the buffers, which are of one home, and does not any more from here on.
+    /// The caller owns the buffers, which are of one slab, and does not any more from here on.
     #[inline]
-    unsafe fn give_back(first: NonNull<Meta>, last: NonNull<Meta>, count: u32) {
-        // SAFETY: the caller's word; until the buffers are on the list or counted, the home is alive.
-        let (home, index) = unsafe { (first.as_ref().home, first.as_ref().index) };
+    unsafe fn give_back(first: NonNull<BufHeader>, last: NonNull<BufHeader>, count: u32) {
+        // SAFETY: the caller's word; until the buffers are on the list or counted, the slab is alive.
+        let (slab, index) = unsafe { (first.as_ref().slab, first.as_ref().index) };
         // SAFETY: as above.
-        let (after, returned) = unsafe { (&last.as_ref().returned_after, &home.as_ref().returned) };
+        let (after, returned) = unsafe { (&last.as_ref().returned_after, &slab.as_ref().returned) };
         let mut head = returned.load(Ordering::Relaxed);
         while head != ABANDONED {
             after.store(head, Ordering::Relaxed);
-            // Release: the keeper sees all that this owner did. That of those who pushed before, too, since
+            // Release: the free list sees all that this owner did. That of those who pushed before, too, since
             // each push goes on from theirs.
             let (set, fetch) = (Ordering::Release, Ordering::Relaxed);
             match returned.compare_exchange_weak(head, index, set, fetch) {
@@ -144,28 +144,28 @@ impl Home {
             }
         }
         // SAFETY: the caller's word, and nobody else was told of the buffers.
-        unsafe { Self::count(home, count) };
+        unsafe { Self::count(slab, count) };
     }
 
-    /// Counts buffers that are back, once nobody takes any more, and the keeper as one of them; frees the home
+    /// Counts buffers that are back, once nobody takes any more, and the free list as one of them; frees the slab
     /// where those are all.
     ///
     /// # Safety
-    /// The caller owns them, or is the keeper, and does not touch the home any more from here on. Each buffer
-    /// is counted once, and so is the keeper.
+    /// The caller owns them, or is the free list, and does not touch the slab any more from here on. Each buffer
+    /// is counted once, and so is the free list.
     // It cannot unwind, and neither can a buffer's drop: who drops a batch needs no way out in between.
     #[cold]
-    unsafe extern "C" fn count(home: NonNull<Self>, count: u32) {
-        // SAFETY: until these are counted, the home is alive.
+    unsafe extern "C" fn count(slab: NonNull<Self>, count: u32) {
+        // SAFETY: until these are counted, the slab is alive.
         let (counted, total) =
-            unsafe { (&home.as_ref().counted, home.as_ref().metas.len() as u32) };
-        // Release: whoever frees the home sees all that this owner did. Acquire: and is that this one, what
+            unsafe { (&slab.as_ref().counted, slab.as_ref().headers.len() as u32) };
+        // Release: whoever frees the slab sees all that this owner did. Acquire: and is that this one, what
         // the others did.
         let before = counted.fetch_add(count, Ordering::AcqRel);
         if before + count == total + 1 {
-            // SAFETY: it was made by a box. The keeper has gone and every buffer is back, so that nobody else
+            // SAFETY: it was made by a box. The free list has gone and every buffer is back, so that nobody else
             // can reach it; and one thread only made it all.
-            drop(unsafe { Box::from_raw(home.as_ptr()) });
+            drop(unsafe { Box::from_raw(slab.as_ptr()) });
         }
     }
 }
@@ -174,23 +174,23 @@ impl Home {
 impl Drop for Segment {
     #[inline]
     fn drop(&mut self) {
-        match self.meta().next.is_none() {
+        match self.buf_header().next.is_none() {
             // SAFETY: this segment owned the buffer, and ends here.
-            true => unsafe { Home::give_back(self.0, self.0, 1) },
+            true => unsafe { Slab::give_back(self.0, self.0, 1) },
             // SAFETY: and what is chained behind it.
             false => unsafe { give_back_chain(self.0) },
         }
     }
 }
 
-/// Gives the buffers of a chain back, those that lie one after the other and are of one home with one push;
+/// Gives the buffers of a chain back, those that lie one after the other and are of one slab with one push;
 /// without recursion, so that a chain may be long.
 ///
 /// # Safety
 /// The caller owns `first`, and what is chained behind it, and does not any more from here on.
 #[cold]
 #[inline(never)]
-unsafe extern "C" fn give_back_chain(mut first: NonNull<Meta>) {
+unsafe extern "C" fn give_back_chain(mut first: NonNull<BufHeader>) {
     let (mut last, mut count) = (first, 1);
     // SAFETY: it is owned here, as is each below until it is given back.
     while let Some(next) = unsafe { last.as_mut() }.next.take() {
@@ -198,33 +198,33 @@ unsafe extern "C" fn give_back_chain(mut first: NonNull<Meta>) {
         let next = ManuallyDrop::new(next).0;
         // SAFETY: as above.
         let (mine, other) = unsafe { (last.as_ref(), next.as_ref()) };
-        if mine.home == other.home {
+        if mine.slab == other.slab {
             // Relaxed: the push publishes it.
             mine.returned_after.store(other.index, Ordering::Relaxed);
             (last, count) = (next, count + 1);
         } else {
             // SAFETY: as above; `next` is no more behind them.
-            unsafe { Home::give_back(first, last, count) };
+            unsafe { Slab::give_back(first, last, count) };
             (first, last, count) = (next, next, 1);
         }
     }
     // SAFETY: as above.
-    unsafe { Home::give_back(first, last, count) };
+    unsafe { Slab::give_back(first, last, count) };
 }
 
-/// The side that hands out: one a home, on one thread at a time.
-pub(super) struct Keeper {
-    home: NonNull<Home>,
+/// The side that hands out: one a slab, on one thread at a time.
+pub(super) struct FreeList {
+    slab: NonNull<Slab>,
     /// First of the buffers at hand, linked by `returned_after`.
     at_hand: Cell<u32>,
     /// Buffers that came back and are not handed out again.
     quarantined: Cell<u32>,
 }
 
-// SAFETY: it is the only keeper of its home; `at_hand` goes with it from thread to thread.
-unsafe impl Send for Keeper {}
+// SAFETY: it is the only one of its slab; `at_hand` goes with it from thread to thread.
+unsafe impl Send for FreeList {}
 
-impl Keeper {
+impl FreeList {
     /// `count` buffers; `place(index)` says where each is and how long it may be.
     pub(super) fn new(
         region: Option<DmaRegion>,
@@ -236,23 +236,23 @@ impl Keeper {
         let page_shift = region
             .as_ref()
             .map_or(0, |region| region.mapping().page.ilog2() as u8);
-        // Every pointer to the home comes from this one, which nothing invalidates: the box is taken
+        // Every pointer to the slab comes from this one, which nothing invalidates: the box is taken
         // apart before the first is copied, and put together again to be freed.
-        let home = NonNull::from(Box::leak(Box::new(Home {
+        let slab = NonNull::from(Box::leak(Box::new(Slab {
             region,
-            metas: Box::new([]),
+            headers: Box::new([]),
             returned: AtomicU32::new(NIL),
             counted: AtomicU32::new(0),
             is_quarantined: AtomicBool::new(false),
         })));
-        let metas = (0..count)
+        let headers = (0..count)
             .map(|index| {
                 let nowhere = (NonNull::dangling(), Iova(0), 0);
-                // SAFETY: the home was just made, and this is the only place that knows of it.
-                let region = unsafe { &(*home.as_ptr()).region };
+                // SAFETY: the slab was just made, and this is the only place that knows of it.
+                let region = unsafe { &(*slab.as_ptr()).region };
                 let place = region.as_ref().map(|region| place(region, index));
                 let (ptr, iova, capacity) = place.unwrap_or(nowhere);
-                UnsafeCell::new(Meta {
+                UnsafeCell::new(BufHeader {
                     iova,
                     ptr,
                     len: 0,
@@ -261,79 +261,79 @@ impl Keeper {
                     next: None,
                     door: Door::plain(space),
                     rider_high: 0,
-                    home,
+                    slab,
                     index,
                     returned_after: AtomicU32::new(if index + 1 < count { index + 1 } else { NIL }),
                     page_shift,
                 })
             })
             .collect();
-        // SAFETY: as above; no reference to the home is alive.
-        unsafe { (*home.as_ptr()).metas = metas };
+        // SAFETY: as above; no reference to the slab is alive.
+        unsafe { (*slab.as_ptr()).headers = headers };
         Self {
-            home,
+            slab,
             at_hand: Cell::new(if count == 0 { NIL } else { 0 }),
             quarantined: Cell::new(0),
         }
     }
 
-    fn home(&self) -> &Home {
-        // SAFETY: the home lives until its keeper has gone and all buffers are back.
-        unsafe { self.home.as_ref() }
+    fn slab(&self) -> &Slab {
+        // SAFETY: the slab lives until its free list has gone and all buffers are back.
+        unsafe { self.slab.as_ref() }
     }
 
     pub(super) fn region(&self) -> Option<&DmaRegion> {
-        self.home().region.as_ref()
+        self.slab().region.as_ref()
     }
 
     pub(super) fn quarantine(&self) {
-        self.home().quarantine();
+        self.slab().quarantine();
     }
 
     pub(super) fn total(&self) -> u32 {
-        self.home().metas.len() as u32
+        self.slab().headers.len() as u32
     }
 
     /// A buffer that nobody has, with length 0; `None` where all are out.
     #[inline]
-    pub(super) fn take(&self) -> Option<Segment> {
-        self.take_each().next()
+    pub(super) fn alloc(&self) -> Option<Segment> {
+        self.alloc_each().next()
     }
 
-    /// As [`Keeper::take`], one after the other.
+    /// As [`FreeList::alloc`], one after the other.
     #[inline]
-    pub(super) fn take_each(&self) -> TakeEach<'_> {
-        TakeEach {
-            keeper: self,
-            metas: &self.home().metas,
+    pub(super) fn alloc_each(&self) -> AllocEach<'_> {
+        AllocEach {
+            list: self,
+            headers: &self.slab().headers,
             // Those at hand are the iterator's, until it goes: who takes one meanwhile gets another.
             index: self.at_hand.replace(NIL),
         }
     }
 
-    /// A buffer that nobody has, as [`TakeEach::next`], where the one at `index` begins early, or there is none:
+    /// A buffer that nobody has, as [`AllocEach::next`], where the one at `index` begins early, or there is none:
     /// then from those that came back, all at once.
     // It cannot unwind, and neither can a look at the list: who takes many needs no way out in between.
     #[cold]
     #[inline(never)]
-    extern "C" fn take_other(&self, index: &mut u32) -> Option<NonNull<Meta>> {
+    extern "C" fn alloc_other(&self, index: &mut u32) -> Option<NonNull<BufHeader>> {
         loop {
-            let Some(meta) = self.home().metas.get(*index as usize) else {
+            let Some(header) = self.slab().headers.get(*index as usize) else {
                 // Acquire: what the former owners did to the buffers is done.
-                *index = self.home().returned.swap(NIL, Ordering::Acquire);
+                *index = self.slab().returned.swap(NIL, Ordering::Acquire);
                 if *index == NIL {
                     return None;
                 }
                 continue;
             };
-            let mut meta = NonNull::from_ref(meta).cast::<Meta>();
+            let mut header = NonNull::from_ref(header).cast::<BufHeader>();
             // SAFETY: the index was on the list, so nobody owns this buffer but us.
-            let taken = unsafe { meta.as_mut() };
+            let taken = unsafe { header.as_mut() };
             *index = taken.returned_after.load(Ordering::Relaxed);
             taken.len = 0;
             // It begins where it did.
-            if taken.early == 0 || taken.begin_later() {
-                return Some(meta);
+            if taken.early == 0 || taken.undo_prepend() {
+                return Some(header);
             }
             self.quarantined.set(self.quarantined.get() + 1);
         }
@@ -344,7 +344,7 @@ impl Keeper {
     #[inline(never)]
     fn put_back(&self, first: u32) {
         let mut last = first;
-        while let Some(link) = self.home().link(last) {
+        while let Some(link) = self.slab().link(last) {
             let next = link.load(Ordering::Relaxed);
             if next == NIL {
                 link.store(self.at_hand.replace(first), Ordering::Relaxed);
@@ -354,66 +354,67 @@ impl Keeper {
     }
 }
 
-/// Buffers of a home, taken one after the other.
-pub(super) struct TakeEach<'a> {
-    keeper: &'a Keeper,
-    metas: &'a [UnsafeCell<Meta>],
+/// Buffers of a slab, taken one after the other.
+pub(super) struct AllocEach<'a> {
+    list: &'a FreeList,
+    headers: &'a [UnsafeCell<BufHeader>],
     index: u32,
 }
 
-impl Iterator for TakeEach<'_> {
+impl Iterator for AllocEach<'_> {
     type Item = Segment;
 
     #[inline]
     fn next(&mut self) -> Option<Segment> {
         // [`NIL`] is beyond them, too.
-        if let Some(meta) = self.metas.get(self.index as usize) {
-            let mut meta = NonNull::from_ref(meta).cast::<Meta>();
+        if let Some(header) = self.headers.get(self.index as usize) {
+            let mut header = NonNull::from_ref(header).cast::<BufHeader>();
             // SAFETY: the index was on the list, so nobody owns this buffer but us.
-            let taken = unsafe { meta.as_mut() };
+            let taken = unsafe { header.as_mut() };
             if taken.early == 0 {
                 self.index = taken.returned_after.load(Ordering::Relaxed);
                 taken.len = 0;
-                return Some(Segment(meta));
+                return Some(Segment(header));
             }
         }
         let mut index = self.index;
-        let other = self.keeper.take_other(&mut index);
+        let other = self.list.alloc_other(&mut index);
         self.index = index;
         other.map(Segment)
     }
 }
 
-impl Drop for TakeEach<'_> {
+impl Drop for AllocEach<'_> {
     #[inline]
     fn drop(&mut self) {
-        match self.keeper.at_hand.get() {
-            NIL => self.keeper.at_hand.set(self.index),
-            _ => self.keeper.put_back(self.index),
+        match self.list.at_hand.get() {
+            NIL => self.list.at_hand.set(self.index),
+            _ => self.list.put_back(self.index),
         }
     }
 }
 
-impl Drop for Keeper {
+impl Drop for FreeList {
     fn drop(&mut self) {
         // From here on nobody pushes: who gives a buffer back counts it. Acquire: the links of those that
         // came before are read.
-        let returned = self.home().returned.swap(ABANDONED, Ordering::Acquire);
+        let returned = self.slab().returned.swap(ABANDONED, Ordering::Acquire);
         let mut count = self.quarantined.get();
         for mut index in [self.at_hand.get(), returned] {
-            while let Some(link) = self.home().link(index) {
+            while let Some(link) = self.slab().link(index) {
                 count += 1;
                 index = link.load(Ordering::Relaxed);
             }
         }
-        // SAFETY: the keeper goes, and these buffers were nobody's. It counts, too: all buffers may have come
-        // back since the swap, and it still looked at the home.
-        unsafe { Home::count(self.home, count + 1) };
+        // SAFETY: the free list goes, and these buffers were nobody's. It counts, too: all buffers may have come
+        // back since the swap, and it still looked at the slab.
+        unsafe { Slab::count(self.slab, count + 1) };
     }
 }
 
-/// The list under every order in which threads can meet, by loom: see CONTRIBUTING for the command.
-#[cfg(all(test, pinwire_loom))]
+/// The list under every order in which threads can meet, by loom: see CONTRIBUTING for the command. Without it, the same
+/// under the orders that come by themselves.
+#[cfg(test)]
 mod every_order {
     use std::sync::Arc;
     use std::sync::atomic::{AtomicU32 as Plain, Ordering::SeqCst};
@@ -422,8 +423,35 @@ mod every_order {
     use loom::thread;
 
     use super::*;
-    use crate::dma::{DmaSpace, Frame, Mapping};
+    use crate::dma::{Chain, DmaSpace, Mapping};
     use crate::error::Result;
+
+    /// As much of loom as is used here.
+    #[cfg(not(pinwire_loom))]
+    mod loom {
+        pub use std::thread;
+
+        pub mod cell {
+            use std::sync::Mutex;
+
+            pub struct UnsafeCell<T>(Mutex<T>);
+
+            impl<T> UnsafeCell<T> {
+                pub fn new(value: T) -> Self {
+                    Self(Mutex::new(value))
+                }
+
+                pub fn with_mut(&self, body: impl FnOnce(*mut T)) {
+                    let owner = self.0.try_lock();
+                    body(&raw mut *owner.expect("another owner is not through"));
+                }
+            }
+        }
+
+        pub fn model(body: impl Fn()) {
+            (0..500).for_each(|_| body());
+        }
+    }
 
     /// Counts how often its one mapping was undone, and how.
     #[derive(Default)]
@@ -465,11 +493,11 @@ mod every_order {
         }
     }
 
-    /// A keeper of `count` buffers, and a cell for each, which only the buffer's owner may touch: loom sees
+    /// A free list of `count` buffers, and a cell for each, which only the buffer's owner may touch: loom sees
     /// where one owner's access is not before the next one's.
     struct Bench {
         space: Arc<Space>,
-        keeper: Keeper,
+        list: FreeList,
         cells: Arc<Vec<Watched<u32>>>,
     }
 
@@ -482,17 +510,17 @@ mod every_order {
                 let iova = Iova(region.iova().0 + u64::from(index));
                 (region.mapping().ptr, iova, 1)
             };
-            let keeper = Keeper::new(Some(region), count, place);
+            let list = FreeList::new(Some(region), count, place);
             let cells = (0..count).map(|_| Watched::new(0)).collect();
             Self {
                 space,
-                keeper,
+                list,
                 cells: Arc::new(cells),
             }
         }
 
-        fn take(&self) -> Option<Owned> {
-            self.own(self.keeper.take())
+        fn alloc(&self) -> Option<Owned> {
+            self.own(self.list.alloc())
         }
 
         fn own(&self, segment: Option<Segment>) -> Option<Owned> {
@@ -502,8 +530,8 @@ mod every_order {
 
         /// Drops all, and returns how often the region was unmapped and quarantined.
         fn end(self) -> (u32, u32) {
-            let Self { space, keeper, .. } = self;
-            drop(keeper);
+            let Self { space, list, .. } = self;
+            drop(list);
             (space.unmapped.load(SeqCst), space.quarantined.load(SeqCst))
         }
     }
@@ -526,9 +554,9 @@ mod every_order {
     fn what_comes_back_from_two_threads_is_taken_again_and_the_region_goes_once() {
         loom::model(|| {
             let bench = Bench::new(2);
-            let out = [bench.take().unwrap(), bench.take().unwrap()];
+            let out = [bench.alloc().unwrap(), bench.alloc().unwrap()];
             let threads = out.map(|owned| thread::spawn(|| drop(owned.touched())));
-            let again = [bench.take(), bench.take()];
+            let again = [bench.alloc(), bench.alloc()];
             drop(again);
             for thread in threads {
                 thread.join().unwrap();
@@ -541,7 +569,7 @@ mod every_order {
     fn the_region_goes_once_whoever_is_last() {
         loom::model(|| {
             let bench = Bench::new(2);
-            let out = [bench.take().unwrap(), bench.take().unwrap()];
+            let out = [bench.alloc().unwrap(), bench.alloc().unwrap()];
             let space = Arc::clone(&bench.space);
             let threads = out.map(|owned| thread::spawn(|| drop(owned.touched())));
             bench.end();
@@ -553,29 +581,29 @@ mod every_order {
     }
 
     /// The buffers of both as one frame.
-    fn chained(first: Owned, second: Owned) -> Frame {
-        let mut frame = Frame::from(first.touched().segment);
-        frame.append(second.touched().segment);
-        frame
+    fn chained(first: Owned, second: Owned) -> Chain {
+        let mut chain = Chain::from(first.touched().segment);
+        chain.append(second.touched().segment);
+        chain
     }
 
     #[test]
     fn a_chain_comes_back_at_once_beside_a_lone_buffer_and_all_are_taken_again() {
         loom::model(|| {
             let bench = Bench::new(3);
-            let [a, b, c] = std::array::from_fn(|_| bench.take().unwrap());
+            let [a, b, c] = std::array::from_fn(|_| bench.alloc().unwrap());
             let chain = chained(a, b);
             let threads = [
                 thread::spawn(|| drop(chain)),
                 thread::spawn(|| drop(c.touched())),
             ];
-            let some = [bench.take(), bench.take()];
+            let some = [bench.alloc(), bench.alloc()];
             drop(some);
             for thread in threads {
                 thread.join().unwrap();
             }
-            let all: [_; 3] = std::array::from_fn(|_| bench.take().expect("all came back"));
-            assert!(bench.take().is_none());
+            let all: [_; 3] = std::array::from_fn(|_| bench.alloc().expect("all came back"));
+            assert!(bench.alloc().is_none());
             drop(all);
             assert_eq!(bench.end(), (1, 0));
         });
@@ -585,7 +613,7 @@ mod every_order {
     fn the_region_goes_once_where_a_chain_is_last() {
         loom::model(|| {
             let bench = Bench::new(3);
-            let [a, b, c] = std::array::from_fn(|_| bench.take().unwrap());
+            let [a, b, c] = std::array::from_fn(|_| bench.alloc().unwrap());
             let space = Arc::clone(&bench.space);
             let chain = chained(a, b);
             let threads = [
@@ -601,15 +629,15 @@ mod every_order {
     }
 
     #[test]
-    fn a_chain_of_two_homes_brings_each_buffer_to_its_own() {
+    fn a_chain_of_two_slabs_brings_each_buffer_to_its_own() {
         loom::model(|| {
             let benches = [Bench::new(1), Bench::new(1)];
-            let [a, b] = [0, 1].map(|index: usize| benches[index].take().unwrap());
+            let [a, b] = [0, 1].map(|index: usize| benches[index].alloc().unwrap());
             let chain = chained(a, b);
             let thread = thread::spawn(|| drop(chain));
             let spaces = benches.each_ref().map(|bench| Arc::clone(&bench.space));
             for bench in benches {
-                drop(bench.take());
+                drop(bench.alloc());
                 bench.end();
             }
             thread.join().unwrap();
@@ -621,18 +649,18 @@ mod every_order {
     fn what_an_iterator_had_left_is_at_hand_again_beside_what_came_back_meanwhile() {
         loom::model(|| {
             let bench = Bench::new(3);
-            let first = bench.take().unwrap();
+            let first = bench.alloc().unwrap();
             let thread = thread::spawn(|| drop(first.touched()));
             {
                 // It has the other two, and gives the second of them back at its end.
-                let mut each = bench.keeper.take_each();
+                let mut each = bench.list.alloc_each();
                 drop(bench.own(each.next()));
                 // Of those that came back; the rest of them is at hand then.
-                drop(bench.take());
+                drop(bench.alloc());
             }
             thread.join().unwrap();
-            let all: [_; 3] = std::array::from_fn(|_| bench.take().expect("all are here"));
-            assert!(bench.take().is_none());
+            let all: [_; 3] = std::array::from_fn(|_| bench.alloc().expect("all are here"));
+            assert!(bench.alloc().is_none());
             drop(all);
             assert_eq!(bench.end(), (1, 0));
         });
@@ -642,11 +670,11 @@ mod every_order {
     fn what_was_quarantined_is_never_taken_again_and_the_region_is_quarantined() {
         loom::model(|| {
             let bench = Bench::new(2);
-            let [lost, other] = [bench.take().unwrap(), bench.take().unwrap()];
+            let [lost, other] = [bench.alloc().unwrap(), bench.alloc().unwrap()];
             let gone = lost.segment.iova();
             let lost = thread::spawn(|| lost.segment.quarantine());
             let other = thread::spawn(|| drop(other));
-            let again = bench.take();
+            let again = bench.alloc();
             assert!(again.is_none_or(|again| again.segment.iova() != gone));
             lost.join().unwrap();
             other.join().unwrap();

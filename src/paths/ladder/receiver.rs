@@ -23,7 +23,7 @@ const LINE: u64 = 256;
 const GIVES_UP: Duration = Duration::from_secs(10);
 
 /// The receiver of one transfer, reached by its control connection.
-pub struct FarEnd {
+pub struct Receiver {
     control: BufReader<TcpStream>,
     /// The line that is being received, as far as it has come.
     line: Vec<u8>,
@@ -45,7 +45,7 @@ pub struct Delivered {
     pub sha256: String,
 }
 
-impl FarEnd {
+impl Receiver {
     /// Announces `len` bytes to the far end that listens at `control`, whose address for the payload is
     /// `data` where that is another.
     ///
