@@ -17,10 +17,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let count: usize = args.next().map_or(Ok(10), |count| count.parse())?;
     let patience: u64 = args.next().map_or(Ok(30), |seconds| seconds.parse())?;
 
-    let config = NicConfig {
-        promiscuous: true,
-        ..NicConfig::default()
-    };
+    let config = NicConfig::default().promiscuous(true);
     let mut nic = spec.open(&config, None)?;
     println!("{} {} is {}", nic.name(), nic.model(), nic.mac());
 

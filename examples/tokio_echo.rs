@@ -50,11 +50,8 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let spec = args.next().ok_or("usage: tokio_echo DEVICE [COUNT]")?;
     let count: usize = args.next().map_or(Ok(10), |count| count.parse())?;
 
-    let config = NicConfig {
-        // Who waits is tokio.
-        waiting: Waiting::Interrupt,
-        ..NicConfig::default()
-    };
+    // Who waits is tokio.
+    let config = NicConfig::default().waiting(Waiting::Interrupt);
     let nic = spec.parse::<DeviceSpec>()?.open(&config, None)?;
     println!("{} {} is {}", nic.name(), nic.model(), nic.mac());
     let mut nic = AsyncNic::new(nic)?;

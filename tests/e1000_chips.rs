@@ -182,10 +182,7 @@ fn the_82544s_eeprom_is_read_by_its_wires_each_level_held_without_a_grant() {
 fn the_packet_buffer_is_divided_for_the_frames_that_come_whatever_a_kernel_left() {
     for (chip, long) in [(I82540EM, 40), (I82544GC, 40), (I82545EM, 32)] {
         for (max_frame, expected) in [(1518, 48), (8192, 48), (8193, long), (16_110, long)] {
-            let config = NicConfig {
-                max_frame,
-                ..NicConfig::default()
-            };
+            let config = NicConfig::default().max_frame(max_frame);
             let b = bench(chip, false, &config);
             let pba = lock(&b.device).silicon.pba;
             assert_eq!(pba, expected, "{chip:#x} {max_frame}");
@@ -276,11 +273,7 @@ fn nothing_that_the_82545_writes_goes_across_64_kib() {
         let _moves: Vec<_> = (0..before)
             .map(|_| Pool::new(&dma, 1, 64).unwrap())
             .collect();
-        let config = NicConfig {
-            tx_ring: ring,
-            rx_ring: ring,
-            ..NicConfig::default()
-        };
+        let config = NicConfig::default().tx_ring(ring).rx_ring(ring);
         let card = E1000::start(fake, &config).unwrap();
         let mut b = Bench {
             card,
@@ -358,14 +351,7 @@ fn only_the_first_frame_after_one_that_was_cut_takes_more_descriptors() {
 #[test]
 fn a_descriptor_to_be_cut_holds_4_segments_at_most_and_the_headers_whole() {
     for chip in CHIPS {
-        let mut b = bench(
-            chip,
-            true,
-            &NicConfig {
-                tx_ring: 1024,
-                ..NicConfig::default()
-            },
-        );
+        let mut b = bench(chip, true, &NicConfig::default().tx_ring(1024));
         let pool = Pool::new(b.card.dma(), 2, 16_000).unwrap();
         for mss in [14, 64, 100, 536, 1460, 8000] {
             let cut = to_be_cut(frame(&pool, &bytes(1, 15_000)), mss);
@@ -436,7 +422,7 @@ proptest! {
         frames in prop::collection::vec(
             (any::<bool>(), 14usize..3000, prop::collection::vec(1usize..5000, 0..3), 60u16..2000), 1..60)
     ) {
-        let mut b = bench(chip, pcix, &NicConfig { tx_ring: 512, ..NicConfig::default() });
+        let mut b = bench(chip, pcix, &NicConfig::default().tx_ring(512));
         // Odd lengths, so that buffers begin at all places.
         let pools: Vec<_> = (0..3).map(|i| Pool::new(b.card.dma(), 64, 5001 + 64 * i).unwrap()).collect();
         let mut expected = Vec::new();

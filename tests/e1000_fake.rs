@@ -39,11 +39,7 @@ fn bench(config: NicConfig) -> Bench {
 }
 
 fn small() -> NicConfig {
-    NicConfig {
-        tx_ring: 8,
-        rx_ring: 8,
-        ..NicConfig::default()
-    }
+    NicConfig::default().tx_ring(8).rx_ring(8)
 }
 
 /// `len` bytes that no other `seed` has.
@@ -64,10 +60,7 @@ fn start_fails(lie: Lie, bound: Duration, text: &str) {
     let (fake, device) = FakeE1000::fake();
     let memory = Arc::clone(fake.memory());
     lock(&device).lie = lie;
-    let config = NicConfig {
-        link_wait: Duration::from_millis(100),
-        ..NicConfig::default()
-    };
+    let config = NicConfig::default().link_wait(Duration::from_millis(100));
     let begin = Instant::now();
     let error = E1000::start(fake, &config)
         .err()
@@ -193,10 +186,7 @@ fn a_context_is_sent_again_only_when_it_changes() {
 
 #[test]
 fn a_long_frame_comes_in_over_several_descriptors() {
-    let mut b = bench(NicConfig {
-        max_frame: 9000,
-        ..small()
-    });
+    let mut b = bench(small().max_frame(9000));
     let content = bytes(3, 9000);
     lock(&b.device).inbox.push_back(content.clone());
     lock(&b.device).step_rx(&b.memory);
@@ -570,10 +560,7 @@ fn buffers_that_came_home_are_lent_before_the_sleep() {
 #[test]
 fn a_card_that_cannot_be_started_again_is_stopped() {
     use pinwire::backend::FakeDevice;
-    let mut b = bench(NicConfig {
-        link_wait: Duration::from_millis(20),
-        ..small()
-    });
+    let mut b = bench(small().link_wait(Duration::from_millis(20)));
     lock(&b.device).lie = Lie::NoLink;
     let error = b.card.restart().unwrap_err().to_string();
     assert!(error.contains("link-up did not happen"), "{error}");
@@ -685,10 +672,7 @@ fn a_length_beyond_the_buffer_stops_the_device() {
 
 #[test]
 fn a_frame_that_never_ends_stops_the_device() {
-    let mut b = bench(NicConfig {
-        rx_ring: 32,
-        ..small()
-    });
+    let mut b = bench(small().rx_ring(32));
     lock(&b.device).lie = Lie::NoEop;
     for i in 0..20 {
         lock(&b.device).inbox.push_back(bytes(i, 2048));
@@ -705,10 +689,7 @@ fn a_frame_that_never_ends_stops_the_device() {
 
 #[test]
 fn a_frame_that_never_ends_does_not_get_all_buffers_byte_by_byte() {
-    let mut b = bench(NicConfig {
-        rx_ring: 32,
-        ..small()
-    });
+    let mut b = bench(small().rx_ring(32));
     lock(&b.device).lie = Lie::NoEop;
     lock(&b.device).inbox.extend((0..20).map(|i| bytes(i, 1)));
     lock(&b.device).step_rx(&b.memory);
@@ -802,7 +783,7 @@ proptest! {
     /// whole, and comes back once it is written back, over any number of wraps.
     #[test]
     fn every_frame_leaves_once_and_comes_back(steps in prop::collection::vec(step(), 1..80)) {
-        let mut b = bench(NicConfig { tx_ring: 16, ..small() });
+        let mut b = bench(small().tx_ring(16));
         lock(&b.device).eager = false;
         let pool = Pool::new(b.card.dma(), 256, 300).unwrap();
         let mut expected = Vec::new();
@@ -876,7 +857,7 @@ proptest! {
         mss in prop_oneof![Just(0u16), 1..2000u16, any::<u16>()],
         vlan in any::<u16>(),
     ) {
-        let mut b = bench(NicConfig { vlan_offload: flags & 1 != 0, ..small() });
+        let mut b = bench(small().vlan_offload(flags & 1 != 0));
         let [l2_len, l3_len, l4_len] = lengths;
         let flags = OffloadFlags::from_bits_truncate(flags);
         let offload = Offload { flags, l2_len, l3_len, l4_len, mss, vlan };
@@ -896,7 +877,7 @@ proptest! {
     fn every_frame_comes_in_once(
         rounds in prop::collection::vec((prop::collection::vec(1usize..9000, 0..6), 1usize..6), 1..40)
     ) {
-        let mut b = bench(NicConfig { max_frame: 9000, rx_ring: 16, ..small() });
+        let mut b = bench(small().max_frame(9000).rx_ring(16));
         let mut expected = Vec::new();
         let mut got = Vec::new();
         for (lengths, most) in rounds {

@@ -55,10 +55,7 @@ fn reading(read: fn(usize, u32) -> u32) -> Arc<Fault> {
 
 fn start(fault: &Arc<Fault>) -> Result<Box<dyn Nic>> {
     let qtest = Qtest::start(&QtestSpec::new("e1000", Peer::Hub(0))?)?;
-    let config = NicConfig {
-        link_wait: Duration::from_millis(300),
-        ..NicConfig::default()
-    };
+    let config = NicConfig::default().link_wait(Duration::from_millis(300));
     open::start(Watched::new(qtest, fault.clone()), &config)
 }
 

@@ -12,6 +12,7 @@ use pinwire::backend::{Peer, Qtest, QtestSpec};
 use pinwire::dma::Pool;
 use pinwire::inspect::RingIndices;
 use pinwire::nic::Checksum::{Bad, Good, Unchecked};
+use pinwire::nic::e1000e::E1000eConfig;
 use pinwire::nic::{Nic, NicConfig, Received, Waiting};
 use pinwire::open;
 use pinwire::testing::Wire;
@@ -33,19 +34,13 @@ fn card(config: &NicConfig) -> Option<(Box<dyn Nic>, UnixDatagram)> {
 
 /// Two pairs, looked at without interrupts.
 fn two() -> NicConfig {
-    NicConfig {
-        queues: 2,
-        waiting: Waiting::Poll,
-        ..NicConfig::default()
-    }
+    NicConfig::default().queues(2).waiting(Waiting::Poll)
 }
 
 fn split() -> NicConfig {
-    NicConfig {
-        split_headers: true,
-        rx_ring: 8,
-        ..NicConfig::default()
-    }
+    NicConfig::default()
+        .rx_ring(8)
+        .driver(E1000eConfig::default().split_headers(true))
 }
 
 fn udp(to: [u8; 6], addresses: [[u8; 4]; 2], payload: &[u8]) -> Vec<u8> {
@@ -226,10 +221,7 @@ fn headers_and_payload_come_in_different_buffers() {
 
 #[test]
 fn a_jumbo_frame_is_split_over_all_buffers_of_a_descriptor() {
-    let config = NicConfig {
-        max_frame: 9216,
-        ..split()
-    };
+    let config = split().max_frame(9216);
     let Some((mut nic, wire)) = card(&config) else {
         return;
     };

@@ -95,10 +95,7 @@ fn the_packet_buffer_is_halved_whatever_a_kernel_left() {
     let (fake, device) = FakeE1000e::fake();
     // Linux leaves 32 of 40 KB to reception: a frame of 9 KiB would never leave.
     fake.map_bar(0, 0x1004).unwrap().write32(0x1000, 32);
-    let config = NicConfig {
-        max_frame: 9000,
-        ..NicConfig::default()
-    };
+    let config = NicConfig::default().max_frame(9000);
     let _card = start(fake, &device, &config);
     assert_eq!(lock(&device).pba, 20);
 }

@@ -14,6 +14,7 @@ use pinwire::backend::{Backend, Fake, FakeBar, FakeMemory};
 use pinwire::dma::{DmaSpace, Pool};
 use pinwire::irq::{Irq, IrqKind};
 use pinwire::nic::e1000e::E1000e;
+use pinwire::nic::e1000e::E1000eConfig;
 use pinwire::nic::{Frame, Inspect, Nic, NicConfig, Offload, OffloadFlags, Waiting};
 use pinwire::pci::config::Config;
 use proptest::prelude::*;
@@ -36,25 +37,15 @@ fn bench(config: &NicConfig) -> Bench {
 }
 
 fn small() -> NicConfig {
-    NicConfig {
-        tx_ring: 8,
-        rx_ring: 8,
-        ..NicConfig::default()
-    }
+    NicConfig::default().tx_ring(8).rx_ring(8)
 }
 
 fn small_split() -> NicConfig {
-    NicConfig {
-        split_headers: true,
-        ..small()
-    }
+    small().driver(E1000eConfig::default().split_headers(true))
 }
 
 fn two() -> NicConfig {
-    NicConfig {
-        queues: 2,
-        ..small()
-    }
+    small().queues(2)
 }
 
 /// `len` bytes that no other `seed` has.
@@ -173,10 +164,7 @@ fn every_frame_with_checksums_has_a_context_of_its_own() {
 
 #[test]
 fn a_card_that_cannot_be_started_again_is_stopped() {
-    let mut b = bench(&NicConfig {
-        link_wait: Duration::from_millis(20),
-        ..small()
-    });
+    let mut b = bench(&small().link_wait(Duration::from_millis(20)));
     lock(&b.device).link = false;
     let error = b.card.restart().unwrap_err();
     assert!(
@@ -195,10 +183,7 @@ fn a_card_that_cannot_be_started_again_is_stopped() {
 #[test]
 fn three_queues_are_refused() {
     let (fake, _) = FakeE1000e::fake();
-    let config = NicConfig {
-        queues: 3,
-        ..small()
-    };
+    let config = small().queues(3);
     let error = E1000e::start(fake, &config).err().expect("an error");
     assert!(
         error
@@ -209,10 +194,7 @@ fn three_queues_are_refused() {
 
 #[test]
 fn no_descriptor_goes_across_a_page() {
-    let mut b = bench(&NicConfig {
-        tx_ring: 64,
-        ..small()
-    });
+    let mut b = bench(&small().tx_ring(64));
     let pool = Pool::new(b.card.dma(), 16, 9216).unwrap();
     let mut frames: Vec<_> = (0..8).map(|i| frame(&pool, &bytes(i, 9000))).collect();
     let mut short: Vec<_> = (8..16).map(|i| frame(&pool, &bytes(i, 60))).collect();
@@ -229,10 +211,7 @@ fn no_descriptor_goes_across_a_page() {
 
 #[test]
 fn more_than_an_ip_packet_is_not_cut() {
-    let mut b = bench(&NicConfig {
-        tx_ring: 64,
-        ..small()
-    });
+    let mut b = bench(&small().tx_ring(64));
     let pool = Pool::new(b.card.dma(), 1, 65_600).unwrap();
     let mut long = frame(&pool, &bytes(1, 65_590));
     long.set_offload(Offload {
@@ -368,10 +347,7 @@ fn stopping_and_restarting_give_all_buffers_back() {
 
 #[test]
 fn a_pair_that_polls_needs_no_interrupt() {
-    let mut b = bench(&NicConfig {
-        waiting: Waiting::Poll,
-        ..two()
-    });
+    let mut b = bench(&two().waiting(Waiting::Poll));
     assert!(b.card.pair_mut(1).arm().is_err());
     comes_in(&b, 1, bytes(1, 60));
     assert!(b.card.pair_mut(1).wait(Duration::from_secs(1)).unwrap());
@@ -454,10 +430,7 @@ fn without_msix_two_pairs_must_poll() {
         error.to_string().contains("or poll (Waiting::Poll)"),
         "{error}"
     );
-    let polling = NicConfig {
-        waiting: Waiting::Poll,
-        ..two()
-    };
+    let polling = two().waiting(Waiting::Poll);
     let (fake, _) = FakeE1000e::fake();
     assert!(E1000e::start(Has(fake, &[]), &polling).is_ok());
 }
@@ -474,13 +447,7 @@ proptest! {
         rounds in prop::collection::vec(
             (prop::collection::vec((0usize..2, 1usize..9000), 0..6), 1usize..6), 1..40)
     ) {
-        let mut b = bench(&NicConfig {
-            split_headers: split,
-            max_frame: if jumbo { 9000 } else { 1518 },
-            rx_ring: 16,
-            queues: 2,
-            ..small()
-        });
+        let mut b = bench(&small().max_frame(if jumbo { 9000 } else { 1518 }).rx_ring(16).queues(2).driver(E1000eConfig::default().split_headers(split)));
         let mut expected = [VecDeque::new(), VecDeque::new()];
         let mut seed = 0;
         let take = |b: &mut Bench, expected: &mut [VecDeque<Vec<u8>>; 2], most| {

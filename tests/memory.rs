@@ -15,6 +15,7 @@ use pinwire::backend::{Backend, Fake, FakeDevice, FakeMemory};
 use pinwire::dma::{DmaArray, DmaFile, DmaRegion, DmaSpace, Iova, Pool};
 use pinwire::inspect::Owner;
 use pinwire::mmio::Place;
+use pinwire::nic::e1000e::E1000eConfig;
 use pinwire::nic::{Frame, Nic, NicConfig, Offload};
 use pinwire::{Error, open};
 
@@ -116,12 +117,8 @@ impl Bench {
         let device = Arc::new(Mutex::new(device));
         let fake = Fake::new(device.clone(), size);
         let memory = Arc::clone(fake.memory());
-        let config = NicConfig {
-            split_headers: which == "e1000e, headers apart",
-            tx_ring: 64,
-            rx_ring: 64,
-            ..NicConfig::default()
-        };
+        let apart = E1000eConfig::default().split_headers(which == "e1000e, headers apart");
+        let config = NicConfig::default().tx_ring(64).rx_ring(64).driver(apart);
         let card = open::start(fake, &config).expect("a card that behaves starts");
         Self {
             device,

@@ -91,11 +91,7 @@ fn start(which: &str) -> (Box<dyn Nic>, Device, Arc<FakeMemory>) {
         }
     };
     let memory = Arc::clone(fake.memory());
-    let config = NicConfig {
-        tx_ring: RING,
-        rx_ring: 2 * RING,
-        ..NicConfig::default()
-    };
+    let config = NicConfig::default().tx_ring(RING).rx_ring(2 * RING);
     let card = open::start(fake, &config).expect("a card that behaves starts");
     (card, device, memory)
 }

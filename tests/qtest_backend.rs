@@ -23,6 +23,7 @@ use pinwire::mmio::{Mmio, RegInfo, Width};
 use pinwire::nic::e1000::desc::{LegacyTx, RxDesc, TxDesc};
 use pinwire::nic::e1000::regs::{self, Ctrl, Interrupts, Rctl, Tctl};
 use pinwire::nic::virtio_net::VirtioNet;
+use pinwire::nic::virtio_net::VirtioNetConfig;
 use pinwire::nic::{Frame, Inspect, Nic, NicConfig};
 use pinwire::pci::config::{COMMAND, Command, Config};
 use pinwire::virtio::Transport;
@@ -294,10 +295,8 @@ fn a_virtio_net_card_that_qemu_asks_to_be_announced_is_and_the_request_is_gone()
         let spec = QtestSpec::new("virtio-net", peer).unwrap();
         let qtest = Qtest::start(&spec.with("packed", packed).unwrap()).unwrap();
         let control = qtest.control();
-        let config = NicConfig {
-            refuse_features,
-            ..NicConfig::default()
-        };
+        let config = NicConfig::default()
+            .driver(VirtioNetConfig::default().refuse_features(refuse_features));
         let mut nic = pinwire::open::start(qtest, &config).unwrap();
         control.announce().unwrap();
         let begin = Instant::now();
@@ -410,10 +409,7 @@ fn a_polled_card_leaves_the_line_to_its_neighbour() {
         let polled = all.remove(0);
         let control = polled.control();
         let irqs = neighbour.interrupts(IrqKind::Intx, 1).unwrap();
-        let config = NicConfig {
-            waiting: pinwire::nic::Waiting::Poll,
-            ..NicConfig::default()
-        };
+        let config = NicConfig::default().waiting(pinwire::nic::Waiting::Poll);
         let card = pinwire::open::start(polled, &config).unwrap();
         for up in [false, true] {
             // A change of its configuration, which virtio tells whether anybody waits or not.

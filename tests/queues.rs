@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 use flows::{LAST, OUR_MAC, answer, datagram};
 use pinwire::backend::{Peer, Qtest, QtestSpec};
 use pinwire::dma::{DmaSpace, Pool};
+use pinwire::nic::e1000e::E1000eConfig;
 use pinwire::nic::{Frame, Nic, NicConfig, QueuePair, Received, Waiting};
 use pinwire::open;
 use pinwire::testing::{PacketSocket, Wire};
@@ -33,11 +34,7 @@ fn on_every_card(ways: &[Waiting], body: impl Fn(&mut dyn Nic, &(dyn Wire + Sync
     }
     let run = |spec: &QtestSpec, features: &[&str], queues, waiting, wire: &(dyn Wire + Sync)| {
         println!("--- {}, {queues} pairs, {waiting:?}", spec.model);
-        let config = NicConfig {
-            queues,
-            waiting,
-            ..NicConfig::default()
-        };
+        let config = NicConfig::default().queues(queues).waiting(waiting);
         let mut nic = open::start(Qtest::start(spec).unwrap(), &config).unwrap();
         let taken = |name: &str| {
             nic.features()
@@ -169,12 +166,10 @@ fn over_vfio() {
     const EACH: usize = 10_000;
     let named = |key: &str| std::env::var(key).unwrap_or_else(|_| panic!("{key} is missing"));
     let (device, queues) = (named("PINWIRE_DEVICE"), named("PINWIRE_QUEUES"));
-    let config = NicConfig {
-        queues: queues.parse().unwrap(),
-        waiting: Waiting::Interrupt,
-        split_headers: true,
-        ..NicConfig::default()
-    };
+    let config = NicConfig::default()
+        .queues(queues.parse().unwrap())
+        .waiting(Waiting::Interrupt)
+        .driver(E1000eConfig::default().split_headers(true));
     let spec: pinwire::device::DeviceSpec = device.parse().unwrap();
     let mut nic = spec.open(&config, None).unwrap();
     each_pair_answers(&mut *nic, &device);

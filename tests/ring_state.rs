@@ -16,6 +16,7 @@ use fakes::virtio::net::{
 use pinwire::backend::{Fake, FakeMemory, Watch, Watched};
 use pinwire::dma::Pool;
 use pinwire::mmio::Place;
+use pinwire::nic::e1000e::E1000eConfig;
 use pinwire::nic::{Frame, Nic, NicConfig, QueuePair, Received, wait_any};
 use pinwire::{Error, Result, open};
 
@@ -190,13 +191,13 @@ fn bench(name: &'static str, which: Which, queues: usize) -> Bench {
             (fake, Box::new(device))
         }
     };
-    let config = NicConfig {
-        tx_ring: 16,
-        rx_ring: 16,
-        queues,
-        split_headers: matches!(which, Which::E1000e { split: true }),
-        ..NicConfig::default()
-    };
+    let config = NicConfig::default()
+        .tx_ring(16)
+        .rx_ring(16)
+        .queues(queues)
+        .driver(
+            E1000eConfig::default().split_headers(matches!(which, Which::E1000e { split: true })),
+        );
     let accesses = Arc::new(Accesses::default());
     let nic = open::start(Watched::new(fake, accesses.clone()), &config).unwrap();
     let pool = Pool::new(nic.dma(), 8, 2048).unwrap();

@@ -24,10 +24,7 @@ fn card(queues: usize) -> (Box<dyn Nic>, Arc<FakeMemory>, Arc<Mutex<FakeE1000e>>
     let device = Arc::new(Mutex::new(pcie));
     let fake = Fake::new(device.clone(), 0x20000);
     let memory = Arc::clone(fake.memory());
-    let config = NicConfig {
-        queues,
-        ..NicConfig::default()
-    };
+    let config = NicConfig::default().queues(queues);
     let card = open::start(fake, &config).expect("a card that behaves starts");
     (card, memory, device)
 }

@@ -61,11 +61,7 @@ const FAST: Manner<'static> = Manner {
 fn card() -> (E1000<Fake>, Arc<Mutex<FakeE1000>>, Arc<FakeMemory>) {
     let (fake, device) = FakeE1000::fake();
     let memory = Arc::clone(fake.memory());
-    let config = NicConfig {
-        tx_ring: RING,
-        rx_ring: RING,
-        ..NicConfig::default()
-    };
+    let config = NicConfig::default().tx_ring(RING).rx_ring(RING);
     (E1000::start(fake, &config).unwrap(), device, memory)
 }
 

@@ -11,6 +11,7 @@ use fakes::virtio::net::*;
 use pinwire::backend::{Fake, FakeMemory};
 use pinwire::dma::Pool;
 use pinwire::nic::virtio_net::VirtioNet;
+use pinwire::nic::virtio_net::VirtioNetConfig;
 use pinwire::nic::{
     Checksum, Frame, Inspect, Mac, Nic, NicConfig, Offload, OffloadFlags, Received, Waiting,
 };
@@ -26,18 +27,11 @@ struct Bench {
 }
 
 fn small() -> NicConfig {
-    NicConfig {
-        tx_ring: 16,
-        rx_ring: 16,
-        ..NicConfig::default()
-    }
+    NicConfig::default().tx_ring(16).rx_ring(16)
 }
 
 fn filtering() -> NicConfig {
-    NicConfig {
-        vlan_filter: true,
-        ..small()
-    }
+    small().vlan_filter(true)
 }
 
 fn start(fake: Fake, config: &NicConfig) -> pinwire::Result<Net> {
@@ -237,13 +231,7 @@ fn empty_segments_of_a_frame_make_no_descriptor() {
 #[test]
 fn a_frame_over_several_buffers_is_joined() {
     for ring in [0, PACKED] {
-        let mut b = bench(
-            PLAIN | MRG_RXBUF | ring,
-            &NicConfig {
-                max_frame: 9014,
-                ..small()
-            },
-        );
+        let mut b = bench(PLAIN | MRG_RXBUF | ring, &small().max_frame(9014));
         for len in [2048, 2049, 2048 + 2060, 2048 + 2060 + 1, 9014] {
             let got = b.receive([0; 12], &bytes(len, len));
             assert_eq!(got[0].frame.to_vec(), bytes(len, len), "{len} bytes");
@@ -264,13 +252,7 @@ fn a_frame_over_several_buffers_is_joined() {
 
 #[test]
 fn without_mergeable_buffers_one_holds_the_longest_frame() {
-    let mut b = bench(
-        PLAIN,
-        &NicConfig {
-            max_frame: 9014,
-            ..small()
-        },
-    );
+    let mut b = bench(PLAIN, &small().max_frame(9014));
     let got = b.receive([0; 12], &bytes(1, 9014));
     assert_eq!(got[0].frame.segments().count(), 1);
     assert_eq!(got[0].frame.to_vec(), bytes(1, 9014));
@@ -358,10 +340,7 @@ fn what_the_card_does_not_offer_is_refused() {
 
 #[test]
 fn what_is_left_to_do_to_a_frame_that_came_in_is_told() {
-    let config = NicConfig {
-        rx_offload: true,
-        ..small()
-    };
+    let config = small().rx_offload(true);
     let mut b = bench(PLAIN | GUEST_CSUM | GUEST_TSO4 | MRG_RXBUF, &config);
     let header = |flags, gso, size: u16, start: u8, offset| {
         let [low, high] = size.to_le_bytes();
@@ -586,10 +565,7 @@ fn a_card_whose_control_queue_cannot_be_used_is_driven_without() {
         FakeVirtioNet::lock(&card).pairs,
         FakeVirtioNet::lock(&card).control_max,
     ) = (2, Some(1));
-    let two = NicConfig {
-        queues: 2,
-        ..small()
-    };
+    let two = small().queues(2);
     let error = start(fake, &two).map(|_| ()).unwrap_err().to_string();
     assert!(error.contains("control queue (number 4) has 1"), "{error}");
 }
@@ -597,10 +573,7 @@ fn a_card_whose_control_queue_cannot_be_used_is_driven_without() {
 #[test]
 fn as_many_queue_pairs_as_the_specification_allows_are_no_lie() {
     let offered = PLAIN | CTRL_VQ | MQ;
-    let two = NicConfig {
-        queues: 2,
-        ..small()
-    };
+    let two = small().queues(2);
     let b = driven(offered, &two, |card| card.pairs = 500);
     assert_eq!(b.card().size_of(1000), Some(64), "the control queue");
     for (pairs, says) in [
@@ -749,11 +722,7 @@ fn several_pairs_have_a_vector_each() {
     ] {
         let (fake, card) = FakeVirtioNet::fake(PLAIN | CTRL_VQ | feature);
         FakeVirtioNet::lock(&card).pairs = 4;
-        let config = NicConfig {
-            queues: 3,
-            waiting: Waiting::Interrupt,
-            ..small()
-        };
+        let config = small().queues(3).waiting(Waiting::Interrupt);
         let mut b = on(fake, card, &config);
         let last = b.card().commands.last().unwrap().clone();
         assert_eq!(last[..command.len()], command);
@@ -797,10 +766,7 @@ fn several_pairs_have_a_vector_each() {
 #[test]
 fn more_pairs_than_the_card_has_are_refused() {
     let (fake, _card) = FakeVirtioNet::fake(PLAIN | CTRL_VQ);
-    let config = NicConfig {
-        queues: 2,
-        ..small()
-    };
+    let config = small().queues(2);
     let error = start(fake, &config).map(|_| ()).unwrap_err().to_string();
     assert!(
         error.contains("it has 1") && error.contains("mq=on"),
@@ -906,10 +872,7 @@ fn a_change_of_the_link_ends_a_wait() {
 #[test]
 fn no_wake_up_is_lost() {
     for feature in [0, EVENT_IDX, PACKED, PACKED | EVENT_IDX] {
-        let config = NicConfig {
-            waiting: Waiting::Interrupt,
-            ..small()
-        };
+        let config = small().waiting(Waiting::Interrupt);
         let mut b = bench(PLAIN | feature, &config);
         const FRAMES: usize = 2000;
         std::thread::scope(|scope| {
@@ -1007,10 +970,7 @@ impl IrqIsDue for Net {
 
 #[test]
 fn features_are_listed_with_what_became_of_them() {
-    let config = NicConfig {
-        refuse_features: MRG_RXBUF,
-        ..small()
-    };
+    let config = small().driver(VirtioNetConfig::default().refuse_features(MRG_RXBUF));
     let b = bench(PLAIN | MRG_RXBUF | PACKED, &config);
     let of = |name: &str| {
         let view = b
@@ -1050,10 +1010,7 @@ fn frames_longer_than_virtio_has_are_refused_before_the_card_is_touched() {
     let (fake, card) = FakeVirtioNet::fake(PLAIN);
     let longest = 65_550;
     for (max_frame, fits) in [(longest, true), (longest + 1, false), (1 << 55, false)] {
-        let config = NicConfig {
-            max_frame,
-            ..small()
-        };
+        let config = small().max_frame(max_frame);
         let memory = Arc::clone(fake.memory());
         let started = start(Fake::beside(card.clone(), SIZE, &memory), &config).map(|_| ());
         assert_eq!(started.is_ok(), fits, "{max_frame} bytes");
@@ -1069,10 +1026,7 @@ fn frames_longer_than_virtio_has_are_refused_before_the_card_is_touched() {
 fn what_keeps_memory_safe_cannot_be_refused() {
     for feature in [ACCESS_PLATFORM, VERSION_1] {
         let (fake, card) = FakeVirtioNet::fake(PLAIN);
-        let config = NicConfig {
-            refuse_features: feature,
-            ..small()
-        };
+        let config = small().driver(VirtioNetConfig::default().refuse_features(feature));
         let error = start(fake, &config).map(|_| ()).unwrap_err().to_string();
         assert!(error.contains("refuse_features"), "{error}");
         assert_eq!(
@@ -1231,10 +1185,7 @@ fn a_tag_does_not_count_for_the_mtu() {
     for (max_frame, taken) in [(1518, false), (9017, false), (9018, true)] {
         let (fake, card) = FakeVirtioNet::fake(PLAIN | MTU);
         FakeVirtioNet::lock(&card).mtu = 9000;
-        let config = NicConfig {
-            max_frame,
-            ..small()
-        };
+        let config = small().max_frame(max_frame);
         let mut b = on(fake, card, &config);
         let got = b.receive([0; 12], &tagged(9000));
         let got: Vec<_> = got.iter().map(|got| got.frame.to_vec()).collect();
@@ -1255,10 +1206,7 @@ fn an_mtu_that_no_device_may_have_is_a_lie() {
 
 #[test]
 fn a_card_that_cannot_be_started_again_is_stopped() {
-    let config = NicConfig {
-        link_wait: Duration::from_millis(20),
-        ..small()
-    };
+    let config = small().link_wait(Duration::from_millis(20));
     let mut b = bench(PLAIN, &config);
     b.card().link = false;
     let error = b.nic.restart().unwrap_err().to_string();
@@ -1290,10 +1238,7 @@ fn what_was_not_taken_is_not_believed_of_a_frame_that_came_in() {
     for header in [needs(1, 0), needs(1, 1)] {
         assert!(b.receive(header, &tcp(100)).is_empty());
     }
-    let config = NicConfig {
-        rx_offload: true,
-        ..small()
-    };
+    let config = small().rx_offload(true);
     let mut b = bench(PLAIN | GUEST_CSUM | MRG_RXBUF, &config);
     assert_eq!(b.receive(needs(1, 0), &tcp(100)).len(), 1);
     assert!(b.receive(needs(1, 1), &tcp(100)).is_empty(), "not TSO");
@@ -1427,10 +1372,7 @@ fn udp_is_cut_only_where_that_was_agreed_on() {
 
 #[test]
 fn what_came_in_uncut_is_told_for_what_it_is_and_dropped_where_it_was_not_agreed_on() {
-    let config = NicConfig {
-        rx_offload: true,
-        ..small()
-    };
+    let config = small().rx_offload(true);
     let kinds = [
         (GSO_TCPV4, false, GUEST_TSO4),
         (GSO_TCPV6, true, GUEST_TSO6),

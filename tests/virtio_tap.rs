@@ -448,10 +448,7 @@ fn what_the_kernel_left_undone_is_told_with_rx_offload_and_done_without() {
         .into_iter()
         .flat_map(|ring| [(ring, true), (ring, false)])
     {
-        let config = NicConfig {
-            rx_offload,
-            ..NicConfig::default()
-        };
+        let config = NicConfig::default().rx_offload(rx_offload);
         let mut nic = card(model, &config);
         for (kernel, card) in KERNEL.into_iter().zip(CARD_IP) {
             let socket = UdpSocket::bind((kernel, 4321)).unwrap();
@@ -522,10 +519,7 @@ fn tcp_comes_in_uncut_with_rx_offload_and_in_segments_without() {
         for (kernel, server) in KERNEL.into_iter().zip(&servers) {
             let mut longest = Vec::new();
             for rx_offload in [true, false] {
-                let config = NicConfig {
-                    rx_offload,
-                    ..NicConfig::default()
-                };
+                let config = NicConfig::default().rx_offload(rx_offload);
                 let mut nic = card(model, &config);
                 from_port += 1;
                 let next_number = connect(&mut *nic, kernel, from_port);
@@ -627,10 +621,7 @@ fn forwarded_tcp_is_cut_right_by_the_other_card() {
     if !has_a_network() {
         return;
     }
-    let config = NicConfig {
-        rx_offload: true,
-        ..NicConfig::default()
-    };
+    let config = NicConfig::default().rx_offload(true);
     let server = TcpListener::bind((KERNEL[0], 7000)).unwrap();
     let specs = [&card_spec(RINGS[0]), FAR_CARD].map(|spec| spec.parse().unwrap());
     let mut cards = pinwire::DeviceSpec::open_all(&specs, &config, None).unwrap();
@@ -731,10 +722,7 @@ fn over_vfio(nic: &str) {
 fn in_the_vm() {
     let device = std::env::var("PINWIRE_DEVICE").expect("PINWIRE_DEVICE names the card");
     let spec: pinwire::DeviceSpec = device.parse().unwrap();
-    let config = NicConfig {
-        rx_offload: true,
-        ..NicConfig::default()
-    };
+    let config = NicConfig::default().rx_offload(true);
     let mut nic = spec.open(&config, None).unwrap();
     let nic = &mut *nic;
     send(nic, &udp(KERNEL[0], 4321, b"hello"), Offload::NONE);

@@ -15,13 +15,11 @@ use pinwire::nic::{Nic, NicConfig, Waiting};
 const LOST: Duration = Duration::from_secs(10);
 
 fn config(waiting: Waiting) -> NicConfig {
-    NicConfig {
-        rx_ring: 8,
-        tx_ring: 8,
-        waiting,
-        interrupt_interval: Duration::ZERO,
-        ..NicConfig::default()
-    }
+    NicConfig::default()
+        .rx_ring(8)
+        .tx_ring(8)
+        .waiting(waiting)
+        .interrupt_interval(Duration::ZERO)
 }
 
 /// Has `deliver` bring one frame a round while `nic` waits, each a little later than the one before:

@@ -64,10 +64,7 @@ pub struct Args {
 impl Args {
     /// Runs it.
     pub fn run(self, drivers: &Drivers) -> Outcome {
-        let config = NicConfig {
-            waiting: self.wait.into(),
-            ..NicConfig::default()
-        };
+        let config = NicConfig::default().waiting(self.wait.into());
         let mut nic = drivers.open(&self.device, &config, None)?;
         if io::stderr().is_terminal() {
             let (name, mac, address) = (nic.name(), nic.mac(), self.address);

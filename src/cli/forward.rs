@@ -90,13 +90,11 @@ pub struct Args {
 impl Args {
     /// Runs it.
     pub fn run(self, drivers: &Drivers) -> Outcome {
-        let config = NicConfig {
-            promiscuous: true,
-            max_frame: self.max_frame,
-            rx_offload: self.offload,
-            waiting: self.wait.into(),
-            ..NicConfig::default()
-        };
+        let config = NicConfig::default()
+            .promiscuous(true)
+            .max_frame(self.max_frame)
+            .rx_offload(self.offload)
+            .waiting(self.wait.into());
         let specs = [self.a.clone(), self.b.clone()];
         let mut cards = drivers.open_all(&specs, &config, None)?;
         let [a, b] = &mut cards[..] else {

@@ -258,12 +258,10 @@ impl Args {
         let mut explainer = self
             .explain
             .then(|| Explainer::new(sink.takes_stdout(), &INTERRUPTED));
-        let config = NicConfig {
-            promiscuous: self.promiscuous,
-            max_frame: self.max_frame,
-            waiting: self.wait.into(),
-            ..NicConfig::default()
-        };
+        let config = NicConfig::default()
+            .promiscuous(self.promiscuous)
+            .max_frame(self.max_frame)
+            .waiting(self.wait.into());
         let watch = explainer.as_ref().map(Explainer::watch);
         let mut nic = drivers.open(&self.device, &config, watch)?;
         if let Some(explainer) = &mut explainer {

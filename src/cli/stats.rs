@@ -73,12 +73,10 @@ struct Tick {
 impl Args {
     /// Runs it.
     pub fn run(self, drivers: &Drivers) -> Outcome {
-        let config = NicConfig {
-            promiscuous: self.promiscuous,
-            // A card whose link is down is a card to look at, too.
-            link_wait: Duration::ZERO,
-            ..NicConfig::default()
-        };
+        // A card whose link is down is a card to look at, too.
+        let config = NicConfig::default()
+            .promiscuous(self.promiscuous)
+            .link_wait(Duration::ZERO);
         let mut nic = drivers.open(&self.device, &config, None)?;
         let every = self.watch.unwrap_or(Duration::from_secs(1));
         let most = match self.watch {

@@ -419,7 +419,7 @@ mod every_order {
     use std::sync::Arc;
     use std::sync::atomic::{AtomicU32 as Plain, Ordering::SeqCst};
 
-    use loom::cell::UnsafeCell as Watched;
+    use loom::cell;
     use loom::thread;
 
     use super::*;
@@ -498,7 +498,7 @@ mod every_order {
     struct Bench {
         space: Arc<Space>,
         list: FreeList,
-        cells: Arc<Vec<Watched<u32>>>,
+        cells: Arc<Vec<cell::UnsafeCell<u32>>>,
     }
 
     impl Bench {
@@ -511,7 +511,7 @@ mod every_order {
                 (region.mapping().ptr, iova, 1)
             };
             let list = FreeList::new(Some(region), count, place);
-            let cells = (0..count).map(|_| Watched::new(0)).collect();
+            let cells = (0..count).map(|_| cell::UnsafeCell::new(0)).collect();
             Self {
                 space,
                 list,
@@ -538,7 +538,7 @@ mod every_order {
 
     struct Owned {
         segment: Segment,
-        cells: Arc<Vec<Watched<u32>>>,
+        cells: Arc<Vec<cell::UnsafeCell<u32>>>,
     }
 
     impl Owned {

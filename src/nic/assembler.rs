@@ -141,10 +141,7 @@ mod tests {
     }
 
     fn assembler(max_frame: usize) -> FrameAssembler {
-        let config = NicConfig {
-            max_frame,
-            ..NicConfig::default()
-        };
+        let config = NicConfig::default().max_frame(max_frame);
         FrameAssembler::new(&config, 150, 3)
     }
 

@@ -1,12 +1,27 @@
 //! Settings of a network card.
 
+use std::any::Any;
+use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::{Waiting, not_offered};
 use crate::error::Result;
 
-/// Settings with which a card is started.
+/// Settings with which a card is started: those that every driver is told, and what only one of them knows
+/// ([`NicConfig::driver`]).
+///
+/// ```
+/// use pinwire::nic::e1000e::E1000eConfig;
+/// use pinwire::nic::{NicConfig, Waiting};
+///
+/// let config = NicConfig::default().rx_ring(1024).waiting(Waiting::Interrupt);
+/// // The payload in buffers of its own, where the card is an 82574: others leave it at that.
+/// let config = config.driver(E1000eConfig::default().split_headers(true));
+/// assert_eq!((config.rx_ring, config.tx_ring), (1024, 256));
+/// ```
 #[derive(Debug, Clone)]
+#[non_exhaustive]
 pub struct NicConfig {
     /// Descriptors of the transmit ring; a card may have fewer ([`Nic::tx_capacity`](super::Nic::tx_capacity)).
     pub tx_ring: usize,
@@ -18,8 +33,8 @@ pub struct NicConfig {
     pub max_frame: usize,
     /// Take frames that are addressed to others, too.
     pub promiscuous: bool,
-    /// virtio: take the device's filter for VLANs, without which it lets all in. Each of 4096 is let in at
-    /// the start, one command each. Other cards have theirs anyway.
+    /// Prepare for [`Nic::set_vlans`](super::Nic::set_vlans). Only virtio needs to be told at the start: it negotiates
+    /// the device's filter then, which drops all tagged frames until each of the 4096 VLANs is let in by a command.
     pub vlan_filter: bool,
     /// Let the card insert VLAN tags, and take them out of what comes in; else frames are as on the wire.
     pub vlan_offload: bool,
@@ -35,14 +50,68 @@ pub struct NicConfig {
     /// TCP not cut to what the wire takes. What is left to do is in the frame's
     /// [`Offload`](super::Offload). Only cards that are not real can do this (virtio).
     pub rx_offload: bool,
-    /// virtio: features that are not taken although offered, one bit each.
-    pub refuse_features: u64,
-    /// Put the headers of received TCP and UDP packets into a buffer of their own, and the payload into the next of
-    /// the frame's. Only if the card can (e1000e); else frames come in as ever.
-    pub split_headers: bool,
+    drivers: Vec<Arc<dyn DriverConfig>>,
 }
 
+/// What only one driver knows: the settings of a driver, of a type of its own. [`NicConfig::driver`] hands them on.
+pub trait DriverConfig: Any + fmt::Debug + Send + Sync {}
+
+/// Makes a method of each setting's name, which sets it and gives the settings back, to be chained.
+macro_rules! setters {
+    ($($(#[$doc:meta])* $name:ident: $type:ty,)*) => {$(
+        $(#[$doc])*
+        #[must_use]
+        pub fn $name(mut self, $name: $type) -> Self {
+            self.$name = $name;
+            self
+        }
+    )*};
+}
+pub(in crate::nic) use setters;
+
 impl NicConfig {
+    setters! {
+        /// Sets [`tx_ring`](NicConfig#structfield.tx_ring).
+        tx_ring: usize,
+        /// Sets [`rx_ring`](NicConfig#structfield.rx_ring).
+        rx_ring: usize,
+        /// Sets [`max_frame`](NicConfig#structfield.max_frame).
+        max_frame: usize,
+        /// Sets [`promiscuous`](NicConfig#structfield.promiscuous).
+        promiscuous: bool,
+        /// Sets [`vlan_filter`](NicConfig#structfield.vlan_filter).
+        vlan_filter: bool,
+        /// Sets [`vlan_offload`](NicConfig#structfield.vlan_offload).
+        vlan_offload: bool,
+        /// Sets [`interrupt_interval`](NicConfig#structfield.interrupt_interval).
+        interrupt_interval: Duration,
+        /// Sets [`link_wait`](NicConfig#structfield.link_wait).
+        link_wait: Duration,
+        /// Sets [`queues`](NicConfig#structfield.queues).
+        queues: usize,
+        /// Sets [`waiting`](NicConfig#structfield.waiting).
+        waiting: Waiting,
+        /// Sets [`rx_offload`](NicConfig#structfield.rx_offload).
+        rx_offload: bool,
+    }
+
+    /// Adds the settings of one driver, in place of any of that type. The other drivers do not look at them.
+    #[must_use]
+    pub fn driver<T: DriverConfig>(mut self, settings: T) -> Self {
+        self.drivers.retain(|one| !is::<T>(&**one));
+        self.drivers.push(Arc::new(settings));
+        self
+    }
+
+    /// The settings of the driver whose type is `T`, or its default: for the driver.
+    pub fn of<T: DriverConfig + Default + Clone>(&self) -> T {
+        let own = self.drivers.iter().find_map(|one| {
+            let any: &dyn Any = &**one;
+            any.downcast_ref::<T>()
+        });
+        own.cloned().unwrap_or_default()
+    }
+
     /// Checks that a card of `queues` queue pairs that takes in frames of up to `longest` bytes can be started so: what
     /// a driver asks first. Shorter rings than those wanted are for the driver to take, and what
     /// [`Nic::offloads`](super::Nic::offloads) leaves out is simply not done.
@@ -79,8 +148,39 @@ impl Default for NicConfig {
             queues: 1,
             waiting: Waiting::default(),
             rx_offload: false,
-            refuse_features: 0,
-            split_headers: false,
+            drivers: Vec::new(),
         }
+    }
+}
+
+fn is<T: DriverConfig>(settings: &dyn DriverConfig) -> bool {
+    let any: &dyn Any = settings;
+    any.is::<T>()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, Clone, Default, PartialEq)]
+    struct One(u32);
+    impl DriverConfig for One {}
+
+    #[derive(Debug, Clone, Default, PartialEq)]
+    struct Other(u32);
+    impl DriverConfig for Other {}
+
+    #[test]
+    fn each_driver_has_the_last_of_its_own_settings() {
+        let config = NicConfig::default()
+            .driver(One(1))
+            .driver(Other(2))
+            .driver(One(3));
+        assert_eq!(
+            (config.of::<One>(), config.of::<Other>()),
+            (One(3), Other(2))
+        );
+        assert_eq!(NicConfig::default().of::<One>(), One(0));
+        assert_eq!(config.drivers.len(), 2);
     }
 }

@@ -31,7 +31,9 @@ use crate::error::Result;
 /// | [`promiscuous`](NicConfig::promiscuous) | as [`Nic::set_promiscuous`], again at each [`Nic::restart`] |
 /// | [`interrupt_interval`](NicConfig::interrupt_interval) | the least time between two interrupts: the card's next longer one; not at all on a card that cannot throttle |
 /// | [`queues`](NicConfig::queues) | so many pairs, or refused |
-/// | [`vlan_offload`](NicConfig::vlan_offload), [`vlan_filter`](NicConfig::vlan_filter), [`rx_offload`](NicConfig::rx_offload), [`split_headers`](NicConfig::split_headers) | leave to ask for: a card that cannot starts without, and [`Nic::offloads`] does not name it |
+/// | [`vlan_offload`](NicConfig::vlan_offload), [`vlan_filter`](NicConfig::vlan_filter), [`rx_offload`](NicConfig::rx_offload) | leave to ask for: a card that cannot starts without, and [`Nic::offloads`] does not name it |
+///
+/// What only this driver knows has a type of its own ([`NicConfig::driver`]).
 ///
 /// # In a list
 /// [`Drivers`](crate::open::Drivers) holds this crate's, and takes others: what a program opens, and every

@@ -26,7 +26,7 @@ use std::fmt;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
 
-pub use config::NicConfig;
+pub use config::{DriverConfig, NicConfig};
 pub use driver::NicDriver;
 pub use frame::{Frame, Offload, OffloadFlags};
 pub use intel::{IntelCard, e1000, e1000e};

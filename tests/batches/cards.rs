@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex};
 use pinwire::backend::{Fake, FakeDevice, FakeMemory};
 use pinwire::dma::Pool;
 use pinwire::mmio::Place;
+use pinwire::nic::e1000e::E1000eConfig;
 use pinwire::nic::{Frame, Nic, NicConfig, Received};
 use pinwire::open;
 
@@ -145,10 +146,8 @@ fn device(which: &str, incoming: usize) -> (Arc<Mutex<dyn FakeDevice>>, usize) {
 }
 
 fn start(which: &str, fake: Fake) -> Box<dyn Nic> {
-    let config = NicConfig {
-        split_headers: which == "e1000e, headers apart",
-        ..NicConfig::default()
-    };
+    let apart = E1000eConfig::default().split_headers(which == "e1000e, headers apart");
+    let config = NicConfig::default().driver(apart);
     open::start(fake, &config).expect("a card that behaves starts")
 }
 

@@ -41,10 +41,7 @@ fn on_every_card(body: impl Fn(Two)) {
         let mut cards = Qtest::start_all(&specs).unwrap();
         let (goes, stays) = (cards.remove(1), cards.remove(0));
         let control = goes.control();
-        let config = NicConfig {
-            promiscuous: true,
-            ..NicConfig::default()
-        };
+        let config = NicConfig::default().promiscuous(true);
         let (stays, _) = WithReset(config.clone()).start(stays).unwrap();
         let (goes, reset) = WithReset(config).start(goes).unwrap();
         body(Two {

@@ -84,10 +84,7 @@ struct Bench {
 
 /// Runs `body` over every card at hand, in every way of waiting that is named.
 fn on_every_card(ways: &[Waiting], body: impl Fn(Bench)) {
-    let config = |waiting| NicConfig {
-        waiting,
-        ..NicConfig::default()
-    };
+    let config = |waiting| NicConfig::default().waiting(waiting);
     if let Ok(device) = std::env::var("PINWIRE_DEVICE") {
         let named = |key: &str| std::env::var(key).unwrap_or_else(|_| panic!("{key} is missing"));
         let wire = PacketSocket::open(&named("PINWIRE_WIRE")).expect("the twin's interface is up");

@@ -13,6 +13,7 @@ use pinwire::backend::{Backend, Fake, FakeDevice, FakeMemory};
 use pinwire::dma::{DmaRegion, DmaSpace, Iova, Pool};
 use pinwire::mmio::Place;
 use pinwire::net::{CaptureReader, Echo, Forward, Packet, Ping};
+use pinwire::nic::e1000e::E1000eConfig;
 use pinwire::nic::{self, Frame, Mac, NicConfig, Offload, OffloadFlags, Received};
 use pinwire::pci::config::Config;
 use pinwire::virtio::pci::PciTransport;
@@ -281,15 +282,13 @@ fn intel<M: FakeDevice + Wire + 'static>(mut input: Input<'_>, inner: M) {
     let lock = || device.lock().unwrap_or_else(PoisonError::into_inner);
     let fake = Fake::new(device.clone(), 0x20000);
     let memory = Arc::clone(fake.memory());
-    let config = NicConfig {
-        tx_ring: 8,
-        rx_ring: 8,
-        split_headers: input.byte() & 1 != 0,
-        vlan_offload: true,
-        link_wait: Duration::ZERO,
-        waiting: nic::Waiting::Poll,
-        ..NicConfig::default()
-    };
+    let config = NicConfig::default()
+        .tx_ring(8)
+        .rx_ring(8)
+        .vlan_offload(true)
+        .link_wait(Duration::ZERO)
+        .waiting(nic::Waiting::Poll)
+        .driver(E1000eConfig::default().split_headers(input.byte() & 1 != 0));
     let mut card = open::start(fake, &config).expect("a card that behaves starts");
     let pool = Pool::new(card.dma(), 16, 2048).expect("memory");
     let (mut batch, mut done) = (Vec::new(), Vec::new());
@@ -396,14 +395,12 @@ fn virtio_net(data: &[u8]) {
     let guest = 1 << 1 | 1 << 7 | 1 << 8 | 1 << 10;
     let (fake, card) = virtio::FakeVirtioNet::fake(offered | guest);
     let memory = Arc::clone(fake.memory());
-    let config = NicConfig {
-        rx_offload: true,
-        tx_ring: 16,
-        rx_ring: 16,
-        link_wait: Duration::ZERO,
-        waiting: nic::Waiting::Poll,
-        ..NicConfig::default()
-    };
+    let config = NicConfig::default()
+        .rx_offload(true)
+        .tx_ring(16)
+        .rx_ring(16)
+        .link_wait(Duration::ZERO)
+        .waiting(nic::Waiting::Poll);
     let Ok(mut from) = open::start(fake, &config) else {
         return;
     };
@@ -468,10 +465,7 @@ fn config(data: &[u8]) {
     let fake = open();
     let _ = (fake.ids(), fake.capabilities());
     let _ = PciTransport::open(open());
-    let config = NicConfig {
-        link_wait: Duration::ZERO,
-        ..NicConfig::default()
-    };
+    let config = NicConfig::default().link_wait(Duration::ZERO);
     let memory = Arc::clone(fake.memory());
     drop(open::start(fake, &config));
     assert_eq!(memory.mappings(), 0, "whatever failed, no mapping stays");
@@ -504,12 +498,10 @@ fn packets(data: &[u8]) {
     const THEIRS: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 1);
     let (fake, inner) = FakeE1000::fake();
     let memory = Arc::clone(fake.memory());
-    let config = NicConfig {
-        link_wait: Duration::ZERO,
-        waiting: nic::Waiting::Poll,
-        vlan_offload: data.first().is_some_and(|byte| byte & 1 != 0),
-        ..NicConfig::default()
-    };
+    let config = NicConfig::default()
+        .link_wait(Duration::ZERO)
+        .waiting(nic::Waiting::Poll)
+        .vlan_offload(data.first().is_some_and(|byte| byte & 1 != 0));
     let mut card = open::start(fake, &config).expect("a card that behaves starts");
     let mut echo = Echo::new(&*card, OURS, 7).expect("memory");
     let (via, patience) = (Mac([2, 0, 0, 0, 0, 9]), Duration::from_secs(1));

@@ -101,7 +101,7 @@ fn dma_outside_of_what_is_mapped_is_stopped() {
         .into_iter()
         .enumerate()
     {
-        tx[index].post(address, word.into());
+        tx[index].write(address, word.into());
     }
     dma_wmb();
     bar.set(TDT, 4);
@@ -123,7 +123,7 @@ fn dma_outside_of_what_is_mapped_is_stopped() {
 
     // Writing: frames that come in for buffers that it may not touch.
     for (index, address) in outside.into_iter().enumerate() {
-        rx[index].post(address);
+        rx[index].write(address);
     }
     bar.set(RDBAL, rx.iova(0).0 as u32);
     bar.set(RDBAH, (rx.iova(0).0 >> 32) as u32);
@@ -147,7 +147,7 @@ fn dma_outside_of_what_is_mapped_is_stopped() {
         wire.send(&frame);
     }
     until("the device says that it filled the buffers", || {
-        rx[2].take().is_some()
+        rx[2].poll().is_some()
     });
     bar.set(RCTL, Rctl::new());
     bar.set(TCTL, Tctl::new());
@@ -212,10 +212,10 @@ fn killed_fifty_times_while_sending() {
     }
     let mut nic = card();
     let pool = Pool::new(nic.dma(), 1, 64).unwrap();
-    let mut buf = pool.take().unwrap();
+    let mut buf = pool.alloc().unwrap();
     buf.fill(&[[0xff; 6], OUR_MAC, [0; 6], [0; 6], [0; 6]].concat());
     nic.send(&mut vec![buf.into()]).unwrap();
-    until("the card sends", || nic.reap(&mut Vec::new()).unwrap() == 1);
+    until("the card sends", || nic.completed(&mut Vec::new()).unwrap() == 1);
 }
 
 /// Ends the flood also where the test fails.
@@ -269,14 +269,14 @@ fn send_slice(nic: &mut dyn Nic, pool: &Pool, mapped: &DmaFile, offset: u64, len
     header[..6].fill(0xff);
     header[6..12].copy_from_slice(&OUR_MAC);
     header[12..14].copy_from_slice(&[0x88, 0xb5]);
-    let mut buf = pool.take().unwrap();
+    let mut buf = pool.alloc().unwrap();
     buf.fill(&header);
     let mut frame = Frame::from(buf);
     frame.append(mapped.slice(offset, len).unwrap());
     let mut frames = vec![frame];
     until("the card sends", || {
         nic.send(&mut frames).unwrap();
-        nic.reap(&mut Vec::new()).unwrap();
+        nic.completed(&mut Vec::new()).unwrap();
         frames.is_empty() && nic.in_flight() == 0
     });
 }

@@ -16,11 +16,7 @@ use crate::{Bench, bytes};
 static NEVER: AtomicBool = AtomicBool::new(false);
 
 fn small() -> NicConfig {
-    NicConfig {
-        tx_ring: 8,
-        rx_ring: 16,
-        ..NicConfig::default()
-    }
+    NicConfig::default().tx_ring(8).rx_ring(16)
 }
 
 fn passed(frames: u64, bytes: u64) -> Passed {
@@ -115,10 +111,7 @@ fn the_tap_sees_each_frame_as_it_came_and_where() {
 
 #[test]
 fn a_tag_that_the_other_card_cannot_insert_drops_the_frame() {
-    let tags = NicConfig {
-        vlan_offload: true,
-        ..NicConfig::default()
-    };
+    let tags = NicConfig::default().vlan_offload(true);
     let [mut a, mut b] = Bench::pair(&NicConfig::default());
     drop((a.card, b.card));
     let mut pair = crate::fakes::e1000::FakeE1000::fake_pair().into_iter();

@@ -37,11 +37,8 @@ impl Bench {
 
     fn one() -> Self {
         let (fake, device) = FakeE1000::fake();
-        let config = NicConfig {
-            // Frames may be longer than the card sends: those have no limit.
-            rx_offload: true,
-            ..NicConfig::default()
-        };
+        // Frames may be longer than the card sends: those have no limit.
+        let config = NicConfig::default().rx_offload(true);
         Self::new(fake, device, &config)
     }
 

@@ -119,10 +119,7 @@ fn device() -> Arc<Mutex<Shared>> {
 
 fn start(fake: Fake, device: &Mutex<Shared>, waiting: Waiting) -> E1000<Fake> {
     let memory = Arc::clone(fake.memory());
-    let config = NicConfig {
-        waiting,
-        ..NicConfig::default()
-    };
+    let config = NicConfig::default().waiting(waiting);
     let card = E1000::start(fake, &config).unwrap();
     *device.lock().unwrap().memory.lock().unwrap() = Some(memory);
     card

@@ -67,10 +67,7 @@ fn of_our_cards_one_cuts_tcp_over_ipv6_right_and_the_others_refuse() {
 
 #[test]
 fn our_cards_take_a_jumbo_frame_in_over_buffers_of_2048_bytes() {
-    let config = NicConfig {
-        max_frame: 9014,
-        ..NicConfig::default()
-    };
+    let config = NicConfig::default().max_frame(9014);
     on_cards(&config, |card, nic, wire| {
         let header = [&nic.mac().0[..], &THEIR_MAC.0, &0x88b5u16.to_be_bytes()].concat();
         wire.send(&[header, vec![7; 9000]].concat());

@@ -135,7 +135,7 @@ fn send_all(nic: &mut dyn Nic, mut frames: Vec<Frame>) {
     let mut done = Vec::new();
     while !frames.is_empty() || nic.in_flight() > 0 {
         nic.send(&mut frames).unwrap();
-        nic.reap(&mut done).unwrap();
+        nic.completed(&mut done).unwrap();
         assert!(begin.elapsed() < STUCK, "the card does not send");
     }
 }
@@ -173,7 +173,7 @@ fn datagrams_from_the_card_arrive_whole_in_the_kernel() {
         for (number, length) in datagrams(amount) {
             while number >= arrived.load(Ordering::Acquire) + WINDOW {
                 nic.send(&mut out).unwrap();
-                nic.reap(&mut back).unwrap();
+                nic.completed(&mut back).unwrap();
                 back.clear();
                 std::thread::yield_now();
                 assert!(!receiver.is_finished(), "the receiver has given up");
@@ -185,10 +185,10 @@ fn datagrams_from_the_card_arrive_whole_in_the_kernel() {
             packet.extend_from_slice(&payload[..length]);
             let offload = complete(offered, &mut packet, Offload::UDP4);
             let mut buf = loop {
-                if let Some(buf) = pool.take() {
+                if let Some(buf) = pool.alloc() {
                     break buf;
                 }
-                nic.reap(&mut back).unwrap();
+                nic.completed(&mut back).unwrap();
                 back.clear();
             };
             buf.fill(&packet);
@@ -197,7 +197,7 @@ fn datagrams_from_the_card_arrive_whole_in_the_kernel() {
             out.push(frame);
             if out.len() == 32 {
                 nic.send(&mut out).unwrap();
-                nic.reap(&mut back).unwrap();
+                nic.completed(&mut back).unwrap();
                 back.clear();
             }
         }
@@ -277,10 +277,7 @@ fn datagrams_from_the_kernel_arrive_whole_in_the_card() {
 
 #[test]
 fn tagged_frames_pass_both_ways() {
-    let config = NicConfig {
-        vlan_offload: true,
-        ..NicConfig::default()
-    };
+    let config = NicConfig::default().vlan_offload(true);
     let mut nic = open(&config);
     let nic = &mut *nic;
     let before = bad_checksums();
@@ -295,7 +292,7 @@ fn tagged_frames_pass_both_ways() {
     let mut add = |content: &[u8], offload| {
         let mut content = content.to_vec();
         let offload = complete(offered, &mut content, offload);
-        let mut buf = pool.take().unwrap();
+        let mut buf = pool.alloc().unwrap();
         buf.fill(&content);
         let mut frame = Frame::from(buf);
         frame.set_offload(offload);
@@ -366,7 +363,7 @@ fn the_kernel_takes_segments_that_the_card_cut_and_summed() {
     wrong[60] ^= 1;
     let pool = Pool::new(nic.dma(), 4, 54 + LENGTH).unwrap();
     let frame = |content: &[u8], offload| {
-        let mut buf = pool.take().unwrap();
+        let mut buf = pool.alloc().unwrap();
         buf.fill(content);
         let mut frame = Frame::from(buf);
         frame.set_offload(offload);

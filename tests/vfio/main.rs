@@ -118,10 +118,7 @@ fn where_one_of_several_cannot_be_had_none_is_taken() {
 #[test]
 fn a_frame_goes_from_card_to_card_in_the_buffer_it_came_in() {
     let specs = [E1000, ALONE].map(|text| text.parse().unwrap());
-    let config = NicConfig {
-        promiscuous: true,
-        ..NicConfig::default()
-    };
+    let config = NicConfig::default().promiscuous(true);
     let mut nics = DeviceSpec::open_all(&specs, &config, None).unwrap();
     let [left, right] = &mut nics[..] else {
         panic!("two cards")
@@ -130,7 +127,7 @@ fn a_frame_goes_from_card_to_card_in_the_buffer_it_came_in() {
     let mut bytes = [7; 60];
     bytes[..12].copy_from_slice(&[0xff; 12]);
     let pool = Pool::new(right.dma(), 8, 2048).unwrap();
-    let mut buf = pool.take().unwrap();
+    let mut buf = pool.alloc().unwrap();
     buf.set_len(60);
     buf.put(0, &bytes);
     let mut out = vec![Frame::from(buf)];
@@ -151,7 +148,7 @@ fn a_frame_goes_from_card_to_card_in_the_buffer_it_came_in() {
         assert_eq!(frame.to_vec()[..60], bytes, "{round}");
         out = vec![frame];
         while from.in_flight() > 0 {
-            from.reap(&mut Vec::new()).unwrap();
+            from.completed(&mut Vec::new()).unwrap();
         }
     }
 }

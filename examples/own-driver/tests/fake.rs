@@ -56,10 +56,7 @@ fn a_length_that_cannot_be_stops_the_card_until_it_is_restarted() {
 
 #[test]
 fn what_a_chip_without_buffers_drops_is_counted() {
-    let config = NicConfig {
-        rx_ring: 4,
-        ..NicConfig::default()
-    };
+    let config = NicConfig::default().rx_ring(4);
     let (mut nic, cable) = start(&config).unwrap();
     for seed in 0..6 {
         cable.send(&frame(seed, 100));

@@ -166,24 +166,17 @@ impl Args {
     /// Runs it.
     pub fn run(self, drivers: &Drivers) -> Outcome {
         self.check()?;
-        let config = NicConfig {
-            tx_ring: self.descriptors,
-            rx_ring: self.descriptors,
-            queues: self.queues.into(),
-            ..NicConfig::default()
-        };
+        let config = NicConfig::default()
+            .tx_ring(self.descriptors)
+            .rx_ring(self.descriptors)
+            .queues(self.queues.into());
         let config = match self.what {
-            What::Rtt => NicConfig {
-                waiting: Waiting::Interrupt,
-                interrupt_interval: Duration::ZERO,
-                ..config
-            },
+            What::Rtt => config
+                .waiting(Waiting::Interrupt)
+                .interrupt_interval(Duration::ZERO),
             _ => config,
         };
-        let config = NicConfig {
-            promiscuous: self.what == What::Forward,
-            ..config
-        };
+        let config = config.promiscuous(self.what == What::Forward);
         let together = std::iter::once(&self.device).chain(&self.to);
         let together: Vec<DeviceSpec> = together.cloned().collect();
         let mut cards = drivers.open_all(&together, &config, None)?;
@@ -379,10 +372,7 @@ impl Args {
             return Err(Error::Usage(why.to_owned()));
         };
         let sink = self.sink.as_ref().expect("required by the arguments");
-        let config = NicConfig {
-            promiscuous: false,
-            ..config.clone()
-        };
+        let config = config.clone().promiscuous(false);
         let mut sender = drivers.open(from, &config, None)?;
         let mut sink = drivers.open(sink, &config, None)?;
         self.series(|series| series.forward(pair, sender.as_mut(), sink.as_mut(), rates))?;

@@ -113,10 +113,7 @@ struct Tally {
 impl Args {
     /// Runs it.
     pub fn run(self, drivers: &Drivers) -> Outcome {
-        let config = NicConfig {
-            waiting: self.wait.into(),
-            ..NicConfig::default()
-        };
+        let config = NicConfig::default().waiting(self.wait.into());
         let mut nic = drivers.open(&self.device, &config, None)?;
         let nic = &mut *nic;
         let from = self.from.unwrap_or_else(|| neighbour(self.to));

@@ -103,11 +103,9 @@ impl Which {
 impl Args {
     /// Runs it.
     pub fn run(self, drivers: &Drivers) -> Outcome {
-        let config = NicConfig {
-            tx_ring: self.descriptors,
-            rx_ring: self.descriptors,
-            ..NicConfig::default()
-        };
+        let config = NicConfig::default()
+            .tx_ring(self.descriptors)
+            .rx_ring(self.descriptors);
         let mut nic = drivers.open(&self.device, &config, None)?;
         self.prepare(nic.as_mut())?;
         let stats = nic.stats();

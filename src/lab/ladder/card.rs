@@ -197,10 +197,7 @@ impl CardSite {
     fn hand_to_us(&mut self) -> Result<()> {
         self.leave()?;
         self.sysfs.bind(self.card, false)?;
-        let config = NicConfig {
-            waiting: Waiting::Adaptive,
-            ..NicConfig::default()
-        };
+        let config = NicConfig::default().waiting(Waiting::Adaptive);
         let spec: DeviceSpec = self.card.to_string().parse()?;
         let mut nic = self.drivers.open(&spec, &config, None)?;
         let theirs = resolve(nic.as_mut(), self.ours.address, self.to, self.stop)?;

@@ -1,5 +1,6 @@
 //! virtio-net's own feature bits, §5.1.3, and which of them the driver takes.
 
+use super::VirtioNetConfig;
 use crate::inspect::FeatureView;
 use crate::nic::{NicConfig, OffloadFlags};
 use crate::virtio::features::{self as reserved, Feature};
@@ -145,7 +146,7 @@ pub(super) fn choose(offered: u64, config: &NicConfig) -> u64 {
     if config.vlan_filter {
         wanted |= CTRL_VLAN;
     }
-    let mut negotiated = offered & wanted & !config.refuse_features;
+    let mut negotiated = offered & wanted & !config.of::<VirtioNetConfig>().refuse_features;
     for (bit, needed) in NEEDS {
         if negotiated & needed != *needed {
             negotiated &= !bit;
@@ -190,11 +191,7 @@ mod tests {
 
     #[test]
     fn what_needs_another_is_not_taken_without_it() {
-        let config = NicConfig {
-            rx_offload: true,
-            queues: 4,
-            ..NicConfig::default()
-        };
+        let config = NicConfig::default().rx_offload(true).queues(4);
         assert_eq!(choose(!CTRL_VQ, &config) & (MQ | RSS | CTRL_RX), 0);
         assert_eq!(choose(!CSUM, &config) & (HOST_TSO4 | HOST_USO), 0);
         let without = choose(!GUEST_CSUM, &config);
@@ -204,10 +201,8 @@ mod tests {
 
     #[test]
     fn what_is_refused_is_not_taken() {
-        let config = NicConfig {
-            refuse_features: MRG_RXBUF,
-            ..NicConfig::default()
-        };
+        let config =
+            NicConfig::default().driver(VirtioNetConfig::default().refuse_features(MRG_RXBUF));
         let negotiated = choose(u64::MAX, &config);
         assert_eq!(negotiated & (MRG_RXBUF | GUEST_CSUM | MQ), 0);
         let views = views(u64::MAX, negotiated);

@@ -12,6 +12,7 @@ pub mod features;
 pub mod header;
 mod pair;
 mod rx;
+mod settings;
 mod tx;
 
 use std::hash::{BuildHasher, RandomState};
@@ -19,6 +20,7 @@ use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
 
 pub use rx::BUFFER;
+pub use settings::VirtioNetConfig;
 use tx::TAG;
 pub use tx::{MAX_FRAME, MIN_FRAME};
 

@@ -315,11 +315,7 @@ const TCI: u16 = 0x6064;
 
 /// Takes all frames, and asks for the card's work on tags.
 fn with_tags() -> NicConfig {
-    NicConfig {
-        vlan_offload: true,
-        promiscuous: true,
-        ..config()
-    }
+    config().vlan_offload(true).promiscuous(true)
 }
 
 fn tagged(content: &[u8]) -> Vec<u8> {
@@ -367,10 +363,7 @@ pub fn tags_are_as_on_the_wire_where_the_card_leaves_them(card: &dyn Card) -> Ou
         assert_eq!((got[0].vlan(), contents(&got)), (None, vec![both_ways]));
         Ok(())
     };
-    let plain = NicConfig {
-        promiscuous: true,
-        ..config()
-    };
+    let plain = config().promiscuous(true);
     on_real(card, plain, untouched)?;
     on_real(card, with_tags(), untouched)
 }

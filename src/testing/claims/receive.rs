@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::nic::{Frame, Mac, NicConfig, Received};
+use crate::nic::{Frame, Mac, Received};
 use crate::testing::frames::*;
 use crate::testing::{Card, Outcome, THEIR_MAC, asked, config, on, on_real};
 
@@ -13,10 +13,7 @@ const GROUP: Mac = Mac([0x01, 0x00, 0x5e, 0x00, 0x00, 0xfb]);
 const OTHER_GROUP: Mac = Mac([0x01, 0x00, 0x5e, 0x7f, 0x12, 0x34]);
 
 pub fn frames_of_every_length_come_in_as_they_are(card: &dyn Card) -> Outcome {
-    let config = NicConfig {
-        rx_ring: 8,
-        ..config()
-    };
+    let config = config().rx_ring(8);
     on(card, config, |nic, wire| {
         let lengths = [60, 61, 128, 1513, 1514].into_iter().cycle();
         for (seed, len) in lengths.take(40).enumerate() {
@@ -43,10 +40,7 @@ pub fn a_frame_longer_than_asked_for_is_dropped(card: &dyn Card) -> Outcome {
 
 pub fn a_jumbo_frame_comes_in_whole(card: &dyn Card) -> Outcome {
     const LENGTH: usize = 9014;
-    let config = NicConfig {
-        max_frame: LENGTH,
-        ..config()
-    };
+    let config = config().max_frame(LENGTH);
     on(card, config, |nic, wire| {
         let content = into(nic.mac(), 1, LENGTH);
         wire.send(&content);
@@ -57,10 +51,7 @@ pub fn a_jumbo_frame_comes_in_whole(card: &dyn Card) -> Outcome {
 
 /// What comes in while no buffer is posted is lost, or waits on the way; nothing else is.
 pub fn a_pool_that_ran_dry_fills_again(card: &dyn Card) -> Outcome {
-    let config = NicConfig {
-        rx_ring: 8,
-        ..config()
-    };
+    let config = config().rx_ring(8);
     on(card, config, |nic, wire| {
         let mac = nic.mac();
         let all = nic.rx_pool().count();
@@ -147,10 +138,7 @@ pub fn promiscuous_takes_all_and_can_be_ended(card: &dyn Card) -> Outcome {
 }
 
 pub fn the_vlan_filter_takes_what_it_should(card: &dyn Card) -> Outcome {
-    let config = NicConfig {
-        vlan_filter: true,
-        ..config()
-    };
+    let config = config().vlan_filter(true);
     on_real(card, config, |nic, wire| {
         let plain = into(nic.mac(), 1, 60);
         let tagged =

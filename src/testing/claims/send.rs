@@ -9,7 +9,6 @@ use rustix::fs::{MemfdFlags, memfd_create};
 use crate::backend::{Backend, Fake};
 use crate::dma::{DmaFile, Pool};
 use crate::error::Error;
-use crate::nic::NicConfig;
 use crate::testing::frames::*;
 use crate::testing::{Card, OUR_MAC, Outcome, THEIR_MAC, asked, config, on, on_real};
 
@@ -32,10 +31,7 @@ pub fn frames_of_every_length_leave_as_they_are(card: &dyn Card) -> Outcome {
 }
 
 pub fn the_ring_wraps_many_times(card: &dyn Card) -> Outcome {
-    let config = NicConfig {
-        tx_ring: 8,
-        ..config()
-    };
+    let config = config().tx_ring(8);
     on(card, config, |nic, wire| {
         let pool = Pool::new(nic.dma(), 8, 2048).unwrap();
         for round in 0..40 {

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use crate::dma::Pool;
 use crate::error::Error;
-use crate::nic::{Counter, NicConfig, Waiting};
+use crate::nic::{Counter, Waiting};
 use crate::testing::frames::*;
 use crate::testing::{Card, Outcome, config, left_out, on, on_real};
 
@@ -32,10 +32,7 @@ pub fn an_idle_wait_sleeps_and_a_frame_ends_it(card: &dyn Card) -> Outcome {
 pub fn no_frame_is_slept_on_whenever_it_comes(card: &dyn Card) -> Outcome {
     const LOST: Duration = Duration::from_secs(10);
     for waiting in [Waiting::Interrupt, Waiting::Adaptive] {
-        let config = NicConfig {
-            waiting,
-            ..config()
-        };
+        let config = config().waiting(waiting);
         on(card, config, |nic, wire| {
             let (mac, mut got) = (nic.mac(), Vec::new());
             for round in 0..300 {
@@ -58,10 +55,7 @@ pub fn no_frame_is_slept_on_whenever_it_comes(card: &dyn Card) -> Outcome {
 }
 
 pub fn a_polled_card_has_no_interrupt(card: &dyn Card) -> Outcome {
-    let config = NicConfig {
-        waiting: Waiting::Poll,
-        ..config()
-    };
+    let config = config().waiting(Waiting::Poll);
     on(card, config, |nic, wire| {
         let pair = nic.pair_mut(0);
         assert!(pair.irq().is_none());

@@ -244,8 +244,8 @@ pub trait Transport: Send {
         if features & needed != needed {
             self.set_status(Status::FAILED);
             return Err(Error::Usage(format!(
-                "{}: features {:#x} must be taken (VIRTIO_F_VERSION_1; behind an IOMMU \
-                 VIRTIO_F_ACCESS_PLATFORM): leave them out of NicConfig::refuse_features",
+                "{}: features {:#x} must be negotiated (VIRTIO_F_VERSION_1; behind an IOMMU \
+                 VIRTIO_F_ACCESS_PLATFORM): do not refuse them",
                 self.name(),
                 needed & !features
             )));
@@ -261,7 +261,7 @@ pub trait Transport: Send {
         self.check_present()?;
         Err(self.refused(&format!(
             "work with features {features:#x}, although it offers them (it took FEATURES_OK back)\n  \
-             try without some of them: NicConfig::refuse_features"
+             try without some of them"
         )))
     }
 

@@ -11,12 +11,14 @@ pub mod desc;
 mod eeprom;
 mod owner;
 pub mod regs;
+mod settings;
 
 use std::time::Duration;
 
 pub use crate::nic::intel::rx::BUFFER;
 pub use crate::nic::intel::rx_split::HEADER;
 pub use crate::nic::intel::tx::{MIN_FRAME, SubmitError, TxRing};
+pub use settings::E1000eConfig;
 
 use self::desc::{ExtendedRx, SplitRx};
 use self::regs::*;
@@ -386,7 +388,7 @@ fn receive_ring<B: Backend>(
         len: config.rx_ring,
         writes_within: within,
     };
-    Ok(match config.split_headers {
+    Ok(match config.of::<E1000eConfig>().split_headers {
         true => {
             let buffers = HeaderAndRest::new(dma, config)?;
             Box::new(Rx::<_, SplitRx>::new(bar, state, dma, setup, buffers)?)
@@ -595,7 +597,7 @@ impl<M: Mmio> Chip<M> for I82574 {
                 Rxdctl::new().with_gran(true).with_wthresh(1),
             );
         }
-        let split = config.split_headers;
+        let split = config.of::<E1000eConfig>().split_headers;
         if split {
             bar.set(PSRCTL, split_sizes(config.max_frame));
         }
