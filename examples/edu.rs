@@ -24,8 +24,8 @@ const FACTORIAL: Reg<u32, ReadWrite> = Reg::at(0x08); // n goes in, n! comes out
 const STATUS: Reg<u32, ReadWrite> = Reg::at(0x20);
 const INTERRUPT: Reg<u32, ReadOnly> = Reg::at(0x24); // its causes
 const ACKNOWLEDGE: Reg<u32, WriteOnly> = Reg::at(0x64); // clears the causes that are written
-const DMA_SOURCE: Reg<u32, ReadWrite> = Reg::at(0x80); // an IOVA, or an address in its buffer
-const DMA_TARGET: Reg<u32, ReadWrite> = Reg::at(0x88); // the other of these
+const DMA_SOURCE: Reg<u64, ReadWrite, u64> = Reg::at(0x80); // an IOVA, or an address in its buffer
+const DMA_TARGET: Reg<u64, ReadWrite, u64> = Reg::at(0x88); // the other of these
 const DMA_COUNT: Reg<u32, ReadWrite> = Reg::at(0x90); // bytes
 const DMA_COMMAND: Reg<u32, ReadWrite> = Reg::at(0x98); // bit 0: go; 1: out; 2: interrupt
 
@@ -33,7 +33,7 @@ const COMPUTING: u32 = 1 << 0; // STATUS
 const DMA_DONE: u32 = 1 << 8; // INTERRUPT
 const GO_IN: u32 = 0b101;
 const GO_OUT: u32 = 0b111;
-const BUFFER: u32 = 0x40000; // where the device has 4 KiB of its own
+const BUFFER: u64 = 0x40000; // where the device has 4 KiB of its own
 
 const BOUND: Duration = Duration::from_secs(5);
 
@@ -78,7 +78,7 @@ impl<B: Backend> Edu<B> {
     }
 
     /// Has the device copy `count` bytes: into its buffer, or out of it.
-    fn copy(&self, source: u32, target: u32, count: usize, command: u32) -> Result<()> {
+    fn copy(&self, source: u64, target: u64, count: usize, command: u32) -> Result<()> {
         self.bar.set(DMA_SOURCE, source);
         self.bar.set(DMA_TARGET, target);
         self.bar.set(DMA_COUNT, count as u32);
@@ -124,7 +124,7 @@ impl Driver for Tour {
         println!("10! is {}", edu.factorial(10)?);
 
         // Into the device from the first half of our memory, and out of it into the second.
-        let (here, text) = (edu.memory.iova().0 as u32, b"copied twice by the device");
+        let (here, text) = (edu.memory.iova().0, b"copied twice by the device");
         edu.memory.write(0, text);
         edu.copy(here, BUFFER, text.len(), GO_IN)?;
         edu.copy(BUFFER, here + 2048, text.len(), GO_OUT)?;

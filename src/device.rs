@@ -70,7 +70,7 @@ impl DeviceSpec {
     /// Opens the device and gives it to `driver`.
     ///
     /// # Errors
-    /// What the backend or the driver complains of.
+    /// Errors of the backend and of the driver.
     pub fn open_with<D: Driver>(&self, driver: D) -> Result<D::Output, D::Error> {
         match &self.reach {
             Reach::Vfio(address) => driver.start(Vfio::open(*address)?),
@@ -81,7 +81,7 @@ impl DeviceSpec {
     /// Opens the device: which backend reaches it, the value says and not its type.
     ///
     /// # Errors
-    /// What the backend complains of.
+    /// Errors of the backend.
     pub fn backend(&self) -> Result<AnyBackend> {
         Ok(match &self.reach {
             Reach::Vfio(address) => Vfio::open(*address)?.into(),

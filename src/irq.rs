@@ -33,7 +33,7 @@ pub trait IrqLine: Send {
     /// Lets it fire again; one that is still pending fires at once.
     ///
     /// # Errors
-    /// Where the system refuses.
+    /// If the system refuses.
     fn unmask(&self) -> Result<()>;
 }
 
@@ -113,7 +113,7 @@ impl Removal {
     /// These are the interrupts of the device now: who sleeps on one is woken, and told why.
     ///
     /// # Errors
-    /// Where the system gives no descriptor.
+    /// If the system gives no descriptor.
     pub fn wakes_all(self: &Arc<Self>, irqs: &mut [Irq]) -> Result<()> {
         let clones = irqs.iter().map(|irq| irq.event.try_clone());
         let clones = clones.collect::<std::io::Result<Vec<_>>>();
@@ -170,7 +170,7 @@ impl Irq {
     /// One that never fires, for who does not want to be interrupted.
     ///
     /// # Errors
-    /// Where the system gives no eventfd.
+    /// If the system gives no eventfd.
     pub fn never() -> Result<Self> {
         let event = EventFd::new(EFD_NONBLOCK | EFD_CLOEXEC);
         let event = event.map_err(|error| Error::io("making an eventfd", error))?;

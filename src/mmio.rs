@@ -17,6 +17,8 @@ pub enum Width {
     Two = 2,
     /// 32 bits.
     Four = 4,
+    /// 64 bits.
+    Eight = 8,
 }
 
 impl Width {
@@ -26,9 +28,55 @@ impl Width {
     }
 
     /// Value read from a device that is gone.
-    pub const fn ones(self) -> u32 {
-        u32::MAX >> (32 - 8 * self.bytes())
+    pub const fn ones(self) -> u64 {
+        u64::MAX >> (64 - 8 * self.bytes())
     }
+}
+
+/// The integer that a register's value converts from and into: `u32`, which also holds what is narrower, or `u64`.
+pub trait Word: Copy + sealed::Sealed {
+    /// The width of a register of this type.
+    const WIDTH: Width;
+
+    /// The low bits of `value`.
+    fn cut(value: u64) -> Self;
+
+    /// The value, with zeros above.
+    fn widen(self) -> u64;
+}
+
+impl Word for u32 {
+    const WIDTH: Width = Width::Four;
+
+    #[inline(always)]
+    fn cut(value: u64) -> Self {
+        value as u32
+    }
+
+    #[inline(always)]
+    fn widen(self) -> u64 {
+        self.into()
+    }
+}
+
+impl Word for u64 {
+    const WIDTH: Width = Width::Eight;
+
+    #[inline(always)]
+    fn cut(value: u64) -> Self {
+        value
+    }
+
+    #[inline(always)]
+    fn widen(self) -> u64 {
+        self
+    }
+}
+
+mod sealed {
+    pub trait Sealed {}
+    impl Sealed for u32 {}
+    impl Sealed for u64 {}
 }
 
 /// Place of an access.
@@ -53,21 +101,21 @@ pub trait Mmio: Clone + Send {
     ///
     /// # Panics
     /// As [`Mmio::read32`].
-    fn read(&self, offset: usize, width: Width) -> u32;
+    fn read(&self, offset: usize, width: Width) -> u64;
 
     /// Writes `width` bytes at `offset` (bytes, a multiple of the width); the rest of `value` is cut.
     ///
     /// # Panics
     /// As [`Mmio::read32`].
-    fn write(&self, offset: usize, width: Width, value: u32);
+    fn write(&self, offset: usize, width: Width, value: u64);
 
     /// Reads 4 bytes at `offset` (bytes, a multiple of 4).
     ///
     /// # Panics
-    /// Where `offset` is outside the BAR: a driver's bug, never the device's doing.
+    /// If `offset` is outside the BAR: a driver's bug, never the device's doing.
     #[inline]
     fn read32(&self, offset: usize) -> u32 {
-        self.read(offset, Width::Four)
+        self.read(offset, Width::Four) as u32
     }
 
     /// Writes 4 bytes at `offset` (bytes, a multiple of 4).
@@ -76,22 +124,22 @@ pub trait Mmio: Clone + Send {
     /// As [`Mmio::read32`].
     #[inline]
     fn write32(&self, offset: usize, value: u32) {
-        self.write(offset, Width::Four, value);
+        self.write(offset, Width::Four, value.into());
     }
 
     /// Reads a register.
     #[inline]
-    fn get<T: From<u32>, A: Readable>(&self, reg: Reg<T, A>) -> T {
-        T::from(self.read(reg.offset, reg.width))
+    fn get<T: From<W>, A: Readable, W: Word>(&self, reg: Reg<T, A, W>) -> T {
+        T::from(W::cut(self.read(reg.offset, reg.width)))
     }
 
     /// Writes a register.
     #[inline]
-    fn set<T: Into<u32>, A: Writable>(&self, reg: Reg<T, A>, value: T) {
-        self.write(reg.offset, reg.width, value.into());
+    fn set<T: Into<W>, A: Writable, W: Word>(&self, reg: Reg<T, A, W>, value: T) {
+        self.write(reg.offset, reg.width, value.into().widen());
     }
 
-    /// Writes a register of 64 bits that lies in two halves: the lower, then the upper.
+    /// Writes a register of 64 bits that takes two accesses of 32: the lower half, then the upper.
     #[inline]
     fn set_halves<A: Writable>(&self, halves: RegArray<u32, A>, value: u64) {
         self.set(halves.index(0), value as u32);
@@ -100,9 +148,9 @@ pub trait Mmio: Clone + Send {
 
     /// Reads a register, changes it, writes it back.
     #[inline]
-    fn update<T: From<u32> + Into<u32>, A: Readable + Writable>(
+    fn update<T: From<W> + Into<W>, A: Readable + Writable, W: Word>(
         &self,
-        reg: Reg<T, A>,
+        reg: Reg<T, A, W>,
         change: impl FnOnce(T) -> T,
     ) {
         self.set(reg, change(self.get(reg)));
@@ -146,36 +194,40 @@ pub enum Access {
     ReadClear,
 }
 
-/// One register: a `T` of at most 32 bits at an offset of a BAR.
-pub struct Reg<T, A> {
+/// One register: a `T`, made of a `W`, at an offset of a BAR.
+pub struct Reg<T, A, W = u32> {
     offset: usize,
     width: Width,
-    kind: PhantomData<fn() -> (T, A)>,
+    kind: PhantomData<Kind<T, A, W>>,
 }
 
-impl<T, A> Clone for Reg<T, A> {
+/// A value of this type owns none of them.
+type Kind<T, A, W> = fn() -> (T, A, W);
+
+impl<T, A, W> Clone for Reg<T, A, W> {
     fn clone(&self) -> Self {
         *self
     }
 }
 
-impl<T, A> Copy for Reg<T, A> {}
+impl<T, A, W> Copy for Reg<T, A, W> {}
 
-impl<T, A> Debug for Reg<T, A> {
+impl<T, A, W> Debug for Reg<T, A, W> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Reg({:#06x})", self.offset)
     }
 }
 
-impl<T, A> Reg<T, A> {
-    /// The register of 32 bits at `offset` bytes.
+impl<T, A, W: Word> Reg<T, A, W> {
+    /// The register of a whole `W` at `offset` bytes.
     pub const fn at(offset: usize) -> Self {
-        Self::of_width(offset, Width::Four)
+        Self::of_width(offset, W::WIDTH)
     }
 
     /// The register of `width` at `offset` bytes.
     pub const fn of_width(offset: usize, width: Width) -> Self {
         assert!(offset.is_multiple_of(width.bytes()));
+        assert!(width.bytes() <= W::WIDTH.bytes());
         Self {
             offset,
             width,
@@ -206,16 +258,16 @@ impl<T, A> Reg<T, A> {
 
 /// `count` registers of one kind, `stride` bytes apart.
 #[derive(Debug)]
-pub struct RegArray<T, A> {
-    first: Reg<T, A>,
+pub struct RegArray<T, A, W = u32> {
+    first: Reg<T, A, W>,
     count: usize,
     stride: usize,
 }
 
-impl<T, A> RegArray<T, A> {
-    /// `count` registers of 32 bits from `offset` on, `stride` bytes apart.
+impl<T, A, W: Word> RegArray<T, A, W> {
+    /// `count` registers of a whole `W` from `offset` on, `stride` bytes apart.
     pub const fn at(offset: usize, count: usize, stride: usize) -> Self {
-        Self::of_width(offset, Width::Four, count, stride)
+        Self::of_width(offset, W::WIDTH, count, stride)
     }
 
     /// `count` registers of `width` from `offset` on, `stride` bytes apart.
@@ -236,8 +288,8 @@ impl<T, A> RegArray<T, A> {
     /// Register `index` of the array.
     ///
     /// # Panics
-    /// Where there is none.
-    pub const fn index(&self, index: usize) -> Reg<T, A> {
+    /// If there is none.
+    pub const fn index(&self, index: usize) -> Reg<T, A, W> {
         assert!(index < self.count);
         Reg::of_width(self.first.offset + index * self.stride, self.first.width)
     }
@@ -263,7 +315,7 @@ pub struct RegInfo {
     /// Description in a few words.
     pub what: &'static str,
     /// A value's fields, by name: those that are not zero.
-    pub fields: fn(u32) -> Vec<(String, String)>,
+    pub fields: fn(u64) -> Vec<(String, String)>,
 }
 
 impl RegInfo {
@@ -341,7 +393,8 @@ pub fn fields<T: Debug>(value: T) -> Vec<(String, String)> {
 /// assert_eq!((TABLE[1].name, TABLE[1].group), ("STATUS", "general"));
 /// ```
 ///
-/// One of less than 32 bits says its width; its value is a `T` of 32 bits all the same:
+/// One of another width says it. The value of a narrower one is a `T` of 32 bits all the same; that of one of 64
+/// bits is made of a `u64`:
 ///
 /// ```
 /// use pinwire::mmio::{Width, ReadWrite};
@@ -351,8 +404,10 @@ pub fn fields<T: Debug>(value: T) -> Vec<(String, String)> {
 ///     in "device";
 ///     /// device status
 ///     STATUS: u32 as One, ReadWrite, 0x14, "4.1.4.3";
+///     /// base address
+///     BASE: u64 as Eight, ReadWrite, 0x20, "3.1.10";
 /// }
-/// assert_eq!(STATUS.width(), Width::One);
+/// assert_eq!((STATUS.width(), BASE.width()), (Width::One, Width::Eight));
 /// ```
 ///
 /// A register can only be used as it was declared:
@@ -381,21 +436,27 @@ macro_rules! registers {
             section: $section,
             group: $group,
             what: $what.trim_ascii(),
-            fields: |value| $crate::mmio::fields(<$type>::from(value)),
+            fields: |value| {
+                let word = <$crate::registers!(@word $($width)?) as $crate::mmio::Word>::cut(value);
+                $crate::mmio::fields(<$type>::from(word))
+            },
         },)*)*];
     };
     (@one $what:literal, $name:ident, $type:ident $(as $width:ident)?, $access:ident, $offset:literal, $section:literal) => {
         #[doc = concat!($what, ", §", $section)]
-        pub const $name: $crate::mmio::Reg<$type, $crate::mmio::$access> =
+        pub const $name: $crate::mmio::Reg<$type, $crate::mmio::$access, $crate::registers!(@word $($width)?)> =
             $crate::mmio::Reg::of_width($offset, $crate::registers!(@width $($width)?));
     };
     (@one $what:literal, $name:ident [$count:literal, $stride:literal], $type:ident $(as $width:ident)?, $access:ident, $offset:literal, $section:literal) => {
         #[doc = concat!($what, ", §", $section)]
-        pub const $name: $crate::mmio::RegArray<$type, $crate::mmio::$access> =
+        pub const $name: $crate::mmio::RegArray<$type, $crate::mmio::$access, $crate::registers!(@word $($width)?)> =
             $crate::mmio::RegArray::of_width($offset, $crate::registers!(@width $($width)?), $count, $stride);
     };
     (@width) => { $crate::mmio::Width::Four };
     (@width $width:ident) => { $crate::mmio::Width::$width };
+    (@word) => { u32 };
+    (@word Eight) => { u64 };
+    (@word $width:ident) => { u32 };
     (@array) => { (1, 4) };
     (@array [$count:literal, $stride:literal]) => { ($count, $stride) };
 }

@@ -99,7 +99,7 @@ impl Drivers {
     /// Opens the device and starts the driver for it. `watch` sees every register access.
     ///
     /// # Errors
-    /// Where the device cannot be opened; as [`Drivers::start`].
+    /// If the device cannot be opened; as [`Drivers::start`].
     pub fn open(
         &self,
         spec: &DeviceSpec,

@@ -202,7 +202,7 @@ fn is_byte(file: impl AsFd, offset: u64) -> io::Result<bool> {
 /// waiting for its reader would swallow the first Ctrl-C.
 ///
 /// # Errors
-/// Where the system refuses, or nobody reads the pipe.
+/// If the system refuses, or nobody reads the pipe.
 pub fn create(path: &Path) -> io::Result<File> {
     let mut options = OpenOptions::new();
     options.write(true).create(true).truncate(true);

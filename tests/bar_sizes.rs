@@ -21,13 +21,13 @@ struct Cut<D> {
 }
 
 impl<D: FakeDevice> FakeDevice for Cut<D> {
-    fn read(&mut self, place: Place) -> u32 {
+    fn read(&mut self, place: Place) -> u64 {
         self.accesses += 1;
         assert!(place.offset + place.width.bytes() <= self.size, "{place:?}");
         self.device.read(place)
     }
 
-    fn write(&mut self, place: Place, value: u32, memory: &FakeMemory) {
+    fn write(&mut self, place: Place, value: u64, memory: &FakeMemory) {
         self.accesses += 1;
         assert!(place.offset + place.width.bytes() <= self.size, "{place:?}");
         self.device.write(place, value, memory);

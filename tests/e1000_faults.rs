@@ -25,19 +25,19 @@ const TDT: usize = 0x3818;
 /// A fault that can be switched on.
 struct Fault {
     on: AtomicBool,
-    read: fn(usize, u32) -> u32,
-    write: fn(usize, u32) -> Option<u32>,
+    read: fn(usize, u64) -> u64,
+    write: fn(usize, u64) -> Option<u64>,
 }
 
 impl Watch for Fault {
-    fn read(&self, place: Place, value: u32) -> u32 {
+    fn read(&self, place: Place, value: u64) -> u64 {
         match self.on.load(Ordering::Relaxed) {
             true => (self.read)(place.offset, value),
             false => value,
         }
     }
 
-    fn write(&self, place: Place, value: u32) -> Option<u32> {
+    fn write(&self, place: Place, value: u64) -> Option<u64> {
         match self.on.load(Ordering::Relaxed) {
             true => (self.write)(place.offset, value),
             false => Some(value),
@@ -45,7 +45,7 @@ impl Watch for Fault {
     }
 }
 
-fn reading(read: fn(usize, u32) -> u32) -> Arc<Fault> {
+fn reading(read: fn(usize, u64) -> u64) -> Arc<Fault> {
     Arc::new(Fault {
         on: AtomicBool::new(false),
         read,
@@ -109,7 +109,7 @@ fn a_link_that_never_comes() {
 
 #[test]
 fn registers_that_all_read_as_ones() {
-    fails_to_start(&reading(|_, _| u32::MAX), "reset");
+    fails_to_start(&reading(|_, _| u64::from(u32::MAX)), "reset");
 }
 
 #[test]

@@ -350,11 +350,11 @@ struct Scale {
 }
 
 impl FakeDevice for Scale {
-    fn read(&mut self, place: Place) -> u32 {
+    fn read(&mut self, place: Place) -> u64 {
         self.inner.read(place)
     }
 
-    fn write(&mut self, place: Place, value: u32, memory: &FakeMemory) {
+    fn write(&mut self, place: Place, value: u64, memory: &FakeMemory) {
         const NOTHING: [u8; JUMBO] = [0; JUMBO];
         self.inner.write(place, value, memory);
         for frame in self.inner.sent.drain(..) {

@@ -36,9 +36,9 @@ struct Deaf {
 }
 
 impl FakeDevice for Deaf {
-    fn read(&mut self, place: Place) -> u32 {
+    fn read(&mut self, place: Place) -> u64 {
         /// CTRL.RST of Intel's cards: the reset goes on.
-        const RST: u32 = 1 << 26;
+        const RST: u64 = 1 << 26;
         let value = self.card.read(place);
         match self.is_deaf && self.is_intel && place.offset == 0 {
             true => value | RST,
@@ -46,7 +46,7 @@ impl FakeDevice for Deaf {
         }
     }
 
-    fn write(&mut self, place: Place, value: u32, memory: &FakeMemory) {
+    fn write(&mut self, place: Place, value: u64, memory: &FakeMemory) {
         if !self.is_deaf {
             self.card.write(place, value, memory);
         }
@@ -67,11 +67,11 @@ impl<T: FakeDevice> Shared<T> {
 }
 
 impl<T: FakeDevice> FakeDevice for Shared<T> {
-    fn read(&mut self, place: Place) -> u32 {
+    fn read(&mut self, place: Place) -> u64 {
         self.lock().read(place)
     }
 
-    fn write(&mut self, place: Place, value: u32, memory: &FakeMemory) {
+    fn write(&mut self, place: Place, value: u64, memory: &FakeMemory) {
         self.lock().write(place, value, memory);
     }
 

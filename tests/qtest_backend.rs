@@ -571,7 +571,7 @@ fn a_change_of_virtios_configuration_is_a_message() {
         qtest.control().set_link(up).unwrap();
         assert_fire(&irqs, &[false, false, true], &format!("link up: {up}"));
         // VIRTIO_NET_S_LINK_UP of the device's configuration (§5.1.4).
-        assert_eq!(common.read(0x2006, Width::Two), u32::from(up));
+        assert_eq!(common.read(0x2006, Width::Two), u64::from(up));
     }
 }
 

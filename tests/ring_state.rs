@@ -114,12 +114,12 @@ impl Device for Virtio {
 struct Accesses(AtomicUsize);
 
 impl Watch for Accesses {
-    fn read(&self, _: Place, value: u32) -> u32 {
+    fn read(&self, _: Place, value: u64) -> u64 {
         self.0.fetch_add(1, Ordering::Relaxed);
         value
     }
 
-    fn write(&self, _: Place, value: u32) -> Option<u32> {
+    fn write(&self, _: Place, value: u64) -> Option<u64> {
         self.0.fetch_add(1, Ordering::Relaxed);
         Some(value)
     }

@@ -8,7 +8,7 @@ mod fakes;
 /// Runs the body `name`.
 ///
 /// # Panics
-/// Where a promise is broken: that is a finding.
+/// If a promise is broken: that is a finding.
 pub fn run(name: &str, data: &[u8]) {
     let (_, body) = bodies::TARGETS
         .iter()

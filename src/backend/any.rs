@@ -152,12 +152,12 @@ impl Mmio for AnyBar {
     }
 
     #[inline]
-    fn read(&self, offset: usize, width: Width) -> u32 {
+    fn read(&self, offset: usize, width: Width) -> u64 {
         each!(Self, self, one => one.read(offset, width))
     }
 
     #[inline]
-    fn write(&self, offset: usize, width: Width, value: u32) {
+    fn write(&self, offset: usize, width: Width, value: u64) {
         each!(Self, self, one => one.write(offset, width, value));
     }
 }

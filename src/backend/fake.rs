@@ -25,10 +25,10 @@ const PAGE: usize = 4096;
 /// A device in software: its BARs and its config space.
 pub trait FakeDevice: Send {
     /// A register is read.
-    fn read(&mut self, place: Place) -> u32;
+    fn read(&mut self, place: Place) -> u64;
 
     /// A register is written.
-    fn write(&mut self, place: Place, value: u32, memory: &FakeMemory);
+    fn write(&mut self, place: Place, value: u64, memory: &FakeMemory);
 
     /// The function's 256 bytes of config space.
     fn config(&mut self) -> &mut [u8; 256];
@@ -44,11 +44,11 @@ pub trait FakeDevice: Send {
 struct NoDevice([u8; 256]);
 
 impl FakeDevice for NoDevice {
-    fn read(&mut self, _: Place) -> u32 {
+    fn read(&mut self, _: Place) -> u64 {
         0
     }
 
-    fn write(&mut self, _: Place, _: u32, _: &FakeMemory) {}
+    fn write(&mut self, _: Place, _: u64, _: &FakeMemory) {}
 
     fn config(&mut self) -> &mut [u8; 256] {
         &mut self.0
@@ -207,12 +207,12 @@ impl Mmio for FakeBar {
         self.size
     }
 
-    fn read(&self, offset: usize, width: Width) -> u32 {
+    fn read(&self, offset: usize, width: Width) -> u64 {
         let place = self.place(offset, width);
         self.device().read(place) & width.ones()
     }
 
-    fn write(&self, offset: usize, width: Width, value: u32) {
+    fn write(&self, offset: usize, width: Width, value: u64) {
         let place = self.place(offset, width);
         let value = value & width.ones();
         self.device().write(place, value, &self.memory);

@@ -110,14 +110,14 @@ pub trait Backend: Config + Send {
     /// unless it is what was asked for.
     ///
     /// # Errors
-    /// Where the function has not that many.
+    /// If the function has not that many.
     fn interrupts(&self, kind: IrqKind, count: usize) -> Result<Vec<Irq>>;
 
     /// Resets the function by the bus's means; `false` where it has none, and the driver must do
     /// with the device's own reset. What interrupts were on, or that INTx was off, is so after it, too.
     ///
     /// # Errors
-    /// Where the reset was tried and failed.
+    /// If the reset was tried and failed.
     fn reset(&self) -> Result<bool>;
 
     /// Returns whether an IOMMU stands between the device and memory, so that a virtio device must use its

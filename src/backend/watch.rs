@@ -16,13 +16,13 @@ use crate::pci::express::Aspm;
 /// Sees every register access, and may change it.
 pub trait Watch: Send + Sync {
     /// The device gave `value`; what the driver shall see instead.
-    fn read(&self, place: Place, value: u32) -> u32 {
+    fn read(&self, place: Place, value: u64) -> u64 {
         let _ = place;
         value
     }
 
     /// The driver writes `value`; what the device shall see instead, or nothing.
-    fn write(&self, place: Place, value: u32) -> Option<u32> {
+    fn write(&self, place: Place, value: u64) -> Option<u64> {
         let _ = place;
         Some(value)
     }
@@ -126,12 +126,12 @@ impl<M: Mmio> Mmio for WatchedBar<M> {
         self.inner.size()
     }
 
-    fn read(&self, offset: usize, width: Width) -> u32 {
+    fn read(&self, offset: usize, width: Width) -> u64 {
         let value = self.inner.read(offset, width);
         self.watch.read(self.place(offset, width), value)
     }
 
-    fn write(&self, offset: usize, width: Width, value: u32) {
+    fn write(&self, offset: usize, width: Width, value: u64) {
         if let Some(value) = self.watch.write(self.place(offset, width), value) {
             self.inner.write(offset, width, value);
         }

@@ -7,7 +7,7 @@ use crate::pci::{Address, Rebound, Sysfs};
 
 /// Takes PCI functions from the kernel: binds them to vfio-pci.
 ///
-/// What a function had before (its driver, its driver_override) is remembered in /run/pinwire until
+/// The former state of a function (its driver, its driver_override) is kept in /run/pinwire until
 /// `pinwire unbind` gives it back. Refused is what is no network card, and what is in use: an interface
 /// that has an address, is part of a bridge or the like, is listened to, or is in another network
 /// namespace; a card with virtual functions; a disk with anything on it.

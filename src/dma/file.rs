@@ -92,7 +92,7 @@ impl DmaFile {
     /// stay pinned, so what is in flight is still what was in them.
     ///
     /// # Errors
-    /// Where the system cannot tell.
+    /// If the system cannot tell.
     pub fn len_now(&self) -> Result<u64> {
         file_len(&self.file)
     }
@@ -102,7 +102,7 @@ impl DmaFile {
     /// which goes through the IOMMU, still reads it.
     ///
     /// # Errors
-    /// Where the system refuses.
+    /// If the system refuses.
     pub fn deny_cpu(&self) -> Result<()> {
         let Some(region) = self.list.region() else {
             return Ok(());
@@ -125,7 +125,7 @@ impl DmaFile {
     /// `len` bytes from byte `offset` of the file on; `None` where `in_flight` slices are out already.
     ///
     /// # Panics
-    /// Where that is not inside what was mapped, or is empty.
+    /// If that is not inside what was mapped, or is empty.
     #[inline]
     pub fn slice(&self, offset: u64, len: usize) -> Option<FileSlice> {
         let offset = offset

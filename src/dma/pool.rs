@@ -170,7 +170,7 @@ impl DmaBuf {
     /// The `N` bytes right before the buffer, in its [`HEADROOM`].
     ///
     /// # Panics
-    /// Where the headroom is a part of the buffer ([`DmaBuf::prepend`]).
+    /// If the headroom is a part of the buffer ([`DmaBuf::prepend`]).
     #[inline]
     pub fn headroom<const N: usize>(&self) -> [u8; N] {
         self.headroom_at(N)
@@ -190,7 +190,7 @@ impl DmaBuf {
     /// headroom has filled it from there on. Until the buffer goes back to its pool.
     ///
     /// # Panics
-    /// Where it did so before.
+    /// If it did so before.
     #[inline]
     pub fn prepend(&mut self, bytes: usize) {
         let header = self.0.buf_header_mut();
@@ -210,7 +210,7 @@ impl DmaBuf {
     /// Sets how many bytes count.
     ///
     /// # Panics
-    /// Where the buffer is shorter.
+    /// If the buffer is shorter.
     #[inline]
     pub fn set_len(&mut self, len: usize) {
         assert!(len <= self.capacity());
@@ -220,7 +220,7 @@ impl DmaBuf {
     /// Makes `from` its content.
     ///
     /// # Panics
-    /// Where it does not fit.
+    /// If it does not fit.
     pub fn fill(&mut self, from: &[u8]) {
         self.set_len(from.len());
         self.put(0, from);
@@ -229,7 +229,7 @@ impl DmaBuf {
     /// Copies `from` in at `offset`.
     ///
     /// # Panics
-    /// Where it does not fit into its length.
+    /// If it does not fit into its length.
     pub fn put(&mut self, offset: usize, from: &[u8]) {
         self.0.put(offset, from);
     }
@@ -251,10 +251,10 @@ impl DmaBuf {
     /// number of bytes read.
     ///
     /// # Errors
-    /// Where the file cannot be read.
+    /// If the file cannot be read.
     ///
     /// # Panics
-    /// Where they do not fit into its length.
+    /// If they do not fit into its length.
     pub fn read_at(
         &mut self,
         offset: usize,
@@ -278,7 +278,7 @@ impl DmaBuf {
     /// Copies out from `offset` on.
     ///
     /// # Panics
-    /// Where its length is shorter.
+    /// If its length is shorter.
     pub fn get(&self, offset: usize, into: &mut [u8]) {
         copy_out(&self.0, offset, into);
     }

@@ -223,7 +223,7 @@ impl DmaRegion {
     /// Copies `from` in at `offset` bytes.
     ///
     /// # Panics
-    /// Where it does not fit.
+    /// If it does not fit.
     pub fn write(&mut self, offset: usize, from: &[u8]) {
         let past = offset.checked_add(from.len());
         assert!(past.is_some_and(|past| past <= self.mapping.len));
@@ -238,7 +238,7 @@ impl DmaRegion {
     /// Copies out from `offset` bytes on.
     ///
     /// # Panics
-    /// Where the region is shorter.
+    /// If the region is shorter.
     pub fn read(&self, offset: usize, into: &mut [u8]) {
         let past = offset.checked_add(into.len());
         assert!(past.is_some_and(|past| past <= self.mapping.len));

@@ -11,7 +11,7 @@ pub struct RegisterView {
     /// Index in its array; 0 for a lone one.
     pub index: usize,
     /// Value read.
-    pub value: u32,
+    pub value: u64,
 }
 
 /// Owner of a descriptor and its buffer.
@@ -30,8 +30,8 @@ pub enum Owner {
 pub struct SlotView {
     /// Address of the descriptor for the device.
     pub iova: Iova,
-    /// Its two words as they are in memory.
-    pub words: [u64; 2],
+    /// Its words as they are in memory: as many as a descriptor of this ring has.
+    pub words: Vec<u64>,
     /// Its fields, in the datasheet's names.
     pub text: String,
     /// Its owner, who alone may touch it.

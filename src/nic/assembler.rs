@@ -5,7 +5,7 @@ use super::longest::Longest;
 use super::{Frame, NicConfig, Received, RxInfo};
 use crate::dma::DmaBuf;
 
-/// What a device says of a buffer: see [`FrameAssembler::take_in`].
+/// Errors of a device of a buffer: see [`FrameAssembler::take_in`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Filled {
     /// A frame begins there.
@@ -20,7 +20,7 @@ pub struct Filled {
 
 /// Puts the buffers of a frame together, and holds those whose frame has not ended yet.
 ///
-/// What a device says of lengths is checked here: a buffer's against its capacity, a frame's against the
+/// Errors of a device of lengths is checked here: a buffer's against its capacity, a frame's against the
 /// longest that the device can take in. What is wrong comes back as words for
 /// [`RingState::mark_broken`](crate::ring_state::RingState::mark_broken).
 pub struct FrameAssembler {

@@ -53,7 +53,7 @@ pub struct NicConfig {
     drivers: Vec<Arc<dyn DriverConfig>>,
 }
 
-/// What only one driver knows: the settings of a driver, of a type of its own. [`NicConfig::driver`] hands them on.
+/// Settings that only one driver knows. [`NicConfig::driver`] hands them on.
 pub trait DriverConfig: Any + fmt::Debug + Send + Sync {}
 
 /// Makes a method of each setting's name, which sets it and gives the settings back, to be chained.

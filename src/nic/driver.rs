@@ -22,7 +22,7 @@ use crate::error::Result;
 ///    transmitter on, filters. Receive buffers last: until the filters are in force a device takes in everything.
 /// 8. [`await_link`](super::parts::await_link) with [`NicConfig::link_wait`], which does not wait where that is zero.
 ///
-/// What to do with the other settings:
+/// The other settings:
 ///
 /// | setting | |
 /// |---|---|
@@ -33,7 +33,7 @@ use crate::error::Result;
 /// | [`queues`](NicConfig::queues) | so many pairs, or refused |
 /// | [`vlan_offload`](NicConfig::vlan_offload), [`vlan_filter`](NicConfig::vlan_filter), [`rx_offload`](NicConfig::rx_offload) | leave to ask for: a card that cannot starts without, and [`Nic::offloads`] does not name it |
 ///
-/// What only this driver knows has a type of its own ([`NicConfig::driver`]).
+/// Settings that only this driver knows have a type of their own ([`NicConfig::driver`]).
 ///
 /// # In a list
 /// [`Drivers`](crate::open::Drivers) holds this crate's, and takes others: what a program opens, and every
@@ -66,7 +66,7 @@ pub trait NicDriver: 'static {
     /// Starts the card behind `backend`, which has ids of [`NicDriver::devices`] and does no DMA yet.
     ///
     /// # Errors
-    /// Where the card is not as it should be; [`Error::NotOffered`](crate::Error::NotOffered) where it cannot do what
+    /// If the card is not as it should be; [`Error::NotOffered`](crate::Error::NotOffered) where it cannot do what
     /// `config` wants. It is quiet then, and no memory is left mapped for it.
     fn start<B: Backend + 'static>(backend: B, config: &NicConfig) -> Result<Box<dyn Nic>>;
 }

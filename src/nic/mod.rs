@@ -86,7 +86,7 @@ pub struct Link {
 }
 
 impl Link {
-    /// What two ends settle on by auto-negotiation, from what each advertises: the registers ANAR and ANLPAR that
+    /// The result of auto-negotiation, from what both ends advertise: the registers ANAR and ANLPAR that
     /// every PHY up to 100 Mbit/s has (IEEE 802.3, 28.2.1.2; the order is that of its annex 28B.3).
     pub fn negotiated(up: bool, advertised: u32, partner: u32) -> Self {
         const ORDER: [(u32, u32, bool); 3] = [
@@ -371,13 +371,13 @@ pub trait Nic: Inspect + Send {
     /// Queue pair `index`.
     ///
     /// # Panics
-    /// Where there is none.
+    /// If there is none.
     fn pair(&self, index: usize) -> &dyn QueuePair;
 
     /// Queue pair `index`, to work with.
     ///
     /// # Panics
-    /// Where there is none.
+    /// If there is none.
     fn pair_mut(&mut self, index: usize) -> &mut dyn QueuePair;
 
     /// All queue pairs, each for a thread of its own (`std::thread::scope`).

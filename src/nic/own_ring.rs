@@ -27,7 +27,7 @@ pub trait OwnDescriptor: Shared {
     fn clear(&self);
 
     /// Its words as they are in memory, and its fields in the datasheet's names, to be shown.
-    fn show(&self) -> ([u64; 2], String);
+    fn show(&self) -> (Vec<u64>, String);
 }
 
 /// Memory that a ring owns while the device has it.
@@ -305,10 +305,10 @@ mod tests {
             self.0[0].store(0, Ordering::Relaxed);
         }
 
-        fn show(&self) -> ([u64; 2], String) {
+        fn show(&self) -> (Vec<u64>, String) {
             let words = self.0.each_ref();
             let words = words.map(|word| word.load(Ordering::Relaxed));
-            (words, format!("word={:#x}", words[0]))
+            (words.to_vec(), format!("word={:#x}", words[0]))
         }
     }
 

@@ -149,7 +149,7 @@ pub trait QueuePair: Send + AsFd {
     /// Asks for no more interrupts, and forgets those that came.
     ///
     /// # Errors
-    /// Where the system refuses.
+    /// If the system refuses.
     fn disarm(&mut self) -> Result<()>;
 
     /// The interrupt; none where the card was started with [`Waiting::Poll`].

@@ -45,7 +45,7 @@ pub(crate) fn space() -> Vec<u8> {
 /// Takes the next report from the queue; `None` where it has none.
 ///
 /// # Errors
-/// What the system says of it.
+/// Errors of the system.
 pub(crate) fn next(socket: BorrowedFd<'_>, space: &mut [u8]) -> rustix::io::Result<Option<Report>> {
     let flags = MsgFlags::MSG_ERRQUEUE | MsgFlags::MSG_DONTWAIT;
     loop {

@@ -10,7 +10,7 @@ pub(crate) const BOUND: Duration = Duration::from_secs(1);
 /// no room for its completion. A signal is waited out, too.
 ///
 /// # Errors
-/// What the call says otherwise; `TimedOut` where it was refused for `bound`.
+/// Errors of the call otherwise; `TimedOut` where it was refused for `bound`.
 pub(crate) fn insist<T>(bound: Duration, mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
     let mut since = None;
     loop {

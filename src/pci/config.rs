@@ -77,7 +77,7 @@ pub trait Config {
     /// Reads `into.len()` bytes at `offset`.
     ///
     /// # Errors
-    /// Where the access fails or lies outside config space.
+    /// If the access fails or lies outside config space.
     fn read(&self, offset: u16, into: &mut [u8]) -> Result<()>;
 
     /// Writes `from` at `offset`.

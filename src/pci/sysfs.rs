@@ -100,7 +100,7 @@ impl Sysfs {
     /// All functions, by address.
     ///
     /// # Errors
-    /// Where sysfs cannot be read.
+    /// If sysfs cannot be read.
     pub fn functions(&self) -> Result<Vec<Function>> {
         self.check_bus()?;
         let addresses = addresses_in(&self.root.join("sys/bus/pci/devices"))?;
@@ -145,7 +145,7 @@ impl Sysfs {
     /// The functions of an IOMMU group, by address.
     ///
     /// # Errors
-    /// Where sysfs cannot be read.
+    /// If sysfs cannot be read.
     pub fn members(&self, group: u32) -> Result<Vec<Function>> {
         let path = format!("sys/kernel/iommu_groups/{group}/devices");
         let addresses = addresses_in(&self.root.join(path))?;
@@ -158,7 +158,7 @@ impl Sysfs {
     /// The members of a group that keep it from being used, with the driver of each.
     ///
     /// # Errors
-    /// Where sysfs cannot be read.
+    /// If sysfs cannot be read.
     pub fn in_the_way(&self, group: u32) -> Result<Vec<(Address, String)>> {
         let members = self.members(group)?.into_iter();
         let members = members.filter(Function::is_in_the_way);
@@ -170,7 +170,7 @@ impl Sysfs {
     /// Checks that the function can be opened over VFIO, as far as sysfs tells, and returns its group.
     ///
     /// # Errors
-    /// What is in the way, and what to do: [`Error::NoIommu`], [`Error::AroundIommu`], [`Error::KernelLacks`],
+    /// The obstacle, and what to do: [`Error::NoIommu`], [`Error::AroundIommu`], [`Error::KernelLacks`],
     /// [`Error::NotBound`], [`Error::GroupNotViable`].
     pub fn check_usable(&self, function: &Function) -> Result<u32> {
         let address = function.address;

@@ -43,7 +43,7 @@ struct Recorder {
 struct Access {
     write: bool,
     place: Place,
-    value: u32,
+    value: u64,
 }
 
 /// The register that an access went to, and which one of an array.
@@ -64,7 +64,7 @@ impl Recorder {
 }
 
 impl Watch for Recorder {
-    fn read(&self, place: Place, value: u32) -> u32 {
+    fn read(&self, place: Place, value: u64) -> u64 {
         self.note(Access {
             write: false,
             place,
@@ -73,7 +73,7 @@ impl Watch for Recorder {
         value
     }
 
-    fn write(&self, place: Place, value: u32) -> Option<u32> {
+    fn write(&self, place: Place, value: u64) -> Option<u64> {
         self.note(Access {
             write: true,
             place,
@@ -518,7 +518,7 @@ fn arrays_told(run: &[(Access, Register)]) -> String {
 }
 
 /// The fields that are set: `  en psp ct=15`.
-fn fields_told(info: &RegInfo, value: u32) -> String {
+fn fields_told(info: &RegInfo, value: u64) -> String {
     let fields = (info.fields)(value);
     let mut text = String::new();
     for (name, value) in fields.iter().take(FIELDS) {
@@ -663,12 +663,20 @@ fn slot_told(slot: &SlotView) -> String {
         Owner::Done => "done",
         Owner::Driver => "the driver's",
     };
-    let text = match slot.words {
-        [0, 0] => "empty",
-        _ => &slot.text,
+    let text = match slot.words.iter().all(|word| *word == 0) {
+        true => "empty",
+        false => &slot.text,
     };
-    let [low, high] = slot.words;
-    format!("{low:016x} {high:016x}  {whose}: {text}")
+    // Two words a line, as long descriptors stand in the datasheets.
+    let line = |pair: &[u64]| {
+        let words = pair.iter().map(|word| format!("{word:016x}"));
+        words.collect::<Vec<_>>().join(" ")
+    };
+    let mut lines = slot.words.chunks(2).map(line);
+    let first = lines.next().unwrap_or_default();
+    let rest = lines.map(|line| format!("\n          {line}"));
+    let rest: String = rest.collect();
+    format!("{first}  {whose}: {text}{rest}")
 }
 
 #[cfg(test)]
@@ -678,7 +686,7 @@ mod tests {
     use crate::mmio::Width;
     use crate::nic::e1000::regs::TABLE;
 
-    fn write(offset: usize, value: u32) -> Access {
+    fn write(offset: usize, value: u64) -> Access {
         Access {
             write: true,
             place: Place {
@@ -748,9 +756,9 @@ mod tests {
             indices: RingIndices::Registers { head: 0, tail },
             slots,
         };
-        let same = slot(0, [1, 2], Owner::Driver);
-        let was = slot(1, [0, 0], Owner::Driver);
-        let is = slot(1, [0x2000, 0x3c], Owner::Device);
+        let same = slot(0, vec![1, 2], Owner::Driver);
+        let was = slot(1, vec![0, 0], Owner::Driver);
+        let is = slot(1, vec![0x2000, 0x3c], Owner::Device);
         let text = changes_told(
             &ring(1, vec![same.clone(), was]),
             &ring(2, vec![same, is]),

@@ -7,6 +7,7 @@ use crate::dma::Iova;
 use crate::inspect::{
     FeatureView, Owner, PackedIndices, RegisterView, RingIndices, RingView, SlotView, SplitIndices,
 };
+use crate::mmio::Width;
 use crate::nic::{Nic, Stats};
 
 /// A register.
@@ -24,7 +25,10 @@ pub fn register(register: &RegisterView) -> Value {
         "index": register.index,
         "group": info.group,
         "offset": info.offset + register.index * info.array.1,
-        "value": register.value,
+        "value": match info.width {
+            Width::Eight => json!(hex(register.value)),
+            _ => json!(register.value),
+        },
         "section": info.section,
         "what": info.what,
         "fields": fields,
@@ -105,7 +109,7 @@ fn slot(slot: &SlotView) -> Value {
             Owner::Done => "done",
             Owner::Driver => "driver",
         },
-        "words": slot.words.map(hex),
+        "words": slot.words.iter().copied().map(hex).collect::<Vec<_>>(),
         "text": slot.text,
         "buffer": slot.buffer.map(|(iova, address, length)| json!({
             "iova": hex(iova.0),

@@ -30,7 +30,7 @@ pub trait Card {
     /// Checks that it can be started here.
     ///
     /// # Errors
-    /// What is missing, in words: the claim is not checked then, and the test says so.
+    /// The missing capability, in words: the claim is not checked then, and the test says so.
     fn is_at_hand(&self) -> Result<(), String> {
         Ok(())
     }
@@ -50,7 +50,7 @@ impl Cards {
     /// `PINWIRE_MODEL` is its name in what is told.
     ///
     /// # Panics
-    /// Where `PINWIRE_DEVICE` names no device, or there is no `PINWIRE_WIRE` beside it.
+    /// If `PINWIRE_DEVICE` names no device, or there is no `PINWIRE_WIRE` beside it.
     pub fn new(drivers: Drivers) -> Self {
         let given = std::env::var("PINWIRE_DEVICE").ok().map(|device| {
             let model = std::env::var("PINWIRE_MODEL");
@@ -71,7 +71,7 @@ impl Cards {
     /// The same and a model of QEMU's: `qtest:MODEL[,KEY=VALUE ...]`, as a [`DeviceSpec`] has it, without `net=`.
     ///
     /// # Panics
-    /// Where that names no model.
+    /// If that names no model.
     #[must_use]
     pub fn model(self, spec: &str) -> Self {
         let model = spec.strip_prefix("qtest:");

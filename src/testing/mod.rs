@@ -55,7 +55,7 @@ fn left_out<T>(why: impl Into<String>) -> std::result::Result<T, LeftOut> {
 /// Checks the claim `name` on each of `cards`; those that it does not concern are told.
 ///
 /// # Panics
-/// Where a card breaks the claim, or there is none of that name.
+/// If a card breaks the claim, or there is none of that name.
 pub fn check(cards: &Cards, name: &str) {
     let claim = CLAIMS.iter().find(|(claim, _)| *claim == name);
     let (_, check) = claim.unwrap_or_else(|| panic!("there is no claim {name}"));
@@ -86,7 +86,7 @@ pub fn check(cards: &Cards, name: &str) {
 /// Starts `card`, and gives it and its wire to `body`. What it refuses at the start it cannot do.
 ///
 /// # Panics
-/// Where it does not start.
+/// If it does not start.
 fn on(
     card: &dyn Card,
     config: NicConfig,
@@ -116,7 +116,7 @@ fn config() -> NicConfig {
     NicConfig::default()
 }
 
-/// What a card was asked for: an error that says that it cannot is the reason to leave a claim out.
+/// Checks the result of a request: an error that says that the card cannot do it is the reason to leave a claim out.
 ///
 /// # Panics
 /// At any other error.

@@ -16,7 +16,7 @@ pub trait Wire {
     /// Sends `frame` to the card.
     ///
     /// # Panics
-    /// Where it cannot be sent.
+    /// If it cannot be sent.
     fn send(&self, frame: &[u8]);
 
     /// Sends `frame`, or not where nobody takes it just now.
@@ -31,7 +31,7 @@ pub trait Wire {
     /// Receives the next frame from [`OUR_MAC`](super::OUR_MAC): the kernel says things of its own on another card.
     ///
     /// # Panics
-    /// Where none comes within 10 s.
+    /// If none comes within 10 s.
     fn recv_ours(&self) -> Vec<u8> {
         let begin = Instant::now();
         while begin.elapsed() < Duration::from_secs(10) {
@@ -76,7 +76,7 @@ impl PacketSocket {
     /// On `interface`, which must be up.
     ///
     /// # Errors
-    /// Where there is no such interface, or this process may not listen on it.
+    /// If there is no such interface, or this process may not listen on it.
     pub fn open(interface: &str) -> io::Result<Self> {
         let protocol = (libc::ETH_P_ALL as u16).to_be();
         let name = std::ffi::CString::new(interface)?;
@@ -187,7 +187,7 @@ impl PacketSocket {
         Ok(info[4..36].try_into().expect("32 bytes"))
     }
 
-    /// What `ethtool` does: a command of a number, and the number that it leaves.
+    /// As `ethtool` does: a command of a number, and the number that it leaves.
     fn ethtool(&self, interface: &str, command: u32, value: u32) -> io::Result<u32> {
         let mut both = [command, value];
         let data = both.as_mut_ptr().cast();

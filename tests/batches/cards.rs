@@ -65,11 +65,11 @@ impl<M: FakeCard> Device<M> {
 }
 
 impl<M: FakeCard> FakeDevice for Device<M> {
-    fn read(&mut self, place: Place) -> u32 {
+    fn read(&mut self, place: Place) -> u64 {
         self.work(|inner| inner.read(place))
     }
 
-    fn write(&mut self, place: Place, value: u32, memory: &FakeMemory) {
+    fn write(&mut self, place: Place, value: u64, memory: &FakeMemory) {
         const RDT: usize = 0x2818;
         let incoming = self.incoming;
         self.work(|inner| {
@@ -92,11 +92,11 @@ struct VirtioDevice {
 }
 
 impl FakeDevice for VirtioDevice {
-    fn read(&mut self, place: Place) -> u32 {
+    fn read(&mut self, place: Place) -> u64 {
         self.card.read(place)
     }
 
-    fn write(&mut self, place: Place, value: u32, memory: &FakeMemory) {
+    fn write(&mut self, place: Place, value: u64, memory: &FakeMemory) {
         const DOORBELLS: usize = 0x3000;
         device_at_work(|| {
             self.card.write(place, value, memory);

@@ -280,8 +280,9 @@ impl FakeE1000 {
     }
 }
 
-impl FakeDevice for FakeE1000 {
-    fn read(&mut self, place: Place) -> u32 {
+/// Its registers, which have 32 bits at most.
+impl FakeE1000 {
+    fn get(&mut self, place: Place) -> u32 {
         let offset = place.offset;
         if self.lie == Lie::Gone {
             return u32::MAX;
@@ -311,7 +312,7 @@ impl FakeDevice for FakeE1000 {
         }
     }
 
-    fn write(&mut self, place: Place, value: u32, memory: &FakeMemory) {
+    fn set(&mut self, place: Place, value: u32, memory: &FakeMemory) {
         let mut offset = place.offset;
         let by_ports = place.bar == 1;
         if by_ports && self.dead_ports {
@@ -369,6 +370,16 @@ impl FakeDevice for FakeE1000 {
         if offset == RDT && self.eager {
             self.step_rx(memory);
         }
+    }
+}
+
+impl FakeDevice for FakeE1000 {
+    fn read(&mut self, place: Place) -> u64 {
+        self.get(place).into()
+    }
+
+    fn write(&mut self, place: Place, value: u64, memory: &FakeMemory) {
+        self.set(place, value as u32, memory);
     }
 
     fn config(&mut self) -> &mut [u8; 256] {

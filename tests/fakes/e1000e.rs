@@ -329,8 +329,9 @@ impl FakeE1000e {
     }
 }
 
-impl FakeDevice for FakeE1000e {
-    fn read(&mut self, place: Place) -> u32 {
+/// Its registers, which have 32 bits at most.
+impl FakeE1000e {
+    fn get(&mut self, place: Place) -> u32 {
         match place.offset {
             // Link up; requests on the bus until the driver has forbidden them.
             STATUS => {
@@ -351,7 +352,7 @@ impl FakeDevice for FakeE1000e {
         }
     }
 
-    fn write(&mut self, place: Place, value: u32, memory: &FakeMemory) {
+    fn set(&mut self, place: Place, value: u32, memory: &FakeMemory) {
         let offset = place.offset;
         let unit = |register: usize| match register == offset {
             true => value & 2 != 0,
@@ -401,6 +402,16 @@ impl FakeDevice for FakeE1000e {
             RDT => self.step_rx(memory),
             _ => {}
         }
+    }
+}
+
+impl FakeDevice for FakeE1000e {
+    fn read(&mut self, place: Place) -> u64 {
+        self.get(place).into()
+    }
+
+    fn write(&mut self, place: Place, value: u64, memory: &FakeMemory) {
+        self.set(place, value as u32, memory);
     }
 
     fn config(&mut self) -> &mut [u8; 256] {

@@ -220,12 +220,12 @@ struct Liar<M> {
 }
 
 impl<M: FakeDevice> FakeDevice for Liar<M> {
-    fn read(&mut self, place: Place) -> u32 {
+    fn read(&mut self, place: Place) -> u64 {
         let told = self.registers.get(&place.offset).copied();
-        told.unwrap_or_else(|| self.inner.read(place))
+        told.map_or_else(|| self.inner.read(place), u64::from)
     }
 
-    fn write(&mut self, place: Place, value: u32, memory: &FakeMemory) {
+    fn write(&mut self, place: Place, value: u64, memory: &FakeMemory) {
         self.inner.write(place, value, memory);
     }
 
@@ -433,15 +433,15 @@ fn config(data: &[u8]) {
     }
 
     impl FakeDevice for Function {
-        fn read(&mut self, _: Place) -> u32 {
+        fn read(&mut self, _: Place) -> u64 {
             let word = self.registers.get(self.at..self.at + 4);
             self.at += 4;
             word.map_or(0, |bytes| {
-                u32::from_le_bytes(bytes.try_into().expect("four"))
+                u32::from_le_bytes(bytes.try_into().expect("four")).into()
             })
         }
 
-        fn write(&mut self, _: Place, _: u32, _: &FakeMemory) {}
+        fn write(&mut self, _: Place, _: u64, _: &FakeMemory) {}
 
         fn config(&mut self) -> &mut [u8; 256] {
             &mut self.config

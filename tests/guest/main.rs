@@ -215,7 +215,9 @@ fn killed_fifty_times_while_sending() {
     let mut buf = pool.alloc().unwrap();
     buf.fill(&[[0xff; 6], OUR_MAC, [0; 6], [0; 6], [0; 6]].concat());
     nic.send(&mut vec![buf.into()]).unwrap();
-    until("the card sends", || nic.completed(&mut Vec::new()).unwrap() == 1);
+    until("the card sends", || {
+        nic.completed(&mut Vec::new()).unwrap() == 1
+    });
 }
 
 /// Ends the flood also where the test fails.

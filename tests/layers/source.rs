@@ -42,7 +42,7 @@ pub struct Source {
 
 impl Source {
     /// # Panics
-    /// Where it is no Rust.
+    /// If it is no Rust.
     pub fn new(text: &str, module: &[&str]) -> Self {
         let stream: TokenStream = text.parse().expect("Rust");
         let mut tokens = Vec::new();

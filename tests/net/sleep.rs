@@ -63,7 +63,7 @@ struct Shared {
 }
 
 impl FakeDevice for Shared {
-    fn read(&mut self, place: Place) -> u32 {
+    fn read(&mut self, place: Place) -> u64 {
         let memory = self.memory.lock().unwrap().clone();
         if let (ICR, Some(memory)) = (place.offset, &memory) {
             self.device.frame_comes(Moment::BeforeCause, memory);
@@ -75,7 +75,7 @@ impl FakeDevice for Shared {
         value
     }
 
-    fn write(&mut self, place: Place, value: u32, memory: &FakeMemory) {
+    fn write(&mut self, place: Place, value: u64, memory: &FakeMemory) {
         match place.offset {
             IMS => self.device.frame_comes(Moment::BeforeUnmask, memory),
             IMC => self.device.frame_comes(Moment::BeforeMask, memory),

@@ -50,7 +50,7 @@ impl OwnDescriptor for Desc {
         self.0[0].store(0, Ordering::Relaxed);
     }
 
-    fn show(&self) -> ([u64; 2], String) {
+    fn show(&self) -> (Vec<u64>, String) {
         let [word, iova] = [
             self.status(),
             u64::from_le(self.0[1].load(Ordering::Relaxed)),
@@ -59,6 +59,6 @@ impl OwnDescriptor for Desc {
         for (bits, name) in [(OWN, " own"), (EOR, " eor"), (FS, " fs"), (LS, " ls")] {
             text += if word & bits != 0 { name } else { "" };
         }
-        ([word, iova], text)
+        (vec![word, iova], text)
     }
 }

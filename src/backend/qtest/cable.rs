@@ -52,7 +52,7 @@ impl UdpPort {
     /// Keeps the port for the program that this process is replaced with, as long as that runs.
     ///
     /// # Errors
-    /// Where the system refuses.
+    /// If the system refuses.
     pub fn keep(&self) -> Result<()> {
         rustix::io::fcntl_setfd(&self.0, rustix::io::FdFlags::empty())
             .map_err(|error| Error::io("keeping a socket open", error.into()))
@@ -112,7 +112,7 @@ impl Cables {
     /// QEMU has them now.
     ///
     /// # Errors
-    /// Where a tap went just before, so that QEMU has made one, which ends with it.
+    /// If a tap went just before, so that QEMU has made one, which ends with it.
     pub fn taken(self) -> Result<()> {
         for (name, index) in &self.taps {
             if tap(self.socket.as_fd(), name)? != *index {

@@ -262,6 +262,7 @@ fn suffix(width: Width) -> char {
         Width::One => 'b',
         Width::Two => 'w',
         Width::Four => 'l',
+        Width::Eight => 'q',
     }
 }
 
@@ -270,14 +271,14 @@ impl Mmio for QtestBar {
         self.size
     }
 
-    fn read(&self, offset: usize, width: Width) -> u32 {
+    fn read(&self, offset: usize, width: Width) -> u64 {
         let (suffix, address) = (suffix(width), self.address(offset, width));
         let value = self.wire.ask(format_args!("read{suffix} {address:#x}"));
         let value = value.filter(|_| !self.removal.is_announced());
-        value.map_or(width.ones(), |value| value as u32 & width.ones())
+        value.map_or(width.ones(), |value| value & width.ones())
     }
 
-    fn write(&self, offset: usize, width: Width, value: u32) {
+    fn write(&self, offset: usize, width: Width, value: u64) {
         let (suffix, address) = (suffix(width), self.address(offset, width));
         let value = value & width.ones();
         self.wire

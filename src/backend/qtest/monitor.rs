@@ -30,7 +30,7 @@ impl Monitor {
     /// Runs `command`, a JSON object; with it goes the descriptor `fd`.
     ///
     /// # Errors
-    /// What QEMU says against it, or that it does not answer.
+    /// QEMU's refusal; no answer.
     pub fn run(&mut self, command: &str, fd: Option<RawFd>) -> Result<(), String> {
         if !self.greeted {
             self.greeted = true;

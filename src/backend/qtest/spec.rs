@@ -74,7 +74,7 @@ impl Peer {
     /// A socket pair: QEMU's end, and the one on which the caller plays the wire.
     ///
     /// # Errors
-    /// Where the system gives no sockets.
+    /// If the system gives no sockets.
     pub fn socket() -> Result<(Self, UnixDatagram)> {
         let (theirs, ours) =
             UnixDatagram::pair().map_err(|error| Error::io("making a pair of sockets", error))?;

@@ -152,7 +152,7 @@ impl Mmio for VfioBar {
     }
 
     #[inline]
-    fn read(&self, offset: usize, width: Width) -> u32 {
+    fn read(&self, offset: usize, width: Width) -> u64 {
         match self.register(offset, width) {
             // SAFETY: an aligned register of the mapping, which lives as long as `self`.
             Some(register) => unsafe { load(register, width) },
@@ -161,7 +161,7 @@ impl Mmio for VfioBar {
     }
 
     #[inline]
-    fn write(&self, offset: usize, width: Width, value: u32) {
+    fn write(&self, offset: usize, width: Width, value: u64) {
         match self.register(offset, width) {
             // SAFETY: as in `read`.
             Some(register) => unsafe { store(register, width, value) },
@@ -175,13 +175,14 @@ impl Mmio for VfioBar {
 /// # Safety
 /// `register` is aligned to `width` and mapped for that many bytes.
 #[inline(always)]
-unsafe fn load(register: *const u8, width: Width) -> u32 {
+unsafe fn load(register: *const u8, width: Width) -> u64 {
     // SAFETY: the caller's word.
     unsafe {
         match width {
             Width::One => register.read_volatile().into(),
             Width::Two => u16::from_le(register.cast::<u16>().read_volatile()).into(),
-            Width::Four => u32::from_le(register.cast::<u32>().read_volatile()),
+            Width::Four => u32::from_le(register.cast::<u32>().read_volatile()).into(),
+            Width::Eight => u64::from_le(register.cast::<u64>().read_volatile()),
         }
     }
 }
@@ -191,7 +192,7 @@ unsafe fn load(register: *const u8, width: Width) -> u32 {
 /// # Safety
 /// As [`load`].
 #[inline(always)]
-unsafe fn store(register: *mut u8, width: Width, value: u32) {
+unsafe fn store(register: *mut u8, width: Width, value: u64) {
     // SAFETY: the caller's word.
     unsafe {
         match width {
@@ -199,7 +200,10 @@ unsafe fn store(register: *mut u8, width: Width, value: u32) {
             Width::Two => register
                 .cast::<u16>()
                 .write_volatile((value as u16).to_le()),
-            Width::Four => register.cast::<u32>().write_volatile(value.to_le()),
+            Width::Four => register
+                .cast::<u32>()
+                .write_volatile((value as u32).to_le()),
+            Width::Eight => register.cast::<u64>().write_volatile(value.to_le()),
         }
     }
 }
@@ -224,15 +228,15 @@ impl Rest {
 
     #[cold]
     #[inline(never)]
-    fn read(&self, offset: usize, width: Width) -> u32 {
-        let mut bytes = [0; 4];
+    fn read(&self, offset: usize, width: Width) -> u64 {
+        let mut bytes = [0; 8];
         match self.register(offset, width) {
             // SAFETY: an aligned register of a mapping that `self` keeps.
             Some(register) => unsafe { load(register, width) },
             None => {
                 let into = &mut bytes[..width.bytes()];
                 match self.region.read(offset as u64, into) {
-                    Ok(()) => u32::from_le_bytes(bytes),
+                    Ok(()) => u64::from_le_bytes(bytes),
                     // A device that cannot be read gives all ones, as the bus does.
                     Err(_) => width.ones(),
                 }
@@ -242,7 +246,7 @@ impl Rest {
 
     #[cold]
     #[inline(never)]
-    fn write(&self, offset: usize, width: Width, value: u32) {
+    fn write(&self, offset: usize, width: Width, value: u64) {
         match self.register(offset, width) {
             // SAFETY: as in `read`.
             Some(register) => unsafe { store(register, width, value) },
@@ -312,6 +316,18 @@ mod tests {
             assert_eq!(word(&file, 0x10), 0xbbcc_aa11);
             assert_eq!(bar.read(0x11, Width::One), 0xaa);
             assert_eq!(bar.read(0x12, Width::Two), 0xbbcc);
+        }
+    }
+
+    #[test]
+    fn a_register_of_64_bits_is_one_access() {
+        for mappable in [&[(0, 0x1000)][..], &[]] {
+            let (bar, file) = bar(0x1000, mappable);
+            bar.write(0x20, Width::Eight, 0x8877_6655_4433_2211);
+            assert_eq!(word(&file, 0x20), 0x4433_2211);
+            assert_eq!(word(&file, 0x24), 0x8877_6655);
+            assert_eq!(bar.read(0x20, Width::Eight), 0x8877_6655_4433_2211);
+            assert_eq!(bar.read32(0x24), 0x8877_6655);
         }
     }
 

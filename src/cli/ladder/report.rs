@@ -58,7 +58,7 @@ impl Report {
     /// Makes a report with no rows yet.
     ///
     /// # Errors
-    /// Where the card is gone.
+    /// If the card is gone.
     pub fn new(common: &Common, site: &Site, rounds: u16) -> Result<Self> {
         Ok(Self {
             path: common.path.display().to_string(),

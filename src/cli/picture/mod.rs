@@ -44,7 +44,7 @@ pub trait Picture {
 /// A name that ends in `.svg` or `.png`.
 ///
 /// # Errors
-/// What to write instead.
+/// The replacement.
 pub fn path(text: &str) -> Result<PathBuf, String> {
     let path = PathBuf::from(text);
     match path.extension().and_then(|extension| extension.to_str()) {
@@ -58,7 +58,7 @@ pub fn path(text: &str) -> Result<PathBuf, String> {
 /// Draws `picture` into the file at `path`.
 ///
 /// # Errors
-/// Where it cannot be written.
+/// If it cannot be written.
 pub fn save(path: &Path, picture: &impl Picture) -> Result<(), Error> {
     let bytes = match path.extension().is_some_and(|extension| extension == "png") {
         true => png(picture),

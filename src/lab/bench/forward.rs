@@ -78,7 +78,7 @@ impl Relay<'_> {
     /// `frames` frames as fast as they go.
     ///
     /// # Errors
-    /// What a card gives.
+    /// Errors of a card.
     pub fn run(&mut self, frames: u64) -> Result<Run> {
         let start = Instant::now();
         let mut run = Run::default();
@@ -95,7 +95,7 @@ impl Relay<'_> {
     /// `rate` frames a second for `bound`, whether they arrive or not.
     ///
     /// # Errors
-    /// What a card gives; [`Error::Interrupted`].
+    /// Errors of a card; [`Error::Interrupted`].
     pub fn run_paced(&mut self, rate: f64, bound: Duration) -> Result<Run> {
         let (start, mut sent, mut came) = (Instant::now(), 0, 0);
         loop {

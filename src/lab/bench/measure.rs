@@ -57,7 +57,7 @@ impl<'a> Contender<'a> {
     /// Finds out how many frames a chunk is, which also warms up. Ends where `stop` is set.
     ///
     /// # Errors
-    /// What the runs give; [`Error::Interrupted`].
+    /// Errors of the runs; [`Error::Interrupted`].
     pub fn calibrate(&mut self, stop: &AtomicBool) -> Result<()> {
         while self.one_chunk(stop)?.took < CHUNK {
             self.chunk *= 2;

@@ -28,7 +28,7 @@ pub trait Caller {
     /// Sends it.
     ///
     /// # Errors
-    /// What the card or the kernel gives.
+    /// Errors of the card and of the kernel.
     fn call(&mut self) -> Result<()>;
 
     /// Waits until it is back, [`LOST`] at most; returns whether it was.
@@ -224,7 +224,7 @@ fn is_ours(received: &Received) -> bool {
 /// Round trips for `at_least` so long, added to `trips`: what each took, and how many were lost.
 ///
 /// # Errors
-/// What the ends give; [`Error::Interrupted`].
+/// Errors of the ends; [`Error::Interrupted`].
 pub fn run(
     caller: &mut dyn Caller,
     mirror: &mut Mirror<'_>,

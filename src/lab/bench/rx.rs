@@ -30,7 +30,7 @@ pub trait Sender {
     /// Sends one batch; gives how many frames.
     ///
     /// # Errors
-    /// What the card or the system gives.
+    /// Errors of the card and of the system.
     fn batch(&mut self) -> Result<u64>;
 }
 
@@ -58,7 +58,7 @@ impl UdpSender {
     /// Sends `frame` to `to` by batches of `batch`.
     ///
     /// # Errors
-    /// What the system gives.
+    /// Errors of the system.
     pub fn new(to: SocketAddr, frame: Vec<u8>, batch: u64) -> Result<Self> {
         let os = |error| Error::io(format!("opening a socket to {to}"), error);
         let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).map_err(os)?;
@@ -126,7 +126,7 @@ impl Rx {
     /// Takes what comes until nothing does; gives how many frames.
     ///
     /// # Errors
-    /// What the card gives.
+    /// Errors of the card.
     pub fn drain(&mut self, nic: &mut dyn Nic) -> Result<u64> {
         let (mut count, mut last) = (0, Instant::now());
         while last.elapsed() < QUIET {
@@ -144,7 +144,7 @@ impl Rx {
     /// part.
     ///
     /// # Errors
-    /// What the cards give.
+    /// Errors of the cards.
     pub fn run(
         &mut self,
         nic: &mut dyn Nic,
@@ -177,7 +177,7 @@ impl Rx {
     /// The same through the kernel's socket, which sleeps where nothing has come.
     ///
     /// # Errors
-    /// What the card or the kernel gives.
+    /// Errors of the card and of the kernel.
     pub fn run_kernel(socket: &mut Recvmmsg, sender: &mut dyn Sender, frames: u64) -> Result<Run> {
         let start = Instant::now();
         let mut run = Run::default();

@@ -60,7 +60,7 @@ impl Series<'_> {
     /// pairs, and what the kernel sends by `interface`.
     ///
     /// # Errors
-    /// What a card or the kernel gives; [`Error::Interrupted`].
+    /// Errors of a card and of the kernel; [`Error::Interrupted`].
     pub fn transmit(
         &self,
         nic: &mut dyn Nic,

@@ -6,7 +6,7 @@ use crate::nic::Mac;
 /// `length` bytes from `from` to `to` that count up.
 ///
 /// # Panics
-/// Where it has no room for its header of 14 bytes.
+/// If it has no room for its header of 14 bytes.
 pub fn frame(from: Mac, to: Mac, length: usize) -> Vec<u8> {
     let mut frame: Vec<u8> = (0..length).map(|index| index as u8).collect();
     frame[..6].copy_from_slice(&to.0);

@@ -62,7 +62,7 @@ impl Tx {
     /// Sends at least `frames` frames, in whole batches, and waits until the last is out.
     ///
     /// # Errors
-    /// What the card gives; [`Error::Timeout`].
+    /// Errors of the card; [`Error::Timeout`].
     pub fn run(&mut self, pair: &mut dyn QueuePair, frames: u64) -> Result<Run> {
         let batches = frames.div_ceil(self.batch as u64);
         let start = Instant::now();

@@ -11,7 +11,7 @@ use perf_event::{Builder, Counter};
 /// Returns the path at which tracefs is mounted.
 ///
 /// # Errors
-/// What to do where it is not, or is not for us.
+/// Advice where it is missing, or not allowed.
 pub fn tracefs() -> Result<PathBuf, String> {
     ["/sys/kernel/tracing", "/sys/kernel/debug/tracing"]
         .map(Path::new)

@@ -27,7 +27,7 @@ impl Cache {
     /// Makes it so, unless `stop` is set meanwhile; says why not where the system does not do it.
     ///
     /// # Errors
-    /// Where the file cannot be read.
+    /// If the file cannot be read.
     pub fn prepare(
         self,
         file: &File,

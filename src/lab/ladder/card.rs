@@ -139,7 +139,7 @@ impl CardSite {
     /// Returns what it is, in words.
     ///
     /// # Errors
-    /// Where it is gone.
+    /// If it is gone.
     pub fn describe(&self) -> Result<String> {
         let function = self.sysfs.function(self.card)?;
         let name = pci_ids::Device::from_vid_pid(function.vendor, function.device);
@@ -150,7 +150,7 @@ impl CardSite {
     /// The far end, by the kernel's driver or by ours.
     ///
     /// # Errors
-    /// Where the card does not change hands.
+    /// If the card does not change hands.
     pub fn reach(&mut self, driven_by_us: bool) -> Result<Reach<'_>> {
         match (&self.now, driven_by_us) {
             (Now::Kernel(_, Some(_)), false) | (Now::Ours(..), true) => {}
@@ -221,7 +221,7 @@ impl CardSite {
     /// Puts the card back as it was found.
     ///
     /// # Errors
-    /// Where the system refuses.
+    /// If the system refuses.
     pub fn give_back(&mut self) -> Result<()> {
         if matches!(self.now, Now::AsFound) {
             return Ok(());

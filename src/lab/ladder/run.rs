@@ -75,7 +75,7 @@ impl Common {
     /// Opens `path`, and reads it once for its hash.
     ///
     /// # Errors
-    /// Where it cannot be read, is empty, or is no regular file.
+    /// If it cannot be read, is empty, or is no regular file.
     pub fn open(path: &Path, scratch: Option<&Path>, stop: &'static AtomicBool) -> Result<Self> {
         let (mut file, len) = user_file::regular(path, "have a page cache to send from")?;
         if len == 0 {

@@ -43,7 +43,7 @@ impl Site {
     /// The far end as `rung` reaches it: whoever has to drive the card for that does afterwards.
     ///
     /// # Errors
-    /// Where the card does not go to its other driver.
+    /// If the card does not go to its other driver.
     pub fn reach(&mut self, rung: &Rung) -> Result<Reach<'_>> {
         match self {
             Self::Loopback(helper) => Ok(Reach {
@@ -59,7 +59,7 @@ impl Site {
     /// Returns in words what the bytes go by.
     ///
     /// # Errors
-    /// Where the card is gone.
+    /// If the card is gone.
     pub fn describe(&self) -> Result<String> {
         match self {
             Self::Loopback(_) => Ok("over loopback".to_owned()),
@@ -70,7 +70,7 @@ impl Site {
     /// Puts all back as it was found.
     ///
     /// # Errors
-    /// Where the system refuses.
+    /// If the system refuses.
     pub fn give_back(&mut self) -> Result<()> {
         match self {
             Self::Loopback(_) => Ok(()),

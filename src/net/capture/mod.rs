@@ -87,7 +87,7 @@ impl CaptureReader {
     /// waited for is not read yet.
     ///
     /// # Errors
-    /// Where it cannot be read, is no capture ([`Error::BadCapture`]), or is not one of Ethernet.
+    /// If it cannot be read, is no capture ([`Error::BadCapture`]), or is not one of Ethernet.
     pub fn open(path: &Path) -> Result<Self> {
         Self::of(UserFile::open(path)?, path.to_owned())
     }
@@ -188,7 +188,7 @@ impl CaptureReader {
     /// once where reading waits for nobody.
     ///
     /// # Errors
-    /// Where the system cannot wait.
+    /// If the system cannot wait.
     pub fn wait(&self, bound: Duration) -> Result<()> {
         let waited = self.window.wait(bound);
         waited.map_err(|source| self.unreadable(source))

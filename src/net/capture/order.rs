@@ -13,7 +13,7 @@ impl Order {
     /// The two bytes at `at`.
     ///
     /// # Panics
-    /// Where they are not there.
+    /// If they are not there.
     pub fn u16(self, bytes: &[u8], at: usize) -> u16 {
         let word = bytes[at..at + 2].try_into().expect("two bytes");
         match self {
@@ -25,7 +25,7 @@ impl Order {
     /// The four bytes at `at`.
     ///
     /// # Panics
-    /// Where they are not there.
+    /// If they are not there.
     pub fn u32(self, bytes: &[u8], at: usize) -> u32 {
         let word = bytes[at..at + 4].try_into().expect("four bytes");
         match self {

@@ -22,7 +22,7 @@ impl<W: Write> CaptureWriter<W> {
     /// Begins a capture.
     ///
     /// # Errors
-    /// Where `to` cannot be written.
+    /// If `to` cannot be written.
     pub fn new(mut to: W) -> io::Result<Self> {
         let header = PcapHeader {
             snaplen: LONGEST as u32,
@@ -38,7 +38,7 @@ impl<W: Write> CaptureWriter<W> {
     /// Appends a frame that came at `time`, since 1970.
     ///
     /// # Errors
-    /// Where it cannot be written.
+    /// If it cannot be written.
     pub fn write(&mut self, time: Duration, frame: &[u8]) -> io::Result<()> {
         let packet = RawPcapPacket {
             // 32 bits, as the format has it: until 2106.
@@ -55,7 +55,7 @@ impl<W: Write> CaptureWriter<W> {
     /// Passes on what `to` holds back.
     ///
     /// # Errors
-    /// Where it cannot be written.
+    /// If it cannot be written.
     pub fn flush(&mut self) -> io::Result<()> {
         self.0.flush()
     }
@@ -68,7 +68,7 @@ impl<W: Write> TapWriter<W> {
     /// Begins a capture of these interfaces: name and Ethernet address.
     ///
     /// # Errors
-    /// Where `to` cannot be written.
+    /// If `to` cannot be written.
     pub fn new<'n>(
         to: W,
         interfaces: impl IntoIterator<Item = (&'n str, Mac)>,
@@ -89,7 +89,7 @@ impl<W: Write> TapWriter<W> {
     /// Appends a frame that came in by interface `interface`, counted from 0, at `time` since 1970.
     ///
     /// # Errors
-    /// Where it cannot be written.
+    /// If it cannot be written.
     pub fn write(&mut self, interface: u32, time: Duration, frame: &[u8]) -> io::Result<()> {
         let block = EnhancedPacketBlock {
             interface_id: interface,
@@ -105,7 +105,7 @@ impl<W: Write> TapWriter<W> {
     /// Passes on what `to` holds back.
     ///
     /// # Errors
-    /// Where it cannot be written.
+    /// If it cannot be written.
     pub fn flush(&mut self) -> io::Result<()> {
         self.0.get_mut().flush()
     }

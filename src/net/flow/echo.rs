@@ -93,7 +93,7 @@ impl Echo {
     /// nothing to do until [`QueuePair::wait`](crate::nic::QueuePair::wait) says so.
     ///
     /// # Errors
-    /// What the card says.
+    /// Errors of the card.
     pub fn round(&mut self, nic: &mut dyn Nic) -> Result<usize> {
         let back = nic.completed(&mut self.gone)?;
         self.gone.clear();

@@ -171,7 +171,7 @@ impl<'a> Forward<'a> {
     /// Forwards until one end of `until` has come; then what was taken has left, or a second has passed.
     ///
     /// # Errors
-    /// What a card or the tap complains of; [`Error::Interrupted`] at the stop.
+    /// Errors of a card and of the tap; [`Error::Interrupted`] at the stop.
     pub fn run(&mut self, until: Until<'_>, mut tap: Option<&mut Tap<'_>>) -> Result<()> {
         let mut rounds = 0u32;
         let ended = loop {
@@ -205,7 +205,7 @@ impl<'a> Forward<'a> {
     /// frames it moved: came in, were handed over, or are back from having been sent.
     ///
     /// # Errors
-    /// What a card or the tap complains of.
+    /// Errors of a card and of the tap.
     pub fn round(&mut self, most: u64, mut tap: Option<&mut Tap<'_>>) -> Result<usize> {
         let mut moved = 0;
         let mut left = most;

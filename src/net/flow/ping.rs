@@ -46,7 +46,7 @@ pub enum Verdict {
     Late,
     /// Another one.
     Duplicate,
-    /// Not what was sent.
+    /// The answer differs from what was sent.
     Damaged,
 }
 
@@ -138,7 +138,7 @@ impl Ping {
     /// Sends the next request; gives its number, from 0.
     ///
     /// # Errors
-    /// What the card says; [`Error::Timeout`] where it does not send.
+    /// Errors of the card; [`Error::Timeout`] where it does not send.
     pub fn send(&mut self, nic: &mut dyn Nic) -> Result<u64> {
         let number = self.count;
         let header = IcmpEchoHeader {
@@ -231,7 +231,7 @@ impl Ping {
     /// where none did, [`QueuePair::wait`](crate::nic::QueuePair::wait) says when.
     ///
     /// # Errors
-    /// What the card says.
+    /// Errors of the card.
     pub fn hear(&mut self, nic: &mut dyn Nic, mut heard: impl FnMut(Answer)) -> Result<usize> {
         nic.completed(&mut self.gone)?;
         self.gone.clear();

@@ -33,7 +33,7 @@ impl Responder {
     /// Answers `packet` where it asks for our address: `true` where it did.
     ///
     /// # Errors
-    /// What the card says.
+    /// Errors of the card.
     pub fn answer(&mut self, nic: &mut dyn Nic, packet: &Packet<'_>) -> Result<bool> {
         let asked = packet.arp();
         let Some(question) = asked.filter(|arp| arp.request && arp.target.1 == self.address) else {

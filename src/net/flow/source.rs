@@ -249,7 +249,7 @@ impl FileSource {
     /// way at once.
     ///
     /// # Errors
-    /// Where the file cannot be mapped, or the datagrams are not of a length that the card sends.
+    /// If the file cannot be mapped, or the datagrams are not of a length that the card sends.
     pub fn new(
         nic: &dyn Nic,
         (file, path): (&File, &Path),
@@ -275,7 +275,7 @@ impl FileSource {
     /// ([`DmaFile::deny_cpu`]).
     ///
     /// # Errors
-    /// Where the system refuses.
+    /// If the system refuses.
     pub fn deny_cpu(&mut self) -> Result<()> {
         self.denied = true;
         self.part.deny_cpu()

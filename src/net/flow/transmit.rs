@@ -38,7 +38,7 @@ pub trait Source {
     /// Waits until there may be more, after [`Next::NotYet`]: at most `bound` long, or until a signal.
     ///
     /// # Errors
-    /// Where the system cannot wait.
+    /// If the system cannot wait.
     fn wait(&mut self, bound: Duration) -> Result<()> {
         std::thread::sleep(bound);
         Ok(())
@@ -128,7 +128,7 @@ impl Progress {
 /// Sends all that `source` has. Whatever ends it, what the card was given has left before.
 ///
 /// # Errors
-/// What the source or the card complains of; [`Error::Interrupted`] at `stop`; [`Error::DeviceGone`]
+/// Errors of the source and of the card; [`Error::Interrupted`] at `stop`; [`Error::DeviceGone`]
 /// or [`Error::Timeout`] where the card does nothing for 2 seconds.
 pub fn transmit(
     nic: &mut dyn Nic,

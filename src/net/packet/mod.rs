@@ -52,7 +52,7 @@ impl UdpFlow {
     /// [`Offload::UDP4`](crate::nic::Offload::UDP4).
     ///
     /// # Panics
-    /// Where the payload is longer than [`UdpFlow::LONGEST`].
+    /// If the payload is longer than [`UdpFlow::LONGEST`].
     pub fn header(&self, payload: usize) -> [u8; Self::HEADER] {
         let (ip, mut udp) = self.headers(payload);
         let pseudo_header = Sum16BitWords::new()

@@ -37,8 +37,8 @@ pub trait RxDescriptor: Shared + Sized {
     /// Reads the device's report on the buffers, once: all that counts is in the copy, DD too.
     fn completion(&self) -> <Self::Source as BufferSource>::Completion;
 
-    /// Its first two words, and all of it in the datasheet's names, to be shown.
-    fn show(&self) -> ([u64; 2], String);
+    /// Its words, and its fields in the datasheet's names, to be shown.
+    fn show(&self) -> (Vec<u64>, String);
 }
 
 /// Source of a descriptor's buffers, and the way from filled buffers to frames.
@@ -226,7 +226,7 @@ impl<'a> RxRing<'a> {
     /// Posts every buffer that the pool has, up to a full ring: one register write.
     ///
     /// # Errors
-    /// Where the ring is stopped, or the device broke the protocol.
+    /// If the ring is stopped, or the device broke the protocol.
     pub fn refill(&mut self) -> Result<()> {
         self.0.state().check()?;
         self.0.refill();

@@ -120,7 +120,7 @@ impl<'a, M: Mmio> TxRing<'a, M> {
     /// Hands everything that was pushed to the device: one register write.
     ///
     /// # Errors
-    /// Where the ring is stopped, or the device broke the protocol.
+    /// If the ring is stopped, or the device broke the protocol.
     #[inline]
     pub fn doorbell(&mut self) -> Result<()> {
         self.0.doorbell()
@@ -743,7 +743,7 @@ impl<M: Mmio> Tx<M> {
             let frame = (place < filled).then(|| self.frame_at(index)).flatten();
             SlotView {
                 iova: self.descs.iova(index),
-                words,
+                words: words.to_vec(),
                 text: describe_tx(words),
                 owner: match place {
                     _ if place < done => Owner::Done,

@@ -66,7 +66,7 @@ impl Completions {
     /// Takes what is in the queue.
     ///
     /// # Errors
-    /// What the system says of it.
+    /// Errors of the system.
     pub fn take(&mut self, socket: BorrowedFd<'_>) -> rustix::io::Result<usize> {
         let before = self.calls.len();
         while let Some(report) = errqueue::next(socket, &mut self.space)? {

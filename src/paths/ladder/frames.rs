@@ -31,13 +31,13 @@ pub trait FrameRing: AsFd {
     /// Hands it over, `len` bytes long.
     ///
     /// # Panics
-    /// Where there is no slot, or it has less room.
+    /// If there is no slot, or it has less room.
     fn push(&mut self, len: usize);
 
     /// Tells the kernel that there is something to send; returns whether it took all of it.
     ///
     /// # Errors
-    /// What the system says; that it has no room just now is none.
+    /// Errors of the system; that it has no room just now is none.
     fn kick(&mut self) -> io::Result<bool>;
 
     /// Returns whether the kernel has given all slots back.

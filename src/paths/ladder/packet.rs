@@ -8,7 +8,7 @@ use rustix::net::{AddressFamily, Protocol, RawProtocol, SocketFlags, SocketType,
 /// One on the interface `index`, which is given the frames of `ethertype`; of 0, none.
 ///
 /// # Errors
-/// Not root (CAP_NET_RAW), or no such interface.
+/// Missing privilege (CAP_NET_RAW), or no such interface.
 pub fn packet_socket(index: u32, ethertype: u16) -> io::Result<OwnedFd> {
     let protocol = ethertype.to_be();
     let socket = socket_with(

@@ -20,7 +20,7 @@ const LONGEST: u64 = 65_507;
 /// Takes transfers from all who connect, until the listener fails.
 ///
 /// # Errors
-/// Where it does.
+/// If it does.
 pub fn receive(listener: &TcpListener) -> io::Result<()> {
     loop {
         let (control, _) = match listener.accept() {

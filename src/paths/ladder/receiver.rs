@@ -50,7 +50,7 @@ impl Receiver {
     /// `data` where that is another.
     ///
     /// # Errors
-    /// Where it is not there, or says what cannot be understood.
+    /// If it is not there, or says what cannot be understood.
     pub fn announce(
         control: SocketAddr,
         data: Option<IpAddr>,

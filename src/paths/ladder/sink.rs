@@ -177,7 +177,7 @@ impl<'a> Sink<'a> {
     /// a signal, and where there is no room waits for some.
     ///
     /// # Errors
-    /// What the system says of it; [`Why::Stuck`]; [`Why::Interrupted`].
+    /// Errors of the system; [`Why::Stuck`]; [`Why::Interrupted`].
     #[inline]
     pub fn call(
         &mut self,

@@ -37,10 +37,10 @@ impl TxRing {
     /// Makes a ring of `slots` slots, on the interface `index`.
     ///
     /// # Errors
-    /// Not root (CAP_NET_RAW), or a kernel without it: [`Why::Missing`]; no such interface; no memory.
+    /// Missing privilege (CAP_NET_RAW), or a kernel without it: [`Why::Missing`]; no such interface; no memory.
     ///
     /// # Panics
-    /// Where `slots` is no multiple of 32.
+    /// If `slots` is no multiple of 32.
     pub fn new(index: u32, slots: usize) -> Result<Self, Why> {
         assert!(slots.is_multiple_of(BLOCK) && slots > 0);
         let failed = |call| {

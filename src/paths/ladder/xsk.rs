@@ -44,7 +44,7 @@ impl Xsk {
     /// Opens a socket on the first queue of the interface `index`.
     ///
     /// # Errors
-    /// Not root (CAP_NET_RAW), a kernel or an interface without it, too little memory that may be locked:
+    /// Missing privilege (CAP_NET_RAW), a kernel or an interface without it, too little memory that may be locked:
     /// [`Why::Missing`]; no such interface; somebody else has the queue.
     pub fn new(index: u32) -> Result<Self, Why> {
         let failed = |call| {

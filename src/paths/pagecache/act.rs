@@ -41,7 +41,7 @@ fn advise(file: &File, span: Span, advice: FileAdvice) -> Result<()> {
 /// has mapped or pinned, and all of tmpfs, which has no other place for them.
 ///
 /// # Errors
-/// Where the system refuses, or does not tell what is left.
+/// If the system refuses, or does not tell what is left.
 pub fn evict(file: &File, span: Span) -> Result<Counts> {
     advise(file, span, FileAdvice::DontNeed)?;
     residency(file, span)
@@ -50,7 +50,7 @@ pub fn evict(file: &File, span: Span) -> Result<Counts> {
 /// Asks the kernel to read the pages of `span` from the disk (`POSIX_FADV_WILLNEED`); does not wait.
 ///
 /// # Errors
-/// Where the system refuses.
+/// If the system refuses.
 pub fn read_ahead(file: &File, span: Span) -> Result<()> {
     span.pieces(READ_AHEAD)
         .try_for_each(|piece| advise(file, piece, FileAdvice::WillNeed))
@@ -83,7 +83,7 @@ pub fn warm(file: &File, span: Span, stop: &AtomicBool) -> Result<Counts> {
 /// so promises nothing for when the power goes; all of a file whose pages are another's, as in an overlay).
 ///
 /// # Errors
-/// Where writing fails: a full disk, a broken one.
+/// If writing fails: a full disk, a broken one.
 pub fn sync(file: &File, part: Option<Span>) -> Result<()> {
     match part {
         None => rustix::fs::fdatasync(file).map_err(|errno| Error::io("fdatasync", errno.into())),

@@ -19,7 +19,7 @@ pub enum Backing {
     Disk,
     /// Nothing: the pages are the file. What is absent is a hole, or on the swap.
     Memory,
-    /// Not known: a server, a program, or another filesystem.
+    /// Unknown: a server, a program, or another filesystem.
     Unknown,
 }
 

@@ -14,7 +14,7 @@ use super::sys;
 /// Counts of each piece of `span` of `cell` pages.
 ///
 /// # Errors
-/// What the system says: ENOSYS before Linux 6.5, EPERM for a file that is somebody else's (since 6.14;
+/// Errors of the system: ENOSYS before Linux 6.5, EPERM for a file that is somebody else's (since 6.14;
 /// before it told everybody).
 pub fn cells(file: &File, span: Span, cell: u64) -> io::Result<Vec<Counts>> {
     if span.pages == 0 {

@@ -83,7 +83,7 @@ pub fn residency(file: &File, span: Span) -> Result<Counts> {
 /// and where the file cannot be mapped.
 ///
 /// # Panics
-/// Where `cell` is 0.
+/// If `cell` is 0.
 pub fn look(file: &File, span: Span, cell: u64, how: How, stop: &AtomicBool) -> Result<Look> {
     let mut why = Vec::new();
     let seen = |witness, why, cells| Look {

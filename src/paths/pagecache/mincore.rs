@@ -22,7 +22,7 @@ const WINDOW: u64 = 1 << 18;
 /// Checks that the kernel tells this user the truth about the file.
 ///
 /// # Errors
-/// Where he is not, with what to do about it.
+/// If he is not, with what to do about it.
 pub fn check_told(file: &File) -> Result<()> {
     let os = |source| Error::io("reading who owns the file", source);
     let user = rustix::process::geteuid();

@@ -22,7 +22,7 @@ impl Span {
     /// All of `file`, as long as it is now.
     ///
     /// # Errors
-    /// Where the system cannot tell its length.
+    /// If the system cannot tell its length.
     pub fn all(file: &File) -> Result<Self> {
         Self::within(file, 0, None)
     }
@@ -30,7 +30,7 @@ impl Span {
     /// The pages that `length` bytes from `offset` on touch (`None`: to the end), as far as `file` goes now.
     ///
     /// # Errors
-    /// Where the system cannot tell the file's length.
+    /// If the system cannot tell the file's length.
     pub fn within(file: &File, offset: u64, length: Option<u64>) -> Result<Self> {
         let os = |source| Error::io("reading the file's length", source);
         let end = file.metadata().map_err(os)?.len();
@@ -57,7 +57,7 @@ impl Span {
     /// Cut into pieces of `pages` pages; the last may be shorter.
     ///
     /// # Panics
-    /// Where `pages` is 0.
+    /// If `pages` is 0.
     pub fn pieces(self, pages: u64) -> impl Iterator<Item = Self> {
         let count = self.pages.div_ceil(pages);
         (0..count).map(move |index| Self {

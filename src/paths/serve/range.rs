@@ -58,7 +58,7 @@ pub fn parse(value: &str, size: u64) -> Ranges {
 
 /// One range of the field, held against the file.
 enum Spec {
-    /// Not a range.
+    /// No range.
     Bad,
     /// Satisfied by these bytes (§14.1.2): its first position is in the file, or it is a suffix of a length
     /// other than 0. Of a file without bytes the suffix is empty, and satisfied all the same.

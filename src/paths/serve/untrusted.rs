@@ -8,7 +8,7 @@ use super::request::{self, LONGEST, Parsed};
 /// Parses `bytes` as a connection does, and whatever a request in them says.
 ///
 /// # Panics
-/// Where a promise is broken: a head longer than it may be, a name that leads out, a range beyond the file.
+/// If a promise is broken: a head longer than it may be, a name that leads out, a range beyond the file.
 #[doc(hidden)]
 pub fn parse_untrusted(bytes: &[u8]) {
     let bytes = &bytes[request::begin(bytes)..];

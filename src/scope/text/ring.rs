@@ -147,7 +147,7 @@ fn descriptors(text: &mut String, ring: &RingView, all: bool, paint: Paint) {
 
 /// Returns whether two descriptors differ in their addresses only.
 fn same_word(a: &SlotView, b: &SlotView) -> bool {
-    a.words[1] == b.words[1] && same_fields(a, b)
+    a.words.get(1..) == b.words.get(1..) && same_fields(a, b)
 }
 
 /// The same of those of a virtqueue, whose ids differ, too; and nobody cares what is left in free ones.
@@ -162,7 +162,7 @@ fn same_fields(a: &SlotView, b: &SlotView) -> bool {
 
 /// The fields, without the address that has a column of its own.
 fn decoded(slot: &SlotView) -> String {
-    if slot.words == [0, 0] {
+    if slot.words.iter().all(|word| *word == 0) {
         return "all zero: not used yet".to_owned();
     }
     fields(slot, &["iova=", "addr="])
@@ -218,7 +218,11 @@ mod tests {
             let iova = 0x10_0000 + index as u64 * 0x800;
             SlotView {
                 iova: Iova(0x2000 + index as u64 * 16),
-                words: if letter == '·' { [0, 0] } else { [iova, 60] },
+                words: if letter == '·' {
+                    vec![0, 0]
+                } else {
+                    vec![iova, 60]
+                },
                 text: format!("legacy iova={iova:#x} length=60"),
                 owner: match letter {
                     'D' => Owner::Device,

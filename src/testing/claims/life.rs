@@ -37,7 +37,7 @@ pub fn a_stopped_card_does_not_touch_memory(card: &dyn Card) -> Outcome {
     })
 }
 
-/// What lies in the buffers that are posted to a device, which is stopped.
+/// Content of the buffers that are posted to a device, which is stopped.
 fn contents_of_buffers(ring: &RingView) -> Vec<u8> {
     let buffers = ring.slots.iter().filter_map(|slot| slot.buffer);
     buffers

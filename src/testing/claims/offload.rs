@@ -40,7 +40,7 @@ fn pseudo_header(addresses: &[u8], protocol: u8, l4_len: u16) -> [u8; 2] {
     folded.to_be_bytes()
 }
 
-/// What the driver's caller leaves to the card: the IP checksum is zero, the other holds the sum of
+/// A frame as the driver's caller leaves it to the card: the IP checksum is zero, the other holds the sum of
 /// the pseudo-header, whose length is `l4_len`.
 fn unsummed(mut packet: Vec<u8>, protocol: u8, field: usize, l4_len: u16) -> Vec<u8> {
     packet[24..26].fill(0);

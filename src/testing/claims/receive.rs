@@ -49,7 +49,7 @@ pub fn a_jumbo_frame_comes_in_whole(card: &dyn Card) -> Outcome {
     })
 }
 
-/// What comes in while no buffer is posted is lost, or waits on the way; nothing else is.
+/// Frames that come in while no buffer is posted are lost, or wait on the way; no others are.
 pub fn a_pool_that_ran_dry_fills_again(card: &dyn Card) -> Outcome {
     let config = config().rx_ring(8);
     on(card, config, |nic, wire| {

@@ -45,7 +45,7 @@ pub(super) struct Chains<T> {
     is_linked: bool,
     /// In a circle: the chain that was pushed first of those in flight.
     oldest: u16,
-    /// Not in a circle: [`Chains::popped`] as it was when the first came back out of order.
+    /// Where tokens are not kept in a circle: [`Chains::popped`] as it was when the first came back out of order.
     since: u64,
     /// With IN_ORDER: all before this one have been used.
     used: u64,
@@ -675,7 +675,7 @@ impl<T> Chains<T> {
         }
     }
 
-    /// How many bytes the device wrote into a chain, as far as that can be.
+    /// Returns the number of bytes that the device wrote into a chain, as far as that can be.
     fn written(&self, elem: UsedElem) -> Result<u32, UsedError> {
         let (Some(slot), Some(Some(_))) = (
             self.slots.get(elem.id as usize),

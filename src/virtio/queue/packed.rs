@@ -102,7 +102,7 @@ struct FreeRun<'a, T, F> {
     descs: &'a [Desc],
     /// The flags of each, as they are in its second word.
     whose: u64,
-    /// Where the second word of the only one goes, until it is published.
+    /// Place for the second word of the only one, until it is published.
     held: Option<&'a mut u64>,
     /// Counts those written.
     passed: F,
@@ -771,7 +771,7 @@ impl<T: Send> Ring<T> for Packed<T> {
             });
             SlotView {
                 iova: self.descs.iova(index),
-                words,
+                words: words.to_vec(),
                 text: describe_packed(words),
                 owner: match past {
                     _ if past < done => Owner::Done,

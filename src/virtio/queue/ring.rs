@@ -136,7 +136,7 @@ pub trait Ring<T>: Send + Sized {
     /// The token again where there is no room: a ring that is stopped or broken has none.
     ///
     /// # Panics
-    /// Where there is no piece, or none that is not empty.
+    /// If there is no piece, or none that is not empty.
     fn submit(&mut self, pieces: &[Piece], readable: usize, token: T) -> Result<(), T>;
 
     /// As [`Ring::submit`] for the tokens that `tokens` gives, each with a piece of `len` bytes at `iova` for the
@@ -147,7 +147,7 @@ pub trait Ring<T>: Send + Sized {
     /// or is dropped.
     ///
     /// # Panics
-    /// Where `len` is 0.
+    /// If `len` is 0.
     fn refill(
         &mut self,
         len: u32,
@@ -223,7 +223,7 @@ pub trait Ring<T>: Send + Sized {
     /// be reset then, and the ring ([`Ring::reset`]).
     ///
     /// # Panics
-    /// Where a chain is in flight, or `batch` is none of the above.
+    /// If a chain is in flight, or `batch` is none of the above.
     fn limit(
         &mut self,
         piece: Piece,
@@ -310,7 +310,7 @@ pub(super) const EMPTY: &str = "a chain has at least one piece that is not empty
 /// The chain without its empty pieces, and how many of those left are readable.
 ///
 /// # Panics
-/// Where none is left.
+/// If none is left.
 #[cold]
 pub(super) fn without_empty(pieces: &[Piece], readable: usize) -> (Vec<Piece>, usize) {
     let is_full = |piece: &&Piece| piece.len > 0;

@@ -677,7 +677,7 @@ impl<T: Send> Ring<T> for Split<T> {
                 let words = self.descs[index].words();
                 SlotView {
                     iova: self.descs.iova(index),
-                    words,
+                    words: words.to_vec(),
                     text: describe_split(words),
                     owner: Owner::Driver,
                     buffer: None,

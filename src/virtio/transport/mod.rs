@@ -70,7 +70,7 @@ pub trait Transport: Send {
     /// Sets whether the device may reach memory by itself.
     ///
     /// # Errors
-    /// Where the system refuses.
+    /// If the system refuses.
     fn bus_master(&self, on: bool) -> Result<()>;
 
     /// Number of interrupt vectors of its own; 0: one interrupt for all, whose cause [`Transport::isr`] tells.

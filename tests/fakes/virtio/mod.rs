@@ -10,11 +10,11 @@ use pinwire::mmio::Place;
 pub struct NoDevice(pub [u8; 256]);
 
 impl FakeDevice for NoDevice {
-    fn read(&mut self, _: Place) -> u32 {
+    fn read(&mut self, _: Place) -> u64 {
         0
     }
 
-    fn write(&mut self, _: Place, _: u32, _: &FakeMemory) {}
+    fn write(&mut self, _: Place, _: u64, _: &FakeMemory) {}
 
     fn config(&mut self) -> &mut [u8; 256] {
         &mut self.0

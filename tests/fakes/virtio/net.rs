@@ -380,8 +380,9 @@ impl FakeVirtioNet {
     }
 }
 
-impl FakeDevice for FakeVirtioNet {
-    fn read(&mut self, place: Place) -> u32 {
+/// Its registers, which have 32 bits at most.
+impl FakeVirtioNet {
+    fn get(&mut self, place: Place) -> u32 {
         if self.gone {
             return u32::MAX;
         }
@@ -422,7 +423,7 @@ impl FakeDevice for FakeVirtioNet {
         }
     }
 
-    fn write(&mut self, place: Place, value: u32, memory: &FakeMemory) {
+    fn set(&mut self, place: Place, value: u32, memory: &FakeMemory) {
         if self.gone {
             return;
         }
@@ -478,6 +479,16 @@ impl FakeDevice for FakeVirtioNet {
             }
             _ => panic!("a write of {value:#x} at {at:#x}"),
         }
+    }
+}
+
+impl FakeDevice for FakeVirtioNet {
+    fn read(&mut self, place: Place) -> u64 {
+        self.get(place).into()
+    }
+
+    fn write(&mut self, place: Place, value: u64, memory: &FakeMemory) {
+        self.set(place, value as u32, memory);
     }
 
     fn config(&mut self) -> &mut [u8; 256] {

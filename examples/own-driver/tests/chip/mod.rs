@@ -200,8 +200,9 @@ impl Chip {
     }
 }
 
-impl FakeDevice for Chip {
-    fn read(&mut self, place: Place) -> u32 {
+/// Its registers, which have 32 bits at most.
+impl Chip {
+    fn get(&mut self, place: Place) -> u32 {
         assert_eq!(place.bar, 1, "its memory BAR");
         let bytes = &self.regs[place.offset..][..place.width.bytes()];
         let value = bytes
@@ -212,7 +213,7 @@ impl FakeDevice for Chip {
         if stuck { value | 1 << 4 } else { value }
     }
 
-    fn write(&mut self, place: Place, value: u32, memory: &FakeMemory) {
+    fn set(&mut self, place: Place, value: u32, memory: &FakeMemory) {
         let (at, width) = (place.offset, place.width.bytes());
         match at {
             CR if value & 1 << 4 != 0 && self.lie != Lie::ResetNeverEnds => return self.reset(),
@@ -239,6 +240,16 @@ impl FakeDevice for Chip {
             TPPOLL => self.transmit(memory),
             _ => {}
         }
+    }
+}
+
+impl FakeDevice for Chip {
+    fn read(&mut self, place: Place) -> u64 {
+        self.get(place).into()
+    }
+
+    fn write(&mut self, place: Place, value: u64, memory: &FakeMemory) {
+        self.set(place, value as u32, memory);
     }
 
     fn config(&mut self) -> &mut [u8; 256] {

@@ -76,7 +76,7 @@ impl Interface {
     /// Its Ethernet address.
     ///
     /// # Errors
-    /// Where the system does not tell.
+    /// If the system does not tell.
     pub fn mac(&self) -> Result<Mac> {
         let path = format!("/sys/class/net/{}/address", self.name.to_string_lossy());
         let text = fs::read_to_string(&path);

@@ -56,7 +56,7 @@ impl Recvmmsg {
     /// Receives at least one frame, unless none comes; gives how many.
     ///
     /// # Errors
-    /// What the kernel gives.
+    /// Errors of the kernel.
     pub fn take(&mut self) -> Result<u64> {
         let mut pieces: [libc::iovec; BATCH] = std::array::from_fn(|index| libc::iovec {
             iov_base: self.buffers[index].as_mut_ptr().cast(),

@@ -31,7 +31,7 @@ impl Sendmmsg {
     /// Sends at least `frames` frames and waits until the last has left.
     ///
     /// # Errors
-    /// What the kernel gives.
+    /// Errors of the kernel.
     pub fn run(&mut self, frames: u64) -> Result<Run> {
         let mut piece = libc::iovec {
             iov_base: self.frame.as_mut_ptr().cast(),

@@ -29,7 +29,7 @@ impl Sendto {
     /// Sends `frames` frames and waits until the last has left.
     ///
     /// # Errors
-    /// What the kernel gives.
+    /// Errors of the kernel.
     pub fn run(&mut self, frames: u64) -> Result<Run> {
         let start = Instant::now();
         let mut sent = 0;

@@ -13,7 +13,7 @@ const STUCK: Duration = Duration::from_secs(1);
 /// One that sends on the interface `index` and receives nothing.
 ///
 /// # Errors
-/// Not root (CAP_NET_RAW), or no such interface.
+/// Missing privilege (CAP_NET_RAW), or no such interface.
 pub fn open(index: u32) -> Result<OwnedFd> {
     // Protocol 0: no packet is given to it.
     listen(index, 0)

@@ -44,7 +44,7 @@ impl TxRing {
     /// Sends `frames` frames and waits until the last has left.
     ///
     /// # Errors
-    /// What the kernel gives.
+    /// Errors of the kernel.
     pub fn run(&mut self, frames: u64) -> Result<Run> {
         let start = Instant::now();
         for sent in 1..=frames {

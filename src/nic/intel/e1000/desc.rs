@@ -145,9 +145,9 @@ impl RxDescriptor for RxDesc {
         self.word()
     }
 
-    fn show(&self) -> ([u64; 2], String) {
+    fn show(&self) -> (Vec<u64>, String) {
         let words = self.words();
-        (words, describe_rx(words))
+        (words.to_vec(), describe_rx(words))
     }
 }
 

@@ -231,9 +231,9 @@ impl RxDescriptor for ExtendedRx {
         status(&self.0[1])
     }
 
-    fn show(&self) -> ([u64; 2], String) {
+    fn show(&self) -> (Vec<u64>, String) {
         let words = self.words();
-        (words, describe_extended(words))
+        (words.to_vec(), describe_extended(words))
     }
 }
 
@@ -252,9 +252,9 @@ impl RxDescriptor for SplitRx {
         (status, rest)
     }
 
-    fn show(&self) -> ([u64; 2], String) {
+    fn show(&self) -> (Vec<u64>, String) {
         let words = self.words();
-        ([words[0], words[1]], describe_split(words))
+        (words.to_vec(), describe_split(words))
     }
 }
 

@@ -104,7 +104,7 @@ fn rx_regs(pair: usize) -> RxRegs {
 /// Interrupt mode.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Signal {
-    /// Not at all.
+    /// None.
     Never,
     /// By a message or a line for everything.
     One,
@@ -163,7 +163,7 @@ impl<B: Backend> E1000e<B> {
     /// Transmit ring `pair`, for programs that want no batch between themselves and it.
     ///
     /// # Panics
-    /// Where there is none.
+    /// If there is none.
     pub fn tx(&mut self, pair: usize) -> TxRing<'_, B::Bar> {
         TxRing::new(&mut self.pairs[pair].tx)
     }

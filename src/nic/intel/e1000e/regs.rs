@@ -681,7 +681,7 @@ pub struct Rxdctl {
 /// Receive checksum control, §10.2.5.15
 #[bitfield(u32)]
 pub struct Rxcsum {
-    /// Where the packet checksum starts, in bytes
+    /// Start of the packet checksum, in bytes
     pub pcss: u8,
     /// Check IP headers
     pub ipofld: bool,

@@ -54,7 +54,7 @@ pub trait Method: Sized {
     /// Sets up the socket that connections will be accepted from: they inherit it.
     ///
     /// # Errors
-    /// What the kernel lacks.
+    /// The feature that the kernel lacks.
     fn listening(&self, _listener: BorrowedFd<'_>) -> Result<()> {
         Ok(())
     }

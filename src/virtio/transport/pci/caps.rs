@@ -67,7 +67,7 @@ pub struct Location {
 /// of a type that is reserved, in a BAR that is, or too short for what it is, tells of nothing.
 ///
 /// # Errors
-/// Where config space cannot be read.
+/// If config space cannot be read.
 pub fn find(config: &impl Config, structure: Structure) -> Result<Vec<Location>> {
     let wanted = structure.cap_len();
     let mut found = Vec::new();
@@ -180,11 +180,11 @@ impl<M: Mmio> Mmio for Window<M> {
         self.len
     }
 
-    fn read(&self, offset: usize, width: Width) -> u32 {
+    fn read(&self, offset: usize, width: Width) -> u64 {
         self.bar.read(self.inside(offset, width), width)
     }
 
-    fn write(&self, offset: usize, width: Width, value: u32) {
+    fn write(&self, offset: usize, width: Width, value: u64) {
         self.bar.write(self.inside(offset, width), width, value);
     }
 }

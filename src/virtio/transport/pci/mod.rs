@@ -250,8 +250,8 @@ impl<M: Mmio> Doorbell for PciDoorbell<M> {
     #[inline]
     fn ring(&self, value: u32) {
         match self.width {
-            Width::Four => self.bar.write(self.offset, Width::Four, value),
-            _ => self.bar.write(self.offset, Width::Two, value),
+            Width::Four => self.bar.write(self.offset, Width::Four, value.into()),
+            _ => self.bar.write(self.offset, Width::Two, value.into()),
         }
     }
 }
