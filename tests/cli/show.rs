@@ -194,7 +194,7 @@ fn check_virtio(card: &Value, has_packed: bool) {
     assert_eq!(status["fields"]["driver_ok"], true);
     let packed = named(card, "features", "RING_PACKED");
     assert_eq!(
-        (&packed["bit"], &packed["taken"]),
+        (&packed["bit"], &packed["negotiated"]),
         (&34.into(), &has_packed.into())
     );
 }

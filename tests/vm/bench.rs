@@ -134,15 +134,17 @@ fn runs(nics: &[&str], script: &str) -> Option<Vec<Run>> {
 }
 
 /// Many frames make no more system calls than few do; but for a handful, for memory that the allocator
-/// asks for, and waits for the card's reset.
+/// asks for, waits for the card's reset, and a look after an idle card now and then, which is more often where
+/// the machine has much else to do.
 fn check_calls(card: &str, [few, many]: [&Run; 2], frames: impl Fn(&Run) -> u64) {
     assert!(few.calls["ioctl"] > 10, "{card}: {:?}", few.calls);
     let more = frames(many).saturating_sub(frames(few));
-    // So many that a call a batch would be seen.
+    // So many that a call a batch of 64 would be seen, and one each fourth batch.
     assert!(more > 4_000, "{card}: only {more} frames more");
+    let some = 20.max(more / 256);
     let calls = many.calls_but_naps().saturating_sub(few.calls_but_naps());
     assert!(
-        calls < 20,
+        calls < some,
         "{card}: {calls} system calls more for {more} frames more: {:?}, then {:?}",
         few.calls,
         many.calls

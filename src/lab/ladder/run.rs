@@ -220,7 +220,12 @@ impl Common {
             }
             (Protocol::Tcp, Some(far)) => {
                 let bound = Duration::from_secs(10);
-                let stream = TcpStream::connect_timeout(&far.data(), bound).map_err(failed)?;
+                let to = far.data();
+                let gone = |source| {
+                    let what = format!("connecting to the far end at {to} (is it still there?)");
+                    Error::io(what, source)
+                };
+                let stream = TcpStream::connect_timeout(&to, bound).map_err(gone)?;
                 (Sink::stream(stream, terms).map_err(failed)?, None)
             }
             (Protocol::Udp, Some(far)) => {
