@@ -343,6 +343,26 @@ pub enum Error {
         what: String,
     },
 
+    /// A request that the disk cannot do, or that cannot be.
+    #[error("{device} cannot {what}: {why}")]
+    BadRequest {
+        /// Device.
+        device: String,
+        /// The request, and where.
+        what: String,
+        /// The fault in it.
+        why: String,
+    },
+
+    /// The disk did not do what it was asked.
+    #[error("{what} failed: {failure}")]
+    RequestFailed {
+        /// The request, and where.
+        what: String,
+        /// The disk's answer.
+        failure: String,
+    },
+
     /// No IOVA range is left that is long enough.
     #[error(
         "no I/O virtual address range of {len} bytes is left for {device}\n  the IOMMU allows {ranges}; unmap something, or map less at once"

@@ -1,4 +1,4 @@
-//! pinwire drives PCI network cards from user space.
+//! pinwire drives PCI network cards, and NVMe disks, from user space.
 //!
 //! It maps a card's registers, gives it pinned memory through the IOMMU, programs its descriptor
 //! rings, and sends and receives packets straight from that memory, past the kernel.
@@ -36,8 +36,9 @@
 //! | ground | [`error`] | one error: what was found, and what to do |
 //! | ground | [`barrier`] | orders our accesses against a device's |
 //! | ground | [`mmio`] | registers: how they are declared and reached |
-//! | ground | `wait` | polling with a bound |
+//! | ground | `settings` | how settings are set |
 //! | ground | [`irq`] | interrupts as eventfds |
+//! | ground | [`wait`] | waiting with a bound: for registers, and for queues |
 //! | ground | [`ring_state`] | whether a ring may be worked on |
 //! | ground | `user_file` | files that users name, opened without waiting for anybody |
 //! | ground | [`pci`] | functions: how they are named, found, bound, and what their config space says |
@@ -47,6 +48,7 @@
 //! | ground | [`inspect`] | views for people: registers, rings, features |
 //! | devices | [`virtio`] | virtqueues, and how a virtio device is reached |
 //! | devices | [`nic`] | network cards: what they share, and the drivers |
+//! | devices | [`block`] | disks: what they share, and the drivers |
 //! | devices | [`open`] | which drivers there are, and from a device's name to a started one |
 //! | riders | `net` | what rides on a card: packets, captures, loops that send, answer and forward |
 //! | riders | `testing` | the tests that every driver of a network card must pass |
@@ -67,6 +69,7 @@
 mod address;
 pub mod backend;
 pub mod barrier;
+pub mod block;
 #[cfg(feature = "cli")]
 pub mod cli;
 pub mod device;
@@ -87,12 +90,13 @@ pub mod pci;
 pub mod ring_state;
 #[cfg(feature = "cli")]
 mod scope;
+mod settings;
 #[cfg(feature = "testing")]
 pub mod testing;
 #[cfg(any(feature = "net", feature = "serve"))]
 pub mod user_file;
 pub mod virtio;
-mod wait;
+pub mod wait;
 
 pub use device::DeviceSpec;
 pub use error::{Error, Result};

@@ -3,13 +3,15 @@
 use std::sync::Arc;
 
 use crate::backend::{AnyBackend, Backend, Watch};
+use crate::block::{Disk, DiskConfig, DiskDriver, Function, nvme};
 use crate::device::DeviceSpec;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::nic::{DeviceId, Nic, NicConfig, NicDriver, e1000, e1000e, unsupported, virtio_net};
 use crate::pci::config::Config;
 use crate::virtio::pci::PciTransport;
 
-/// The drivers that a program chooses from by a card's ids: this crate's ([`Drivers::default`]), and others.
+/// The drivers that a program chooses from by what a function says that it is: this crate's ([`Drivers::default`]), and
+/// others.
 ///
 /// ```no_run
 /// use pinwire::nic::NicConfig;
@@ -21,7 +23,27 @@ use crate::virtio::pci::PciTransport;
 /// # Ok::<_, pinwire::Error>(())
 /// ```
 #[derive(Clone)]
-pub struct Drivers(Vec<Entry>);
+pub struct Drivers {
+    nics: Vec<Entry>,
+    disks: Vec<DiskEntry>,
+}
+
+#[derive(Clone)]
+struct DiskEntry {
+    what: &'static str,
+    drives: fn(Function) -> bool,
+    start: fn(AnyBackend, &DiskConfig) -> Result<Box<dyn Disk>>,
+}
+
+impl DiskEntry {
+    fn of<D: DiskDriver>() -> Self {
+        Self {
+            what: D::WHAT,
+            drives: D::drives,
+            start: D::start,
+        }
+    }
+}
 
 #[derive(Clone)]
 struct Entry {
@@ -45,43 +67,56 @@ impl Entry {
 /// This crate's drivers.
 impl Default for Drivers {
     fn default() -> Self {
-        Self(vec![
-            Entry::of::<E1000>(),
-            Entry::of::<E1000e>(),
-            Entry::of::<VirtioNet>(),
-        ])
+        Self {
+            nics: vec![
+                Entry::of::<E1000>(),
+                Entry::of::<E1000e>(),
+                Entry::of::<VirtioNet>(),
+            ],
+            disks: vec![DiskEntry::of::<Nvme>()],
+        }
     }
 }
 
 impl Drivers {
     /// No driver.
     pub const fn none() -> Self {
-        Self(Vec::new())
+        Self {
+            nics: Vec::new(),
+            disks: Vec::new(),
+        }
     }
 
     /// The same and one more, which is preferred for cards that another one drives, too.
     #[must_use]
     pub fn with<D: NicDriver>(mut self) -> Self {
-        self.0.insert(0, Entry::of::<D>());
+        self.nics.insert(0, Entry::of::<D>());
+        self
+    }
+
+    /// The same and one more of disks.
+    #[must_use]
+    pub fn with_disk<D: DiskDriver>(mut self) -> Self {
+        self.disks.insert(0, DiskEntry::of::<D>());
         self
     }
 
     /// All cards that there is a driver for.
     pub fn devices(&self) -> impl Iterator<Item = DeviceId> {
-        self.0
+        self.nics
             .iter()
             .flat_map(|entry| entry.devices.iter().copied())
     }
 
     /// Returns whether there is a driver for a PCI function with these ids.
     pub fn is_supported(&self, vendor: u16, device: u16) -> bool {
-        self.0.iter().any(|entry| entry.drives((vendor, device)))
+        self.nics.iter().any(|entry| entry.drives((vendor, device)))
     }
 
     /// Starts the card behind `backend` with the driver for its ids.
     ///
     /// # Errors
-    /// [`Error::Unsupported`](crate::Error::Unsupported) where there is none; else as the driver's own.
+    /// [`Error::Unsupported`] where there is none; else as the driver's own.
     pub fn start(
         &self,
         backend: impl Into<AnyBackend>,
@@ -90,7 +125,7 @@ impl Drivers {
         let backend = backend.into();
         backend.check_present()?;
         let ids = backend.ids()?;
-        match self.0.iter().find(|entry| entry.drives(ids)) {
+        match self.nics.iter().find(|entry| entry.drives(ids)) {
             Some(entry) => (entry.start)(backend, config),
             None => Err(unsupported(backend.name(), ids, self.devices())),
         }
@@ -123,6 +158,51 @@ impl Drivers {
         let backends = DeviceSpec::backends(specs)?.into_iter();
         let start = |backend| self.start_watched(backend, config, watch.clone());
         backends.map(start).collect()
+    }
+
+    /// Starts the disk behind `backend` with the driver for what it is.
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`] where there is none; else as the driver's own.
+    pub fn start_disk(
+        &self,
+        backend: impl Into<AnyBackend>,
+        config: &DiskConfig,
+    ) -> Result<Box<dyn Disk>> {
+        let backend = backend.into();
+        backend.check_present()?;
+        let function = Function::of(&backend)?;
+        match self.disks.iter().find(|entry| (entry.drives)(function)) {
+            Some(entry) => (entry.start)(backend, config),
+            None => Err(Error::Unsupported {
+                device: backend.name().to_owned(),
+                vendor: function.vendor,
+                id: function.device,
+                known: self
+                    .disks
+                    .iter()
+                    .map(|entry| entry.what)
+                    .collect::<Vec<_>>()
+                    .join(", "),
+            }),
+        }
+    }
+
+    /// Opens the device and starts the driver for the disk that it is. `watch` sees every register access.
+    ///
+    /// # Errors
+    /// If the device cannot be opened; as [`Drivers::start_disk`].
+    pub fn open_disk(
+        &self,
+        spec: &DeviceSpec,
+        config: &DiskConfig,
+        watch: Option<Arc<dyn Watch>>,
+    ) -> Result<Box<dyn Disk>> {
+        let backend = spec.backend()?;
+        match watch {
+            Some(watch) => self.start_disk(backend.watched(watch), config),
+            None => self.start_disk(backend, config),
+        }
     }
 
     fn start_watched(
@@ -172,6 +252,20 @@ impl NicDriver for VirtioNet {
     fn start<B: Backend + 'static>(backend: B, config: &NicConfig) -> Result<Box<dyn Nic>> {
         let transport = PciTransport::open(backend)?;
         Ok(Box::new(virtio_net::VirtioNet::start(transport, config)?))
+    }
+}
+
+enum Nvme {}
+
+impl DiskDriver for Nvme {
+    const WHAT: &'static str = "NVMe controllers";
+
+    fn drives(function: Function) -> bool {
+        function.class == nvme::CLASS
+    }
+
+    fn start<B: Backend + 'static>(backend: B, config: &DiskConfig) -> Result<Box<dyn Disk>> {
+        Ok(Box::new(nvme::Nvme::start(backend, config)?))
     }
 }
 

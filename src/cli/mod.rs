@@ -5,6 +5,7 @@
 mod args;
 mod bench;
 mod bind;
+mod disk;
 mod echo;
 mod figure;
 mod forward;
@@ -87,6 +88,7 @@ enum Command {
     Ladder(ladder::Args),
     #[command(hide = true)]
     LadderHelper(ladder::helper::Args),
+    Disk(disk::Args),
     Pagecache(pagecache::Args),
     Serve(serve::Args),
     #[command(hide = true)]
@@ -134,6 +136,7 @@ pub fn run(drivers: &Drivers) -> ExitCode {
             Command::Bench(args) => args.run(drivers),
             Command::Ladder(args) => args.run(drivers),
             Command::LadderHelper(args) => args.run(),
+            Command::Disk(args) => args.run(drivers),
             Command::Pagecache(args) => args.run(),
             Command::Serve(args) => args.run(),
             Command::UdpPorts(args) => args.run(),

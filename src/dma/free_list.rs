@@ -54,6 +54,8 @@ pub(super) struct BufHeader {
     pub(super) early: u8,
     /// The pages behind it have 2 to the power of this many bytes.
     pub(super) page_shift: u8,
+    /// Bytes before it that go with it.
+    pub(super) headroom: u8,
 }
 
 #[cfg(not(pinwire_loom))]
@@ -225,10 +227,10 @@ pub(super) struct FreeList {
 unsafe impl Send for FreeList {}
 
 impl FreeList {
-    /// `count` buffers; `place(index)` says where each is and how long it may be.
+    /// `count` buffers, each with `headroom` bytes before it; `place(index)` says where each is and how long it may be.
     pub(super) fn new(
         region: Option<DmaRegion>,
-        count: u32,
+        (count, headroom): (u32, u8),
         place: impl Fn(&DmaRegion, u32) -> (NonNull<u8>, Iova, u32),
     ) -> Self {
         assert!(count as usize <= MOST);
@@ -265,6 +267,7 @@ impl FreeList {
                     index,
                     returned_after: AtomicU32::new(if index + 1 < count { index + 1 } else { NIL }),
                     page_shift,
+                    headroom,
                 })
             })
             .collect();
@@ -510,7 +513,7 @@ mod every_order {
                 let iova = Iova(region.iova().0 + u64::from(index));
                 (region.mapping().ptr, iova, 1)
             };
-            let list = FreeList::new(Some(region), count, place);
+            let list = FreeList::new(Some(region), (count, 0), place);
             let cells = (0..count).map(|_| cell::UnsafeCell::new(0)).collect();
             Self {
                 space,

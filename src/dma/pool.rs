@@ -56,6 +56,8 @@ use crate::error::{Error, Result};
 /// frame, in one piece with it (virtio-net's header).
 pub const HEADROOM: usize = 64;
 const _: () = assert!(HEADROOM < u8::MAX as usize, "`early` has a byte");
+/// Bytes of a page, as devices count them.
+const PAGE: usize = 4096;
 
 /// Packet buffers of one size in pinned, mapped memory.
 ///
@@ -78,23 +80,50 @@ impl Pool {
     /// # Errors
     /// As [`DmaRegion::alloc`]; [`Error::Usage`] for more buffers, or longer ones, than can be counted.
     pub fn new(space: &Arc<dyn DmaSpace>, count: usize, capacity: usize) -> Result<Self> {
-        if count > MOST || capacity > MOST {
-            return Err(Error::Usage(format!(
-                "a pool of {count} buffers of {capacity} bytes: it has up to {MOST} of up to {MOST} bytes\n  \
-                 take fewer, or shorter ones"
-            )));
-        }
+        Self::check(count, capacity)?;
         // Whole cache lines, so that two owners do not share one.
         let stride = HEADROOM + capacity.next_multiple_of(64);
+        Self::cut(space, count, (HEADROOM, capacity, stride))
+    }
+
+    /// `count` buffers of `capacity` bytes each that begin on a page of 4 KiB, with no headroom: what a disk takes.
+    ///
+    /// # Errors
+    /// As [`Pool::new`].
+    pub fn pages(space: &Arc<dyn DmaSpace>, count: usize, capacity: usize) -> Result<Self> {
+        Self::check(count, capacity)?;
+        Self::cut(space, count, (0, capacity, capacity.next_multiple_of(PAGE)))
+    }
+
+    /// A region of `count` pieces, which are `stride` bytes apart and begin `headroom` bytes late.
+    fn cut(
+        space: &Arc<dyn DmaSpace>,
+        count: usize,
+        (headroom, capacity, stride): (usize, usize, usize),
+    ) -> Result<Self> {
         let region = DmaRegion::alloc(space, bytes_of(count, stride)?)?;
-        let list = FreeList::new(Some(region), count as u32, |region, index| {
-            let offset = index as usize * stride + HEADROOM;
-            let mapping = region.mapping();
-            // SAFETY: `count * stride` bytes were allocated, so the sum stays inside.
-            let ptr = unsafe { mapping.ptr.add(offset) };
-            (ptr, Iova(mapping.iova.0 + offset as u64), capacity as u32)
-        });
+        let list = FreeList::new(
+            Some(region),
+            (count as u32, headroom as u8),
+            |region, index| {
+                let offset = index as usize * stride + headroom;
+                let mapping = region.mapping();
+                // SAFETY: `count * stride` bytes were allocated, so the sum stays inside.
+                let ptr = unsafe { mapping.ptr.add(offset) };
+                (ptr, Iova(mapping.iova.0 + offset as u64), capacity as u32)
+            },
+        );
         Ok(Self { list, capacity })
+    }
+
+    fn check(count: usize, capacity: usize) -> Result<()> {
+        match count > MOST || capacity > MOST {
+            false => Ok(()),
+            true => Err(Error::Usage(format!(
+                "a pool of {count} buffers of {capacity} bytes: it has up to {MOST} of up to {MOST} bytes\n  \
+                 take fewer, or shorter ones"
+            ))),
+        }
     }
 
     /// Bytes that a buffer can hold.
@@ -182,8 +211,7 @@ impl DmaBuf {
     /// As [`DmaBuf::headroom`], and where they are not all before it.
     #[inline]
     pub fn headroom_at<const N: usize>(&self, before: usize) -> [u8; N] {
-        // SAFETY: it is a buffer of a pool: what else could be is not asked.
-        unsafe { self.0.before(before) }.expect("headroom before the buffer")
+        self.0.before(before).expect("headroom before the buffer")
     }
 
     /// Begins `bytes` earlier, in the headroom: a device that was given the buffer with some of its
@@ -194,8 +222,8 @@ impl DmaBuf {
     #[inline]
     pub fn prepend(&mut self, bytes: usize) {
         let header = self.0.buf_header_mut();
-        assert!(header.early == 0 && bytes <= HEADROOM);
-        // SAFETY: every buffer of a pool has `HEADROOM` bytes before it, which go with it.
+        assert!(header.early == 0 && bytes <= header.headroom.into());
+        // SAFETY: the buffer has its headroom before it, which goes with it.
         header.ptr = unsafe { header.ptr.sub(bytes) };
         header.iova.0 -= bytes as u64;
         header.capacity += bytes as u32;
@@ -302,23 +330,17 @@ impl Segment {
     /// begins in its [`HEADROOM`].
     #[inline]
     pub fn headroom<const N: usize>(&self) -> Option<[u8; N]> {
-        // SAFETY: just asked.
-        self.is_buffer()
-            .then(|| unsafe { self.before(N) })
-            .flatten()
+        self.before(N)
     }
 
     /// The `N` bytes that begin `before` bytes before it, as [`Segment::headroom`].
-    ///
-    /// # Safety
-    /// It is a buffer of a pool.
     #[inline]
-    unsafe fn before<const N: usize>(&self, before: usize) -> Option<[u8; N]> {
+    fn before<const N: usize>(&self, before: usize) -> Option<[u8; N]> {
         let early = usize::from(self.buf_header().early);
-        (N <= before && before <= HEADROOM && early <= HEADROOM - before).then(|| {
+        let headroom = usize::from(self.buf_header().headroom);
+        (N <= before && before <= headroom && early <= headroom - before).then(|| {
             let mut bytes = [0; N];
-            // SAFETY: every buffer of a pool has `HEADROOM` bytes before it, which go with it; a raw
-            // copy, as in `put`.
+            // SAFETY: the buffer has its headroom before it, which goes with it; a raw copy, as in `put`.
             unsafe {
                 let from = self.buf_header().ptr.as_ptr().sub(before);
                 from.copy_to_nonoverlapping(bytes.as_mut_ptr(), N);
@@ -385,12 +407,11 @@ impl Segment {
     /// it. `None` where there is no room: a slice of a file has none.
     #[inline]
     pub fn put_header<const N: usize>(&mut self, header: [u8; N]) -> Option<Iova> {
-        if !self.is_buffer() || N + usize::from(self.buf_header().early) > HEADROOM {
+        let buf = self.buf_header_mut();
+        if N + usize::from(buf.early) > buf.headroom.into() {
             return None;
         }
-        let buf = self.buf_header_mut();
-        // SAFETY: every buffer of a pool has `HEADROOM` bytes before it, which go with it; a raw
-        // copy, as in `put`.
+        // SAFETY: the buffer has its headroom before it, which goes with it; a raw copy, as in `put`.
         unsafe {
             let to = buf.ptr.as_ptr().sub(N);
             to.copy_from_nonoverlapping(header.as_ptr(), N);

@@ -72,6 +72,13 @@ pub enum RingIndices {
         /// Index of the oldest that the driver has not taken back, of which it looks at OWN.
         oldest: u32,
     },
+    /// A bit in each entry of a completion queue, which is the other way each time round (NVMe 1.4, §4.6).
+    Phase {
+        /// Index of the entry that the driver looks at next.
+        head: u32,
+        /// The phase tag that makes it a new one.
+        phase: bool,
+    },
     /// Two more rings in memory (virtio 1.2, §2.7).
     Split(SplitIndices),
     /// Bits in each descriptor, which change their meaning each time round (virtio 1.2, §2.8).

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use super::{Waiting, not_offered};
 use crate::error::Result;
+use crate::settings::setters;
 
 /// Settings with which a card is started: those that every driver is told, and what only one of them knows
 /// ([`NicConfig::driver`]).
@@ -55,19 +56,6 @@ pub struct NicConfig {
 
 /// Settings that only one driver knows. [`NicConfig::driver`] hands them on.
 pub trait DriverConfig: Any + fmt::Debug + Send + Sync {}
-
-/// Makes a method of each setting's name, which sets it and gives the settings back, to be chained.
-macro_rules! setters {
-    ($($(#[$doc:meta])* $name:ident: $type:ty,)*) => {$(
-        $(#[$doc])*
-        #[must_use]
-        pub fn $name(mut self, $name: $type) -> Self {
-            self.$name = $name;
-            self
-        }
-    )*};
-}
-pub(in crate::nic) use setters;
 
 impl NicConfig {
     setters! {

@@ -26,19 +26,19 @@ use std::fmt;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
 
+pub use crate::inspect::Inspect;
+pub use crate::wait::{Wait, Waiting, wait_any};
 pub use config::{DriverConfig, NicConfig};
 pub use driver::NicDriver;
 pub use frame::{Frame, Offload, OffloadFlags};
 pub use intel::{IntelCard, e1000, e1000e};
 pub use mac::Mac;
 pub use not_sent::NotSent;
-pub use pair::{QueuePair, Waiting, wait_any};
+pub use pair::QueuePair;
 pub use received::{Checksum, Received, RxInfo};
 
 use crate::dma::{DmaBuf, DmaSpace, Pool};
 use crate::error::{Error, Result};
-use crate::inspect::{FeatureView, RegisterView, RingView};
-use crate::mmio::{Place, RegInfo};
 
 /// A key for the hash of receive-side scaling that spreads well: the one of Microsoft's specification,
 /// by which implementations are verified.
@@ -277,35 +277,6 @@ fn not_offered(device: &str, what: &str) -> Error {
     }
 }
 
-/// A card's registers and rings, for people to look at. A driver that shows nothing implements it with an empty block.
-pub trait Inspect {
-    /// The features that driver and device negotiated, if the card has such a thing.
-    fn features(&self) -> Vec<FeatureView> {
-        Vec::new()
-    }
-
-    /// The declarations of its registers.
-    fn register_table(&self) -> &'static [RegInfo] {
-        &[]
-    }
-
-    /// The register at `place`, and its index in an array.
-    fn register_at(&self, place: Place) -> Option<(&'static RegInfo, usize)> {
-        let _ = place;
-        None
-    }
-
-    /// All registers that can be read without changing them, now.
-    fn registers(&self) -> Vec<RegisterView> {
-        Vec::new()
-    }
-
-    /// Its rings, now.
-    fn rings(&self) -> Vec<RingView> {
-        Vec::new()
-    }
-}
-
 /// A started network card, whichever it is: its control. Its data passes by its queue pairs ([`QueuePair`]), and people
 /// look at it by [`Inspect`]. Dropping it stops the card, then frees its memory.
 ///
@@ -513,7 +484,7 @@ pub trait Nic: Inspect + Send {
         pairs.map(|index| self.pair(index).dropped_longer()).sum()
     }
 
-    /// [`QueuePair::wait`] of the first pair.
+    /// [`Wait::wait`] of the first pair.
     ///
     /// # Errors
     /// As there.

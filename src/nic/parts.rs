@@ -22,8 +22,8 @@ pub use super::front::Front;
 pub use super::limits::TxLimits;
 pub use super::longest::Longest;
 pub use super::own_ring::{OwnDescriptor, OwnRing, Piece, Posted};
-pub use super::pair::no_interrupt;
 pub use crate::inspect::read_registers;
+pub use crate::wait::no_interrupt;
 pub use crate::wait::poll_until;
 
 use super::Waiting;

@@ -7,7 +7,7 @@ pub use std::time::Duration;
 pub use super::parts::*;
 pub use super::{
     DeviceId, Frame, Inspect, Link, Mac, Nic, NicConfig, NicDriver, OffloadFlags, QueuePair,
-    Received, RxInfo, Stats, Waiting,
+    Received, RxInfo, Stats, Wait, Waiting,
 };
 pub use crate::backend::Backend;
 pub use crate::barrier::{dma_rmb, dma_wmb};

@@ -403,7 +403,8 @@ impl Words {
                 arrived: "The card wrote the frame by DMA, then its descriptor, with OWN cleared",
                 refilled: "The driver took the frame, and posts a fresh buffer: OWN hands it to the card, with no register",
             },
-            Some(RingIndices::Registers { .. }) | None => &Self {
+            // No card has phase tags.
+            Some(RingIndices::Registers { .. } | RingIndices::Phase { .. }) | None => &Self {
                 doorbell: "The doorbell: one register write hands them to the card \
                     (the driver asks for a report, RS, in the last one just before)",
                 sent: "The card reads descriptors and frame by DMA, sends, and writes DD back",
@@ -585,6 +586,17 @@ fn indices_told(before: &RingIndices, now: &RingIndices) -> Vec<String> {
             },
         ) => vec![format!(
             "ring: next to post {next} -> {next_now}, oldest not taken back {oldest} -> {oldest_now}"
+        )],
+        (
+            RingIndices::Phase { head, phase },
+            RingIndices::Phase {
+                head: head_now,
+                phase: phase_now,
+            },
+        ) => vec![format!(
+            "queue: head {head} -> {head_now}, phase tag of a new entry {} -> {}",
+            u8::from(*phase),
+            u8::from(*phase_now)
         )],
         (RingIndices::Split(before), RingIndices::Split(now)) => split_told(before, now),
         (RingIndices::Packed(before), RingIndices::Packed(now)) => packed_told(before, now),

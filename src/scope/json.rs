@@ -63,6 +63,9 @@ pub fn ring(ring: &RingView) -> Value {
         RingIndices::Own { next, oldest } => {
             json["own"] = json!({ "next": next, "oldest": oldest })
         }
+        RingIndices::Phase { head, phase } => {
+            json["completions"] = json!({ "head": head, "phase": phase })
+        }
         RingIndices::Split(indices) => json["split"] = split(indices),
         RingIndices::Packed(indices) => json["packed"] = packed(indices),
     }

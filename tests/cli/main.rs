@@ -9,6 +9,7 @@ mod bench;
 mod captures;
 #[path = "../common/mod.rs"]
 mod common;
+mod disk;
 mod echo;
 mod explain;
 mod forward;

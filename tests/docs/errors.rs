@@ -219,6 +219,21 @@ pub fn samples() -> Vec<(&'static str, Error)> {
             },
         ),
         (
+            "BadRequest",
+            Error::BadRequest {
+                device: device(),
+                what: "read at block 16384".to_owned(),
+                why: "it has blocks 0 to 16383".to_owned(),
+            },
+        ),
+        (
+            "RequestFailed",
+            Error::RequestFailed {
+                what: "read of block 700".to_owned(),
+                failure: "unrecovered read error (status 0x281)".to_owned(),
+            },
+        ),
+        (
             "NoIova",
             Error::NoIova {
                 device: device(),

@@ -6,6 +6,7 @@
 
 pub mod e1000;
 pub mod e1000e;
+pub mod nvme;
 pub mod silicon;
 pub mod virtio;
 

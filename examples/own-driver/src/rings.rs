@@ -89,6 +89,12 @@ impl<B: Backend> QueuePair for Rtl8139<B> {
         self.frames.dropped_longer()
     }
 
+    fn rx_pool(&self) -> &Pool {
+        &self.pool
+    }
+}
+
+impl<B: Backend> Wait for Rtl8139<B> {
     fn check_running(&self) -> Result<()> {
         self.state.check()
     }
@@ -107,7 +113,7 @@ impl<B: Backend> QueuePair for Rtl8139<B> {
         self.refill();
         let transmit = if self.tx.in_flight() > 0 { TRANSMIT } else { 0 };
         self.bar.set(IMR, RECEIVE | transmit);
-        Ok(QueuePair::is_ready(self))
+        Ok(Wait::is_ready(self))
     }
 
     fn disarm(&mut self) -> Result<()> {
@@ -127,9 +133,5 @@ impl<B: Backend> QueuePair for Rtl8139<B> {
 
     fn waiting(&self) -> Waiting {
         self.config.waiting
-    }
-
-    fn rx_pool(&self) -> &Pool {
-        &self.pool
     }
 }

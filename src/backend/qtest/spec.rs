@@ -43,6 +43,8 @@ pub struct QtestSpec {
     queues: u16,
     /// It sits in a slot from which it can be pulled out.
     pub(super) hotplug: bool,
+    /// The file whose bytes a disk has, as they are (`raw`).
+    drive: Option<PathBuf>,
     /// Properties of QEMU's model, each `KEY=VALUE`.
     properties: Vec<String>,
 }
@@ -113,6 +115,7 @@ impl QtestSpec {
             pcap: None,
             queues: 1,
             hotplug: false,
+            drive: None,
             properties: Vec::new(),
         };
         spec.check().map_err(|why| bad(model, why))?;
@@ -120,8 +123,8 @@ impl QtestSpec {
     }
 
     /// The same with a property of QEMU's model (`packed=on`; `-device MODEL,help` lists them), which
-    /// is QEMU's to judge. Two are ours: `queues`, of the cable: so many queue pairs, which a tap made
-    /// with `multi_queue` can have; and `hotplug=on`: it can be pulled out
+    /// is QEMU's to judge. Three are ours: `drive`, the file whose bytes a disk has; `queues`, of the cable: so many
+    /// queue pairs, which a tap made with `multi_queue` can have; and `hotplug=on`: it can be pulled out
     /// ([`QtestControl::unplug`](super::QtestControl::unplug)).
     ///
     /// # Errors
@@ -159,6 +162,7 @@ impl QtestSpec {
                     _ => return Err(format!("hotplug is on or off, not {value}")),
                 }
             }
+            "drive" => self.drive = Some(value.into()),
             _ => self.properties.push(format!("{key}={value}")),
         }
         Ok(())
@@ -196,6 +200,17 @@ impl QtestSpec {
         }
         for property in &self.properties {
             device += &format!(",{property}");
+        }
+        if let Some(file) = &self.drive {
+            let mut drive = OsString::from(format!("if=none,id=drive{slot},format=raw,file="));
+            drive.push(escaped(file.as_os_str()));
+            option("-drive", drive);
+            device += &format!(",drive=drive{slot}");
+            // NVMe will not be without one.
+            if self.model == "nvme" && !self.properties.iter().any(|one| one.starts_with("serial="))
+            {
+                device += &format!(",serial=pinwire{slot}");
+            }
         }
         if let Some(netdev) = self.netdev(slot) {
             option("-netdev", netdev.into());

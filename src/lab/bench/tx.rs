@@ -171,7 +171,7 @@ mod tests {
 
     use crate::backend::{Backend, Fake};
     use crate::irq::Irq;
-    use crate::nic::{Received, Waiting};
+    use crate::nic::{Received, Wait, Waiting};
 
     use super::*;
 
@@ -218,6 +218,12 @@ mod tests {
             unimplemented!("it sends")
         }
 
+        fn rx_pool(&self) -> &Pool {
+            unimplemented!("it sends")
+        }
+    }
+
+    impl Wait for Slow {
         fn check_running(&self) -> Result<()> {
             Ok(())
         }
@@ -240,10 +246,6 @@ mod tests {
 
         fn waiting(&self) -> Waiting {
             Waiting::Poll
-        }
-
-        fn rx_pool(&self) -> &Pool {
-            unimplemented!("it sends")
         }
     }
 

@@ -90,7 +90,7 @@ impl Echo {
     }
 
     /// Takes a batch from the card and answers it; gives how many frames moved. Where it is 0, there is
-    /// nothing to do until [`QueuePair::wait`](crate::nic::QueuePair::wait) says so.
+    /// nothing to do until [`Wait::wait`](crate::wait::Wait::wait) says so.
     ///
     /// # Errors
     /// Errors of the card.

@@ -256,7 +256,7 @@ impl<'a> Forward<'a> {
     /// Sleeps until a card has something to do, or until `timeout`: `true` where one has.
     ///
     /// # Errors
-    /// As [`QueuePair::arm`](crate::nic::QueuePair::arm).
+    /// As [`Wait::arm`](crate::wait::Wait::arm).
     pub fn wait(&mut self, timeout: Duration) -> Result<bool> {
         let [a, b] = &mut self.cards;
         let came = wait_any(&mut [a.pair_mut(0), b.pair_mut(0)], timeout)?;

@@ -228,7 +228,7 @@ impl Ping {
     }
 
     /// Takes what came in, answers ARP, and gives each answer to `heard`. Gives how many frames came;
-    /// where none did, [`QueuePair::wait`](crate::nic::QueuePair::wait) says when.
+    /// where none did, [`Wait::wait`](crate::wait::Wait::wait) says when.
     ///
     /// # Errors
     /// Errors of the card.

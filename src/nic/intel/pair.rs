@@ -13,9 +13,9 @@ use crate::error::Result;
 use crate::inspect::RingView;
 use crate::irq::Irq;
 use crate::mmio::Mmio;
-use crate::nic::pair::no_interrupt;
 use crate::nic::{Frame, QueuePair, Received, Waiting};
 use crate::ring_state::RingState;
+use crate::wait::{Wait, no_interrupt};
 
 /// The causes of a pair's interrupt, in the bits of the mask registers, and where they are asked for.
 #[derive(Debug, Clone, Copy)]
@@ -96,6 +96,12 @@ impl<M: Mmio> QueuePair for Pair<M> {
         self.rx.dropped_longer()
     }
 
+    fn rx_pool(&self) -> &Pool {
+        self.rx.pool()
+    }
+}
+
+impl<M: Mmio> Wait for Pair<M> {
     fn check_running(&self) -> Result<()> {
         self.state.check()
     }
@@ -137,9 +143,5 @@ impl<M: Mmio> QueuePair for Pair<M> {
 
     fn waiting(&self) -> Waiting {
         self.waiting
-    }
-
-    fn rx_pool(&self) -> &Pool {
-        self.rx.pool()
     }
 }

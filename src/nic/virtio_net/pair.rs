@@ -13,10 +13,10 @@ use crate::error::Result;
 use crate::inspect::RingView;
 use crate::irq::Irq;
 use crate::nic::longest::Longest;
-use crate::nic::pair::no_interrupt;
 use crate::nic::{Frame, Mac, QueuePair, Received, Stats, Waiting};
 use crate::ring_state::RingState;
 use crate::virtio::{Areas, Doorbell, Isr, Ring};
+use crate::wait::{Wait, no_interrupt};
 
 /// Operations of the card on a pair, beside those of [`QueuePair`].
 pub(super) trait NetPair<D>: QueuePair {
@@ -108,6 +108,12 @@ impl<RX: Ring<DmaBuf>, TX: Ring<Frame>, D: Doorbell> QueuePair for Pair<RX, TX, 
         self.longest.dropped()
     }
 
+    fn rx_pool(&self) -> &Pool {
+        self.rx.pool()
+    }
+}
+
+impl<RX: Ring<DmaBuf>, TX: Ring<Frame>, D: Doorbell> Wait for Pair<RX, TX, D> {
     fn check_running(&self) -> Result<()> {
         self.state.check()
     }
@@ -145,10 +151,6 @@ impl<RX: Ring<DmaBuf>, TX: Ring<Frame>, D: Doorbell> QueuePair for Pair<RX, TX, 
 
     fn waiting(&self) -> Waiting {
         self.waiting
-    }
-
-    fn rx_pool(&self) -> &Pool {
-        self.rx.pool()
     }
 }
 

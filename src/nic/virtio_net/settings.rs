@@ -1,7 +1,7 @@
 //! Settings that only virtio-net knows.
 
 use crate::nic::DriverConfig;
-use crate::nic::config::setters;
+use crate::settings::setters;
 
 /// Settings of virtio-net, for [`NicConfig::driver`](crate::nic::NicConfig::driver).
 #[derive(Debug, Clone, Default)]

@@ -24,6 +24,7 @@ pub fn draw(ring: &RingView, all: bool, paint: Paint) -> String {
     let kind = match &ring.indices {
         RingIndices::Registers { .. } => "ring",
         RingIndices::Own { .. } => "ring, with OWN bits,",
+        RingIndices::Phase { .. } => "queue, with phase tags,",
         RingIndices::Split(_) => "virtqueue, split,",
         RingIndices::Packed(_) => "virtqueue, packed,",
     };
@@ -44,6 +45,16 @@ pub fn draw(ring: &RingView, all: bool, paint: Paint) -> String {
             strip(&mut text, &stages, &next_and_oldest(*next, *oldest), paint);
             legend(&mut text, ring, paint);
             let _ = writeln!(text, "  {}", own_story(ring, *next, *oldest));
+        }
+        RingIndices::Phase { head, phase } => {
+            let arrow = (*head as usize, format!("head {head}"));
+            strip(&mut text, &stages, &[arrow], paint);
+            legend(&mut text, ring, paint);
+            let new = u8::from(*phase);
+            let _ = writeln!(
+                text,
+                "  an entry from {head} on with the phase tag {new} is new"
+            );
         }
         RingIndices::Split(indices) => {
             strip(&mut text, &stages, &[], paint);
@@ -135,7 +146,10 @@ fn descriptors(text: &mut String, ring: &RingView, all: bool, paint: Paint) {
     let mut index = 0;
     let alike = match ring.indices {
         RingIndices::Registers { .. } => same_word,
-        RingIndices::Own { .. } | RingIndices::Split(_) | RingIndices::Packed(_) => same_fields,
+        RingIndices::Own { .. }
+        | RingIndices::Phase { .. }
+        | RingIndices::Split(_)
+        | RingIndices::Packed(_) => same_fields,
     };
     for run in ring.slots.chunk_by(|a, b| !all && alike(a, b)) {
         let row = row(run, index, wide);

@@ -1,7 +1,7 @@
 //! Settings that only e1000e knows.
 
 use crate::nic::DriverConfig;
-use crate::nic::config::setters;
+use crate::settings::setters;
 
 /// Settings of the 82574 family, for [`NicConfig::driver`](crate::nic::NicConfig::driver).
 #[derive(Debug, Clone, Default)]
