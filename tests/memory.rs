@@ -12,7 +12,7 @@ use fakes::e1000::FakeE1000;
 use fakes::e1000e::FakeE1000e;
 use fakes::virtio::net::{FakeVirtioNet, INDIRECT, MRG_RXBUF, PACKED, PLAIN, SIZE};
 use pinwire::backend::{Backend, Fake, FakeDevice, FakeMemory};
-use pinwire::dma::{DmaArray, DmaFile, DmaRegion, DmaSpace, Iova, Pool};
+use pinwire::dma::{Chain, DmaArray, DmaFile, DmaRegion, DmaSpace, Iova, Pool};
 use pinwire::inspect::Owner;
 use pinwire::mmio::Place;
 use pinwire::nic::e1000e::E1000eConfig;
@@ -422,4 +422,27 @@ fn a_device_that_does_not_reach_what_its_neighbours_have_says_so() {
     // Nothing has changed.
     DmaRegion::alloc(fake.dma(), 1 << 20).unwrap();
     drop(region);
+}
+
+#[test]
+fn pages_begin_on_one_and_have_no_headroom_whenever_they_are_taken() {
+    let pool = Pool::pages(Fake::idle().dma(), 3, 5000).unwrap();
+    for _ in 0..3 {
+        let bufs: Vec<_> = pool.alloc_each().collect();
+        assert_eq!(bufs.len(), 3);
+        for mut buf in bufs {
+            assert!(buf.iova().0.is_multiple_of(4096) && buf.capacity() == 5000);
+            buf.set_len(5000);
+            let mut chain = Chain::from(buf);
+            assert_eq!(chain.first().headroom::<12>(), None);
+            assert_eq!(chain.first_mut().put_header([1; 12]), None);
+        }
+    }
+}
+
+#[test]
+#[should_panic(expected = "early == 0")]
+fn nothing_is_prepended_to_a_page() {
+    let pool = Pool::pages(Fake::idle().dma(), 1, 4096).unwrap();
+    pool.alloc().unwrap().prepend(1);
 }

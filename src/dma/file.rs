@@ -66,7 +66,7 @@ impl DmaFile {
             .then(|| DmaRegion::map_file(space, file, offset, size))
             .transpose()?;
         let count = if len > 0 { in_flight as u32 } else { 0 };
-        let list = FreeList::new(region, (count, 0), |region, _| {
+        let list = FreeList::new(region, (count, false), |region, _| {
             let mapping = region.mapping();
             (mapping.ptr, mapping.iova, 0)
         });

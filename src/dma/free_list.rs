@@ -50,12 +50,11 @@ pub(super) struct BufHeader {
     index: u32,
     /// The next one of the list of returned buffers.
     returned_after: AtomicU32,
-    /// Bytes of its headroom that are a part of it, or [`BufHeader::QUARANTINED`].
+    /// Bytes of its headroom that are a part of it, and [`BufHeader::BARE`]; or [`BufHeader::QUARANTINED`]. So one
+    /// byte says whether all of its headroom is there: 0.
     pub(super) early: u8,
     /// The pages behind it have 2 to the power of this many bytes.
     pub(super) page_shift: u8,
-    /// Bytes before it that go with it.
-    pub(super) headroom: u8,
 }
 
 #[cfg(not(pinwire_loom))]
@@ -64,6 +63,14 @@ const _: () = assert!(size_of::<BufHeader>() == 64);
 impl BufHeader {
     /// In `early`: a device may go on reaching the buffer, so that nobody gets it any more.
     const QUARANTINED: u8 = u8::MAX;
+    /// In `early`, a bit: it has no headroom.
+    const BARE: u8 = 0x80;
+
+    /// Returns whether nothing was prepended, and nobody quarantined it.
+    #[inline]
+    fn begins_where_it_did(&self) -> bool {
+        self.early & !Self::BARE == 0
+    }
 
     /// Begins where the buffer does: undoes [`DmaBuf::prepend`](super::DmaBuf::prepend).
     /// Returns whether the buffer may be handed out.
@@ -71,7 +78,8 @@ impl BufHeader {
         if self.early == Self::QUARANTINED {
             return false;
         }
-        let early = std::mem::take(&mut self.early);
+        let early = self.early & !Self::BARE;
+        self.early &= Self::BARE;
         // SAFETY: so many bytes were added in front.
         self.ptr = unsafe { self.ptr.add(early.into()) };
         self.iova.0 += u64::from(early);
@@ -227,10 +235,10 @@ pub(super) struct FreeList {
 unsafe impl Send for FreeList {}
 
 impl FreeList {
-    /// `count` buffers, each with `headroom` bytes before it; `place(index)` says where each is and how long it may be.
+    /// `count` buffers, which have headroom before them or not; `place(index)` says where each is and how long it may be.
     pub(super) fn new(
         region: Option<DmaRegion>,
-        (count, headroom): (u32, u8),
+        (count, has_headroom): (u32, bool),
         place: impl Fn(&DmaRegion, u32) -> (NonNull<u8>, Iova, u32),
     ) -> Self {
         assert!(count as usize <= MOST);
@@ -259,7 +267,7 @@ impl FreeList {
                     ptr,
                     len: 0,
                     capacity,
-                    early: 0,
+                    early: if has_headroom { 0 } else { BufHeader::BARE },
                     next: None,
                     door: Door::plain(space),
                     rider_high: 0,
@@ -267,7 +275,6 @@ impl FreeList {
                     index,
                     returned_after: AtomicU32::new(if index + 1 < count { index + 1 } else { NIL }),
                     page_shift,
-                    headroom,
                 })
             })
             .collect();
@@ -335,7 +342,7 @@ impl FreeList {
             *index = taken.returned_after.load(Ordering::Relaxed);
             taken.len = 0;
             // It begins where it did.
-            if taken.early == 0 || taken.undo_prepend() {
+            if taken.begins_where_it_did() || taken.undo_prepend() {
                 return Some(header);
             }
             self.quarantined.set(self.quarantined.get() + 1);
@@ -374,7 +381,7 @@ impl Iterator for AllocEach<'_> {
             let mut header = NonNull::from_ref(header).cast::<BufHeader>();
             // SAFETY: the index was on the list, so nobody owns this buffer but us.
             let taken = unsafe { header.as_mut() };
-            if taken.early == 0 {
+            if taken.begins_where_it_did() {
                 self.index = taken.returned_after.load(Ordering::Relaxed);
                 taken.len = 0;
                 return Some(Segment(header));
@@ -513,7 +520,7 @@ mod every_order {
                 let iova = Iova(region.iova().0 + u64::from(index));
                 (region.mapping().ptr, iova, 1)
             };
-            let list = FreeList::new(Some(region), (count, 0), place);
+            let list = FreeList::new(Some(region), (count, false), place);
             let cells = (0..count).map(|_| cell::UnsafeCell::new(0)).collect();
             Self {
                 space,

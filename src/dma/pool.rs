@@ -55,7 +55,7 @@ use crate::error::{Error, Result};
 /// Bytes before each packet buffer that belong to it: room for what a device wants in front of a
 /// frame, in one piece with it (virtio-net's header).
 pub const HEADROOM: usize = 64;
-const _: () = assert!(HEADROOM < u8::MAX as usize, "`early` has a byte");
+const _: () = assert!(HEADROOM < 0x7f, "`early` has seven bits");
 /// Bytes of a page, as devices count them.
 const PAGE: usize = 4096;
 
@@ -104,7 +104,7 @@ impl Pool {
         let region = DmaRegion::alloc(space, bytes_of(count, stride)?)?;
         let list = FreeList::new(
             Some(region),
-            (count as u32, headroom as u8),
+            (count as u32, headroom == HEADROOM),
             |region, index| {
                 let offset = index as usize * stride + headroom;
                 let mapping = region.mapping();
@@ -218,12 +218,12 @@ impl DmaBuf {
     /// headroom has filled it from there on. Until the buffer goes back to its pool.
     ///
     /// # Panics
-    /// If it did so before.
+    /// If it did so before, or has no headroom ([`Pool::pages`]).
     #[inline]
     pub fn prepend(&mut self, bytes: usize) {
         let header = self.0.buf_header_mut();
-        assert!(header.early == 0 && bytes <= header.headroom.into());
-        // SAFETY: the buffer has its headroom before it, which goes with it.
+        assert!(header.early == 0 && bytes <= HEADROOM);
+        // SAFETY: as `early` says, the buffer has all of its `HEADROOM` bytes before it, which go with it.
         header.ptr = unsafe { header.ptr.sub(bytes) };
         header.iova.0 -= bytes as u64;
         header.capacity += bytes as u32;
@@ -337,10 +337,9 @@ impl Segment {
     #[inline]
     fn before<const N: usize>(&self, before: usize) -> Option<[u8; N]> {
         let early = usize::from(self.buf_header().early);
-        let headroom = usize::from(self.buf_header().headroom);
-        (N <= before && before <= headroom && early <= headroom - before).then(|| {
+        (N <= before && before <= HEADROOM && early <= HEADROOM - before).then(|| {
             let mut bytes = [0; N];
-            // SAFETY: the buffer has its headroom before it, which goes with it; a raw copy, as in `put`.
+            // SAFETY: as `early` says, the buffer has so many bytes before it, which go with it; a raw copy, as in `put`.
             unsafe {
                 let from = self.buf_header().ptr.as_ptr().sub(before);
                 from.copy_to_nonoverlapping(bytes.as_mut_ptr(), N);
@@ -408,10 +407,10 @@ impl Segment {
     #[inline]
     pub fn put_header<const N: usize>(&mut self, header: [u8; N]) -> Option<Iova> {
         let buf = self.buf_header_mut();
-        if N + usize::from(buf.early) > buf.headroom.into() {
+        if N + usize::from(buf.early) > HEADROOM {
             return None;
         }
-        // SAFETY: the buffer has its headroom before it, which goes with it; a raw copy, as in `put`.
+        // SAFETY: as `early` says, the buffer has so many bytes before it, which go with it; a raw copy, as in `put`.
         unsafe {
             let to = buf.ptr.as_ptr().sub(N);
             to.copy_from_nonoverlapping(header.as_ptr(), N);
