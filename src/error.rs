@@ -129,9 +129,9 @@ pub enum Error {
         usage: String,
     },
 
-    /// A function that is no network card.
+    /// A function that is neither a network card nor an NVMe disk.
     #[error(
-        "{address} is {class}, no network card{}\n  it can be taken all the same, and what it does for the system ends",
+        "{address} is {class}, neither a network card nor an NVMe disk{}\n  it can be taken all the same, and what it does for the system ends",
         driver.as_ref().map(|driver| format!("; {driver} has it")).unwrap_or_default()
     )]
     NotNetwork {

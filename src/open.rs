@@ -108,9 +108,15 @@ impl Drivers {
             .flat_map(|entry| entry.devices.iter().copied())
     }
 
-    /// Returns whether there is a driver for a PCI function with these ids.
+    /// Returns whether there is a driver of cards for a PCI function with these ids.
     pub fn is_supported(&self, vendor: u16, device: u16) -> bool {
         self.nics.iter().any(|entry| entry.drives((vendor, device)))
+    }
+
+    /// Returns whether there is a driver, of cards or of disks, for a PCI function that says this of itself.
+    pub fn drives(&self, function: Function) -> bool {
+        self.is_supported(function.vendor, function.device)
+            || self.disks.iter().any(|entry| (entry.drives)(function))
     }
 
     /// Starts the card behind `backend` with the driver for its ids.

@@ -1,4 +1,4 @@
-//! Disks: what NVMe controllers and virtio-blk devices have in common, as [`nic`](crate::nic) is for network cards.
+//! Disks: what they have in common, as [`nic`](crate::nic) is for network cards, and their drivers ([`nvme`]).
 //!
 //! A program submits a [`Request`], which owns the memory that the disk reads or writes, and gets it back with the
 //! disk's answer:

@@ -181,7 +181,7 @@ impl Completed {
 pub struct Failure {
     /// The kind.
     pub reason: Reason,
-    /// The device's own number: of NVMe the status field (type and code, §4.6.1), of virtio-blk the status byte.
+    /// The device's own number: of NVMe the type and code of the status field, §4.6.1.
     pub code: u16,
     /// The specification's name for it.
     pub name: &'static str,

@@ -2,13 +2,14 @@
 
 use super::output::{self, Failure, Outcome};
 use crate::Error;
+use crate::block;
 use crate::open::Drivers;
 use crate::pci::{Address, Rebound, Sysfs};
 
 /// Takes PCI functions from the kernel: binds them to vfio-pci.
 ///
 /// The former state of a function (its driver, its driver_override) is kept in /run/pinwire until
-/// `pinwire unbind` gives it back. Refused is what is no network card, and what is in use: an interface
+/// `pinwire unbind` gives it back. Refused is what is neither a network card nor an NVMe disk, and what is in use: an interface
 /// that has an address, is part of a bridge or the like, is listened to, or is in another network
 /// namespace; a card with virtual functions; a disk with anything on it.
 #[derive(clap::Args)]
@@ -17,7 +18,7 @@ pub struct Bind {
     #[arg(required = true, value_name = "ADDRESS")]
     addresses: Vec<Address>,
 
-    /// Takes them even where they are no network cards, or their interface is in use; not what has a
+    /// Takes them even where they are neither network cards nor NVMe disks, or their interface is in use; not what has a
     /// disk that is in use
     #[arg(long)]
     force: bool,
@@ -38,7 +39,12 @@ impl Bind {
                 checked => drop(checked?),
             }
             let (vendor, device) = (function.vendor, function.device);
-            if !drivers.is_supported(vendor, device) {
+            let class = function.class;
+            if !drivers.drives(block::Function {
+                vendor,
+                device,
+                class,
+            }) {
                 output::line(format!(
                     "{address}: no command here has a driver for {vendor:04x}:{device:04x}; other programs may"
                 ))?;

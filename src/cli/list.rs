@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use super::output::{self, Outcome};
 use crate::Error;
+use crate::block;
 use crate::open::Drivers;
 use crate::pci::{Address, Function, Sysfs};
 
@@ -69,7 +70,11 @@ impl Row {
     fn new(sysfs: &Sysfs, drivers: &Drivers, function: Function) -> Self {
         let (vendor, device) = (function.vendor, function.device);
         let [_, base, sub, _] = function.class.to_be_bytes();
-        let known = drivers.is_supported(vendor, device);
+        let known = drivers.drives(block::Function {
+            vendor,
+            device,
+            class: function.class,
+        });
         let obstacle = obstacle(sysfs, &function);
         Self {
             address: function.address.to_string(),

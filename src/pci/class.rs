@@ -10,6 +10,11 @@ pub(super) fn is_network(class: u32) -> bool {
     class >> 16 == NETWORK
 }
 
+/// Returns whether it is an NVMe controller: non-volatile memory, §1.2, with the interface 02h.
+pub(super) fn is_nvme(class: u32) -> bool {
+    class == 0x01_08_02
+}
+
 /// Returns whether it is a bridge.
 pub(super) fn is_bridge(class: u32) -> bool {
     class >> 16 == BRIDGE

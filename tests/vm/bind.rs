@@ -41,7 +41,7 @@ fn a_disk_is_not_taken_while_anything_of_it_is_used_however_far_above() {
              pinwire bind $disk; code
              pinwire bind --force $disk; code; pinwire unbind $disk; code
              until [ -b /dev/vda ]; do sleep 0.1; done",
-            "error: 0000:00:10.0 is a SCSI controller, no network card; virtio-pci has it
+            "error: 0000:00:10.0 is a SCSI controller, neither a network card nor an NVMe disk; virtio-pci has it
              pinwire bind --force 0000:00:10.0
              exit code 1
              0000:00:10.0: virtio-pci -> vfio-pci

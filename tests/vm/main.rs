@@ -10,6 +10,7 @@ mod bind;
 mod card;
 mod cli;
 mod demo;
+mod disk;
 mod faults;
 mod ladder;
 mod ladder_cache;

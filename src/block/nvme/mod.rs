@@ -111,7 +111,6 @@ impl<B: Backend> Nvme<B> {
             .set(AQA, Aqa::new().with_asqs(last).with_acqs(last));
         self.bar.set(ASQ, sq.0);
         self.bar.set(ACQ, cq.0);
-        // With MSI-X, INTMS and INTMC are not to be touched; without, all is masked until a queue is armed.
         self.backend
             .command(config::Command::BUS_MASTER, config::Command::empty())?;
         self.state.start();

@@ -24,8 +24,8 @@ pub struct Lists {
 impl Lists {
     /// Lists for `count` commands of up to `max_transfer` bytes.
     pub fn new(dma: &Arc<dyn DmaSpace>, count: usize, max_transfer: usize) -> Result<Self> {
-        // A power of two, so that none goes across a page. At least one: discards keep their range there.
-        let each = (max_transfer / PAGE).next_power_of_two().clamp(2, MOST);
+        // A power of two, so that none goes across a page; four at least, since a copy keeps its range there.
+        let each = (max_transfer / PAGE).next_power_of_two().clamp(4, MOST);
         Ok(Self {
             entries: DmaArray::alloc(dma, count * each)?,
             each,

@@ -32,7 +32,7 @@ impl Sysfs {
         self.check_others(&function)
     }
 
-    /// Checks that the function may be taken. With `force`, also one that is no network function, or whose interface
+    /// Checks that the function may be taken. With `force`, also one that is neither a network card nor an NVMe disk, or whose interface
     /// is in use, but never one with a disk that is, nor one that the IOMMU does not guard.
     pub(super) fn check_takeable(&self, function: &Function, force: bool) -> Result<()> {
         self.check_disks(function)?;
@@ -42,7 +42,7 @@ impl Sysfs {
         if force {
             return Ok(());
         }
-        if !class::is_network(function.class) {
+        if !class::is_network(function.class) && !class::is_nvme(function.class) {
             return Err(Error::NotNetwork {
                 address: function.address,
                 class: class::name(function.class),

@@ -45,11 +45,24 @@ fn an_idle_disk_is_taken_where_that_is_meant() {
     assert!(matches!(error, Error::NotNetwork { .. }), "{error}");
     let text = error.to_string();
     assert!(
-        text.contains("is a SCSI controller, no network card; e1000 has it"),
+        text.contains(
+            "is a SCSI controller, neither a network card nor an NVMe disk; e1000 has it"
+        ),
         "{text}"
     );
     assert!(text.contains("can be taken all the same"), "{text}");
     machine.sysfs.bind(address(), true).unwrap();
+}
+
+#[test]
+fn an_idle_nvme_disk_is_taken_and_one_in_use_is_not() {
+    let machine = with_a_disk();
+    machine.file(&format!("sys/bus/pci/devices/{NIC}/class"), "0x010802\n");
+    let mount = "25 1 254:2 / /home rw - ext4 /dev/vda2 rw\n";
+    machine.file("proc/self/mountinfo", mount);
+    refused(&machine, "/home is mounted from its partition vda2");
+    machine.file("proc/self/mountinfo", "");
+    machine.sysfs.bind(address(), false).unwrap();
 }
 
 #[test]
