@@ -58,8 +58,9 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
 
     let mut ticks = tokio::time::interval(Duration::from_millis(10));
     let (mut came, mut echoed, mut ticked) = (Vec::new(), 0, 0);
-    // What is in flight at the end has left before the card is stopped.
-    while echoed < count || nic.nic.in_flight() > 0 {
+    // The timer has had its turn, too, however fast the frames came; and what is in flight at the end has left before
+    // the card is stopped.
+    while echoed < count || ticked == 0 || nic.nic.in_flight() > 0 {
         tokio::select! {
             received = nic.recv(&mut came) => received?,
             _ = ticks.tick() => ticked += 1,

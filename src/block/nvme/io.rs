@@ -12,12 +12,13 @@ use super::identify::Oncs;
 use super::prp::{self, Lists};
 use super::queue::Queues;
 use crate::block::{Completed, DiskQueue, Limits, Namespace, Operation, Request};
+use crate::dma::{Chain, Iova};
 use crate::error::{Error, Result};
 use crate::inspect::RingView;
 use crate::irq::Irq;
 use crate::mmio::Mmio;
 use crate::ring_state::RingState;
-use crate::wait::{Wait, Waiting};
+use crate::wait::{Wait, Waiting, no_interrupt};
 
 /// Most blocks of one command: NLB has 16 bits, and counts from 0.
 const MOST_BLOCKS: u64 = 1 << 16;
@@ -142,12 +143,12 @@ impl<M: Mmio> IoQueue<M> {
             // One range, which lies where a list of pages would.
             Operation::Discard => {
                 self.lists.put(cid, &[blocks << 32, request.lba]);
-                let command = command.with_prp([self.lists.iova(cid), crate::dma::Iova(0)]);
+                let command = command.with_prp([self.lists.iova(cid), Iova(0)]);
                 command.with_dw10(0, DEALLOCATE)
             }
             Operation::Copy => {
                 self.lists.put(cid, &[0, request.lba, nlb.into(), 0]);
-                let command = command.with_prp([self.lists.iova(cid), crate::dma::Iova(0)]);
+                let command = command.with_prp([self.lists.iova(cid), Iova(0)]);
                 command.with_lba(request.target).with_dw12(0)
             }
             _ => {
@@ -168,11 +169,7 @@ impl<M: Mmio> IoQueue<M> {
 
     /// Blocks that `data` fills.
     #[inline]
-    fn blocks_of(
-        &self,
-        data: Option<&crate::dma::Chain>,
-        namespace: &Namespace,
-    ) -> Result<u64, String> {
+    fn blocks_of(&self, data: Option<&Chain>, namespace: &Namespace) -> Result<u64, String> {
         let data = data.ok_or("it has no memory")?;
         if data.plain(self.lists.space()).is_none() && !data.is_within(self.lists.space()) {
             return Err("its memory is of another address space than the disk's".to_owned());
@@ -332,7 +329,7 @@ impl<M: Mmio> Wait for IoQueue<M> {
     fn arm(&mut self) -> Result<bool> {
         self.state.check()?;
         if self.irq().is_none() {
-            return Err(crate::wait::no_interrupt(&self.facts.name));
+            return Err(no_interrupt(&self.facts.name));
         }
         self.irq.clear();
         self.irq.unmask()?;
