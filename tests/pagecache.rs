@@ -228,12 +228,22 @@ fn looking_changes_nothing() {
     // What is read ahead comes in later.
     let (before, ()) = undisturbed(&path, || std::thread::sleep(Duration::from_millis(100)));
     for how in witnesses(&file) {
-        let first = looked(&file, 1, how);
-        for _ in 0..5 {
-            assert_eq!(looked(&file, 1, how).cells, first.cells, "{how:?}");
-        }
+        let (_, alike) = undisturbed(&path, || {
+            let first = looked(&file, 1, how);
+            (0..5).all(|_| looked(&file, 1, how).cells == first.cells)
+        });
+        assert!(alike, "{how:?}");
     }
-    assert_eq!(mincore(&path), before);
+    // Nothing came in. What the kernel dropped by itself is a page now and then.
+    let after = mincore(&path);
+    let changed = |from: bool| {
+        let pages = before.iter().zip(&after);
+        pages
+            .filter(|(was, is)| **was == from && **is != from)
+            .count()
+    };
+    assert_eq!(changed(false), 0, "a look brought pages in");
+    assert!(changed(true) < 20, "looks dropped {}", changed(true));
 }
 
 #[test]

@@ -33,15 +33,10 @@ impl<B: Backend> AsFd for Rtl8139<B> {
 impl<B: Backend> QueuePair for Rtl8139<B> {
     fn submit(&mut self, frames: &mut Vec<Frame>) -> Result<usize> {
         self.state.check()?;
-        self.tx
-            .submit(frames, &self.limits, |desc, segment, piece| {
-                let flags = [
-                    (FS, piece.is_first),
-                    (LS, piece.is_last),
-                    (EOR, piece.wraps),
-                ];
-                desc.write(flags, segment.len(), segment.iova());
-            })
+        self.tx.submit(frames, &self.limits, |desc, segment, at| {
+            let flags = [(FS, at.is_first), (LS, at.is_last), (EOR, at.wraps)];
+            desc.write(flags, segment.len(), segment.iova());
+        })
     }
 
     fn doorbell(&mut self) -> Result<()> {
